@@ -1,0 +1,181 @@
+"""Every number that changes an embedding: the recipe of an image and the architecture of the network.
+
+Both are frozen and travel with the weights in `config.json`, so that weights and the images they were
+trained on cannot part. What changes only speed or place (batch size, device, threads) is never here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from .errors import ConfigError, unknown
+
+IMAGE_SIZE = 224  # pixels a side; the input LayerNorm has one weight a pixel, so no other size exists
+FORMAT = "tiny-biomoe/1"  # layout of config.json itself
+
+
+@dataclass(frozen=True)
+class ModalityRecipe:
+    """How one modality is filtered and which frequencies its images show.
+
+    `low` and `high` are in Hz; `low=None` means the axis begins at one period of the signal's duration.
+    Where `filtered` is false the band is only looked at, not cut out (the paper's ECG, EMG and EEG).
+    """
+
+    name: str
+    low: float | None
+    high: float
+    filtered: bool
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Signal to image, in numbers (paper, section 3.2; what the paper leaves open is fixed here)."""
+
+    version: str = "1"
+    modalities: tuple[ModalityRecipe, ...] = (
+        ModalityRecipe("eda", None, 5.0, True),
+        ModalityRecipe("bvp", 0.04, 1.7, True),
+        ModalityRecipe("resp", 0.05, 0.5, True),
+        ModalityRecipe("spo2", 0.04, 1.7, True),
+        ModalityRecipe("ecg", None, 50.0, False),
+        ModalityRecipe("emg", None, 450.0, False),
+        ModalityRecipe("eeg", None, 50.0, False),
+    )
+    filter_order: int = 4  # Butterworth, run forwards and backwards: 48 dB down an octave outside the band
+    minimum_samples: int = 16  # fewer have no time-frequency content to draw
+    minimum_periods: float = 2.0  # of the band's upper edge, so that the frequency axis spans an octave
+    frame_fraction: float = 0.5  # spectrogram frame, as a share of the signal's duration ...
+    frame_steps: float = 0.5  # ... and at most this many cycles a frequency row, so that phase unwraps
+    psd_range_db: float = 80.0  # shown below the loudest cell
+    morlet_omega: float = 6.0  # radians of carrier within one standard deviation of the envelope
+    scalogram_gamma: float = 0.5  # < 1 lifts faint components
+    recurrence_dimension: int = 3  # delay-embedding dimension
+    recurrence_delay: float = 0.25  # in periods of the band's geometric-mean frequency
+    waveform_thickness: float = 2.0  # of the trace, in pixels
+    waveform_margin: float = 4.0  # above and below the trace, in pixels
+    scale_percentiles: tuple[float, float] = (1.0, 99.0)  # of the recording, for scale="recording"
+    palette: str = "viridis"
+
+    def modality(self, name: str) -> ModalityRecipe:
+        """The row of the modality table called `name` (canonical name)."""
+        for row in self.modalities:
+            if row.name == name:
+                return row
+        raise unknown("modality", name, [row.name for row in self.modalities])
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The network, in numbers (paper, section 3.1, and the layout of the released checkpoint)."""
+
+    spectral_widths: tuple[int, ...] = (64, 128, 320, 96)
+    spectral_mlp_ratios: tuple[int, ...] = (8, 8, 4, 4)
+    spectral_heads: tuple[int, ...] = (0, 0, 10, 16)  # 0: the stage mixes tokens by a spectral filter
+    stem_width: int = 32
+    waterfall_widths: tuple[int, ...] = (192, 288, 96)
+    waterfall_heads: tuple[int, ...] = (3, 3, 4)
+    waterfall_key_dim: int = 16
+    waterfall_kernels: tuple[int, ...] = (7, 5, 3, 3)  # of the depthwise convolution on head 1, 2, ...'s query
+    waterfall_window: int = 7  # tokens a side
+    gate: str = "released"  # "released": hardtanh(W elu(z) + b); "paper": hardtanh(elu(W z + b)), Eq. 5
+
+    def __post_init__(self) -> None:
+        if self.gate not in ("released", "paper"):
+            raise unknown("gate", self.gate, ["released", "paper"])
+        if self.spectral_widths[-1] != self.waterfall_widths[-1]:
+            raise ConfigError(
+                f"the encoders end in {self.spectral_widths[-1]} and {self.waterfall_widths[-1]} channels: "
+                "they share one gate, so both must be equal"
+            )
+
+    @property
+    def embedding_dim(self) -> int:
+        """Length of an embedding: both encoders' outputs side by side."""
+        return self.spectral_widths[-1] + self.waterfall_widths[-1]
+
+
+@dataclass(frozen=True)
+class Config:
+    """What `config.json` holds."""
+
+    name: str = "untrained"  # of the weights
+    architecture: Architecture = dataclasses.field(default_factory=Architecture)
+    recipe: Recipe = dataclasses.field(default_factory=Recipe)
+
+    def to_json(self, **more: str) -> str:
+        """Text of `config.json`; `more` are extra facts (such as the weights' sha256)."""
+        return json.dumps({"format": FORMAT, **dataclasses.asdict(self), **more}, indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, source: str = "config.json") -> tuple[Config, dict[str, Any]]:
+        """Read what `to_json` wrote: the config, and the extra facts as a dict.
+
+        Raises
+        ------
+        ConfigError
+            Not JSON, another format, an unknown or missing key, or a value of another type.
+        """
+        try:
+            data = json.loads(text, object_pairs_hook=_refuse_repeats)
+        except (ValueError, RecursionError) as error:
+            raise ConfigError(f"{source}: not a valid JSON configuration ({error})") from error
+        if not isinstance(data, dict) or data.get("format") != FORMAT:
+            found = data.get("format") if isinstance(data, dict) else type(data).__name__
+            raise ConfigError(f"{source}: format is {found!r}, expected {FORMAT!r}; was it written by tiny_biomoe?")
+        known = {field.name for field in dataclasses.fields(cls)}
+        extra = {key: value for key, value in data.items() if key not in known | {"format"}}
+        if unknown_keys := set(extra) - {"sha256"}:
+            raise ConfigError(f"{source}: unknown key {min(unknown_keys)!r}; the keys are {sorted(known | {'sha256'})}")
+        config = _build(cls, {key: data[key] for key in known & data.keys()}, source)
+        return config, extra
+
+
+T = TypeVar("T")
+
+
+def _refuse_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    repeated = {key for key, _ in pairs if sum(key == other for other, _ in pairs) > 1}
+    if repeated:
+        raise ValueError(f"key {min(repeated)!r} appears twice")
+    return dict(pairs)
+
+
+def _build(kind: type[T], data: Any, where: str) -> T:
+    """A frozen dataclass from plain JSON values, refusing unknown keys, missing keys and other types."""
+    fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    if not isinstance(data, dict):
+        raise ConfigError(f"{where}: expected an object, got {data!r}")
+    for key in data:
+        if key not in fields:
+            raise ConfigError(f"{where}: unknown key {key!r}; the keys are {sorted(fields)}")
+    if missing := fields.keys() - data.keys():
+        raise ConfigError(f"{where}: key {min(missing)!r} is missing")
+    return kind(**{key: _value(fields[key].type, data[key], f"{where}: {key}") for key in fields})
+
+
+def _value(annotation: Any, value: Any, where: str) -> Any:
+    nested = {"Architecture": Architecture, "Recipe": Recipe}
+    if annotation in nested:
+        return _build(nested[annotation], value, where)
+    if annotation == "tuple[ModalityRecipe, ...]":
+        rows = value if isinstance(value, list) else [value]
+        return tuple(_build(ModalityRecipe, row, f"{where}[{index}]") for index, row in enumerate(rows))
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    right = {
+        "str": isinstance(value, str),
+        "bool": isinstance(value, bool),
+        "int": is_number and isinstance(value, int),
+        "float": is_number,
+        "float | None": is_number or value is None,
+        "tuple[int, ...]": isinstance(value, list) and all(type(item) is int for item in value),
+        "tuple[float, float]": isinstance(value, list) and len(value) == 2 and all(type(i) in (int, float) for i in value),
+    }
+    if not right[annotation]:
+        raise ConfigError(f"{where}: expected {annotation}, got {value!r}")
+    if "float" in annotation:
+        return tuple(map(float, value)) if isinstance(value, list) else None if value is None else float(value)
+    return tuple(value) if isinstance(value, list) else value

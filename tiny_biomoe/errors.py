@@ -1,0 +1,42 @@
+"""The errors a caller can meet: one small family, each message saying what is wrong, where, and how to mend it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class TinyBioMoEError(Exception):
+    """Base of every error the library raises on purpose."""
+
+
+class SignalError(TinyBioMoEError, ValueError):
+    """A signal, its sampling rate, or the file it came from cannot be used."""
+
+
+class WeightsError(TinyBioMoEError, ValueError):
+    """Weights are missing, damaged, of another architecture, or unsafe to read."""
+
+
+class ConfigError(TinyBioMoEError, ValueError):
+    """An argument or a configuration value is not one the library knows."""
+
+
+class SignalTypeError(SignalError, TypeError):
+    """A signal is of a kind that has no real-valued samples (complex, text, object, masked)."""
+
+
+def unknown(kind: str, value: object, choices: Iterable[str]) -> ConfigError:
+    """The error for a name that is none of `choices`, with the nearest one suggested.
+
+    >>> print(unknown("modality", "edaa", ["bvp", "eda"]))
+    unknown modality 'edaa': choose from 'bvp', 'eda' (did you mean 'eda'?)
+    """
+    names = list(choices)
+    near = difflib.get_close_matches(str(value).lower(), names, n=1)
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    return ConfigError(f"unknown {kind} {value!r}: choose from {', '.join(map(repr, names))}{hint}")
+
+
+class SignalWarning(UserWarning):
+    """A signal can be used, but part of it is doubtful (clipped, interpolated, flat)."""

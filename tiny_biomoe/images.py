@@ -1,0 +1,204 @@
+"""Images: a matrix to 256 levels, levels to viridis, and the public `render`.
+
+A picture is kept as its (224, 224) map of bytes, which is what workers pass on; colour is one look-up away.
+"""
+
+from __future__ import annotations
+
+import numbers
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from .config import IMAGE_SIZE, Recipe
+from .errors import ConfigError, SignalError
+from .filters import MODALITY_BAND, Passband, apply_filter, modality_name, passband
+from .representations import REPRESENTATIONS, Matrix, representation_name
+from .signals import Signal, check_fs, check_signals, fill_gaps, is_flat
+
+Levels = NDArray[np.uint8]  # (224, 224), indices into the palette
+Limits = tuple[float, float]  # in the signal's units
+
+# The viridis palette, by Nathaniel Smith and Stefan van der Walt, dedicated to the public domain (CC0): RGB bytes.
+PALETTE = np.frombuffer(
+    bytes.fromhex(
+        "44015444025544035745055845065a45085b46095c460b5e460c5f460e61470f62471163471265471466471567471669"
+        "47186a48196b481a6c481c6e481d6f481e70482071482172482273482374472575472676472777472878472a79472b7a"
+        "472c7b462d7c462f7c46307d46317e45327f45347f453580453681443781443982433a83433b83433c84423d84423e85"
+        "4240854141864142864043874044873f45873f47883e48883e49893d4a893d4b893d4c893c4d8a3c4e8a3b508a3b518a"
+        "3a528b3a538b39548b39558b38568b38578c37588c37598c365a8c365b8c355c8c355d8c345e8d345f8d33608d33618d"
+        "32628d32638d31648d31658d31668d30678d30688d2f698d2f6a8d2e6b8e2e6c8e2e6d8e2d6e8e2d6f8e2c708e2c718e"
+        "2c728e2b738e2b748e2a758e2a768e2a778e29788e29798e287a8e287a8e287b8e277c8e277d8e277e8e267f8e26808e"
+        "26818e25828e25838d24848d24858d24868d23878d23888d23898d22898d228a8d228b8d218c8d218d8c218e8c208f8c"
+        "20908c20918c1f928c1f938b1f948b1f958b1f968b1e978a1e988a1e998a1e998a1e9a891e9b891e9c891e9d881e9e88"
+        "1e9f881ea0871fa1871fa2861fa38620a48520a58521a68521a78422a78423a88323a98224aa8225ab8126ac8127ad80"
+        "28ae7f29af7f2ab07e2bb17d2cb17d2eb27c2fb37b30b47a32b57a33b67935b77836b87738b97639b9763bba753dbb74"
+        "3ebc7340bd7242be7144be7045bf6f47c06e49c16d4bc26c4dc26b4fc36951c46853c56755c66657c66559c7645bc862"
+        "5ec96160c96062ca5f64cb5d67cc5c69cc5b6bcd596dce5870ce5672cf5574d05477d05279d1517cd24f7ed24e81d34c"
+        "83d34b86d44988d5478bd5468dd64490d64392d74195d73f97d83e9ad83c9dd93a9fd938a2da37a5da35a7db33aadb32"
+        "addc30afdc2eb2dd2cb5dd2bb7dd29bade27bdde26bfdf24c2df22c5df21c7e01fcae01ecde01dcfe11cd2e11bd4e11a"
+        "d7e219dae218dce218dfe318e1e318e4e318e7e419e9e419ece41aeee51bf1e51cf3e51ef6e61ff8e621fae622fde724"
+    ),
+    np.uint8,
+).reshape(256, 3)
+
+
+def check_scale(scale: Any, from_recording: bool = False) -> str | Limits:
+    """The `scale` argument: "window", "recording" (where windows are cut from one), or (low, high).
+
+    Raises
+    ------
+    ConfigError
+        None of those.
+    """
+    if scale == "window" or (scale == "recording" and from_recording):
+        return str(scale)
+    if isinstance(scale, str) and scale == "recording":
+        raise ConfigError('scale="recording" needs windows cut from a recording: pass window= in seconds')
+    numeric = isinstance(scale, tuple | list) and len(scale) == 2
+    if numeric and all(isinstance(s, numbers.Real) and not isinstance(s, bool) and np.isfinite(s) for s in scale):
+        if scale[0] < scale[1]:
+            return float(scale[0]), float(scale[1])
+    raise ConfigError(f'scale={scale!r}: expected "window", "recording" or (low, high) in the signal\'s units, low < high')
+
+
+def recording_limits(filtered: Signal, recipe: Recipe) -> Limits:
+    """What images of a recording's windows span under scale="recording": its 1st to 99th percentile.
+
+    Raises
+    ------
+    SignalError
+        Both are one value: most of the recording is flat.
+    """
+    low, high = np.percentile(filtered, recipe.scale_percentiles)
+    if not low < high:
+        raise SignalError(
+            f'the recording rests on {low:g} nearly all the time, so scale="recording" has no range: pass (low, high)'
+        )
+    return float(low), float(high)
+
+
+def to_levels(matrix: Matrix, representation: str, recipe: Recipe, own_range: bool) -> Levels:
+    """Quantise a matrix to 256 levels.
+
+    With `own_range` the image spans what it holds; otherwise it spans what a signal that fills the given
+    scale could hold, so that two windows of one recording can be compared.
+    """
+    if representation == "angle":
+        unit = (matrix + np.pi) / (2 * np.pi)
+    elif representation == "phase":
+        low, high = matrix.min(), matrix.max()
+        unit = (matrix - low) / (high - low) if high > low else np.zeros_like(matrix)
+    elif representation == "psd":
+        loudest = matrix.max() if own_range else 0.0
+        unit = 1.0 + (matrix - loudest) / recipe.psd_range_db
+    elif representation == "waveform":
+        unit = matrix
+    else:
+        farthest = 1.0 if representation == "scalogram" else 2.0 * np.sqrt(recipe.recurrence_dimension)
+        largest = matrix.max() if own_range else farthest
+        unit = matrix / largest
+        if representation == "scalogram":
+            unit = np.maximum(unit, 0.0) ** recipe.scalogram_gamma
+    return (np.clip(unit, 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8)
+
+
+def draw(
+    filtered: Signal, fs: float, edges: Passband, representation: str, recipe: Recipe, limits: Limits | None = None
+) -> Levels:
+    """One representation of a checked, filtered signal.
+
+    Parameters
+    ----------
+    filtered : (n_samples,), finite
+    representation : canonical name
+    limits : what the image spans, in the signal's units; None for the signal's own minimum and maximum
+
+    Raises
+    ------
+    SignalError
+        Flat, and no limits are given: the image would be of rounding noise.
+    """
+    low, high = limits or (filtered.min(), filtered.max())
+    if not low < high:
+        raise SignalError(
+            f"the signal is flat: all {filtered.size} samples are {filtered[0]:g}, so an image that spans its range shows "
+            "nothing; check the sensor, or pass scale=(low, high) to keep its level"
+        )
+    unit = (filtered - (low + (high - low) / 2)) / ((high - low) / 2)  # the limits become -1 and 1
+    matrix = REPRESENTATIONS[representation](unit, fs, edges.shown(filtered.size / fs), recipe)
+    return to_levels(matrix, representation, recipe, own_range=limits is None)
+
+
+def colour(levels: Levels) -> NDArray[np.uint8]:
+    """Levels to RGB: (..., 224, 224) to (..., 224, 224, 3)."""
+    return PALETTE[levels]
+
+
+def render(
+    signal: Any,
+    fs: float,
+    modality: str,
+    representation: str = "scalogram",
+    *,
+    band: Any = MODALITY_BAND,
+    scale: Any = "window",
+    recipe: Recipe = Recipe(),
+) -> NDArray[np.uint8]:
+    """The image of one signal, as the network sees it.
+
+    Parameters
+    ----------
+    signal : (n_samples,), any real dtype
+    fs : sampling rate, Hz
+    modality : "eda", "bvp", "resp", "spo2", "ecg", "emg" or "eeg", or an alias
+    representation : "angle", "phase", "psd", "recurrence", "scalogram" or "waveform"
+    band : "modality" (the paper's filter), None (no filter), or (low, high) in Hz
+    scale : "window" (the signal's own range) or (low, high) in the signal's units
+
+    Returns
+    -------
+    image : (224, 224, 3) uint8, time from left to right, low frequencies at the bottom
+
+    Raises
+    ------
+    SignalError
+        The signal or its rate cannot be used; the message says why.
+    ConfigError
+        An argument is not one of its choices.
+
+    Examples
+    --------
+    >>> import pywt
+    >>> render(pywt.data.ecg(), fs=360, modality="ecg", representation="waveform").shape
+    (224, 224, 3)
+    """
+    name, fs = representation_name(representation), check_fs(fs)
+    span = check_scale(scale)
+    (row,), single = _one(check_signals(signal))
+    row, _ = fill_gaps(row, fs, "error", 0.0)
+    edges = passband(fs, modality_name(modality), recipe, band)
+    filtered = apply_filter(row, fs, edges, recipe)
+    return colour(draw(filtered, fs, edges, name, recipe, span if isinstance(span, tuple) else None))
+
+
+def _one(checked: tuple[list[Signal], bool]) -> tuple[list[Signal], bool]:
+    if len(checked[0]) != 1:
+        raise SignalError(f"render draws one signal, (n_samples,), and was given {len(checked[0])}")
+    return checked
+
+
+def contact_sheet(signal: Any, fs: float, modality: str, **options: Any) -> Image.Image:
+    """All six representations of one signal in one titled picture, 3 x 2; options as in `render`."""
+    gap, title = 12, 22
+    sheet = Image.new("RGB", (3 * (IMAGE_SIZE + gap) + gap, 2 * (IMAGE_SIZE + title + gap)), "white")
+    pen = ImageDraw.Draw(sheet)
+    for index, name in enumerate(REPRESENTATIONS):
+        left = gap + index % 3 * (IMAGE_SIZE + gap)
+        top = index // 3 * (IMAGE_SIZE + title + gap)
+        pen.text((left, top + 5), name, fill="black", font_size=13)
+        image = render(signal, fs, modality, name, **options)
+        sheet.paste(Image.fromarray(image), (left, top + title))
+    return sheet

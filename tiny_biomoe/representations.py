@@ -1,0 +1,192 @@
+"""The six representations: a signal to a matrix of 224 rows (low frequencies at the bottom) x 224 instants.
+
+Each is computed straight on that grid (paper, section 3.2, names them; what it leaves open is fixed here).
+Nothing here calls a threaded matrix product: the bytes do not depend on how many threads or processes work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+from scipy import fft
+from scipy.signal import resample_poly
+
+from .config import IMAGE_SIZE, Recipe
+from .errors import unknown
+from .signals import Signal
+
+Matrix = NDArray[np.float64]  # (224, 224)
+Band = tuple[float, float]  # lowest and highest frequency shown, Hz
+
+WORKING_RATE = 2.5  # times the highest frequency shown: a faster signal is decimated before its spectrogram
+MORLET_REACH = 5.0  # standard deviations of the wavelet's spectrum that are kept (the rest is below 4e-6)
+
+
+def angle(signal: Signal, fs: float, band: Band, recipe: Recipe) -> Matrix:
+    """Spectrogram-angle: phase of each cell in [-pi, pi], counted from the start of its frame."""
+    return np.angle(spectrogram(signal, fs, band, recipe)[0])[::-1]
+
+
+def phase(signal: Signal, fs: float, band: Band, recipe: Recipe) -> Matrix:
+    """Spectrogram-phase: the angle unwrapped along frequency, radians."""
+    return np.unwrap(np.angle(spectrogram(signal, fs, band, recipe)[0]), axis=0)[::-1]
+
+
+def psd(signal: Signal, fs: float, band: Band, recipe: Recipe) -> Matrix:
+    """Spectrogram-PSD: power in dB, where 0 is a steady tone of amplitude 1."""
+    spectrum, frame = spectrogram(signal, fs, band, recipe)
+    power = (spectrum.real**2 + spectrum.imag**2) * (16.0 / frame**2)  # Hann: a tone's peak is amplitude * frame / 4
+    return np.asarray(10.0 * np.log10(np.maximum(power, 1e-30)))[::-1]
+
+
+def spectrogram(signal: Signal, fs: float, band: Band, recipe: Recipe) -> tuple[NDArray[np.complex128], int]:
+    """Short-time Fourier transform on the image's grid: (224 rising frequencies, 224 instants), and frame length.
+
+    Frames are Hann windows that lie wholly inside the signal and slide by fractions of a sample, so that 224
+    instants differ even where the signal has fewer samples. Zero-padding makes the step between two bins of
+    one real transform equal to one row, so the rows are 224 successive bins.
+    """
+    low, high = band
+    signal = signal - signal.mean()
+    if (factor := int(fs / (WORKING_RATE * high))) > 1:
+        signal, fs = resample_poly(signal, 1, factor), fs / factor
+    longest = recipe.frame_steps * IMAGE_SIZE / (high - low)  # seconds
+    frame = max(4, round(min(recipe.frame_fraction * signal.size, fs * longest)))  # samples
+    padded = fft.next_fast_len(max(frame + 1, round(fs * (IMAGE_SIZE - 1) / (high - low))), real=True)
+    first = min(max(1, round(low * padded / fs)), padded // 2 + 1 - IMAGE_SIZE)  # bin of the lowest row
+    starts, window, turn = _frames(signal.size, frame, padded, first)
+    frames = sliding_window_view(np.append(signal, 0.0), frame + 1)[starts] * window  # (224 instants, frame + 1)
+    spectrum = fft.rfft(frames, padded)[:, first : first + IMAGE_SIZE] * turn
+    return np.ascontiguousarray(spectrum.T), frame
+
+
+@lru_cache(maxsize=16)
+def _frames(
+    n_samples: int, frame: int, padded: int, first: int
+) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.complex128]]:
+    """Per instant: first sample read, the window at its fractional place, and the turn that counts phase from it."""
+    place = np.linspace(0, n_samples - frame, IMAGE_SIZE)
+    starts = place.astype(np.intp)
+    fraction = (place - starts)[:, None]
+    within = np.arange(frame + 1) - fraction  # samples into the window
+    window = np.where((within >= 0) & (within <= frame - 1), 0.5 - 0.5 * np.cos(2 * np.pi * within / (frame - 1)), 0.0)
+    turn = np.exp(2j * np.pi / padded * fraction * np.arange(first, first + IMAGE_SIZE))
+    return starts, window, turn
+
+
+def scalogram(signal: Signal, fs: float, band: Band, recipe: Recipe) -> Matrix:
+    """Magnitude of the continuous wavelet transform, Morlet, frequencies log-spaced across the band.
+
+    Normalised so that a tone of amplitude 1 gives 1 in its row, whatever its frequency.
+    """
+    # The signal and its mirror image make one seamless period of 2n samples. Each row is that period filtered
+    # by a Gaussian around the row's frequency; reading a filtered period at 448 even instants is the same as
+    # folding its spectrum modulo 448 before the inverse transform. The first 224 instants are the signal's.
+    n, instants = signal.size, 2 * IMAGE_SIZE
+    period = np.concatenate([signal, signal[::-1]]) - signal.mean()
+    spectrum = fft.rfft(period) / n  # of the analytic signal: twice the positive frequencies, over 2n samples
+    centre = (n / IMAGE_SIZE - 1) / 2  # the first instant is the middle of its 224th part
+    bins = np.arange(spectrum.size)
+    spectrum *= np.exp(2j * np.pi * centre / (2 * n) * bins)
+    folded = np.zeros((IMAGE_SIZE, instants), np.complex128)
+    for block, rows, gain in _morlet_gains(spectrum.size, fs / (2 * n), band, recipe.morlet_omega):
+        part = spectrum[block : block + gain.shape[1]]
+        folded[rows[0] : rows[1], : part.size] += gain * part
+    analytic = fft.ifft(folded, axis=1)[:, :IMAGE_SIZE] * instants
+    return np.abs(analytic)[::-1]
+
+
+def morlet_frequencies(band: Band) -> Signal:
+    """Centre frequency of each row of a scalogram, rising, Hz."""
+    return np.geomspace(band[0], band[1], IMAGE_SIZE)
+
+
+GainBlock = tuple[int, tuple[int, int], NDArray[np.float64]]
+
+
+@lru_cache(maxsize=16)
+def _morlet_gains(n_bins: int, step: float, band: Band, omega: float) -> tuple[GainBlock, ...]:
+    """Spectra of the wavelets in blocks of 448 bins: (first bin, range of rows that reach it, (rows, bins))."""
+    centres = morlet_frequencies(band)
+    width = centres / omega  # standard deviation of the spectrum, Hz
+    blocks = []
+    for start in range(0, n_bins, 2 * IMAGE_SIZE):
+        frequency = np.arange(start, min(start + 2 * IMAGE_SIZE, n_bins)) * step
+        first = int(np.searchsorted(centres + MORLET_REACH * width, frequency[0]))
+        last = int(np.searchsorted(centres - MORLET_REACH * width, frequency[-1], side="right"))
+        if first < last:
+            distance = (frequency - centres[first:last, None]) / width[first:last, None]
+            blocks.append((start, (first, last), np.exp(-0.5 * distance**2)))
+    return tuple(blocks)
+
+
+def recurrence(signal: Signal, fs: float, band: Band, recipe: Recipe) -> Matrix:
+    """Recurrence plot, not thresholded: Euclidean distances between the delay-embedded states at two instants."""
+    states = delay_embedding(signal, fs, band, recipe)  # (dimension, 224)
+    squares = np.zeros((IMAGE_SIZE, IMAGE_SIZE))
+    for coordinate in states:
+        squares += (coordinate[:, None] - coordinate) ** 2
+    return np.sqrt(squares)[::-1]
+
+
+def delay_embedding(signal: Signal, fs: float, band: Band, recipe: Recipe) -> NDArray[np.float64]:
+    """States x(t), x(t + delay), ... at 224 instants: (dimension, 224).
+
+    The delay is a share of the period of the band's geometric mean. Where an instant spans more than one
+    sample its value is their mean, so that nothing is skipped; where it spans less, values are interpolated.
+    """
+    delay = fs * recipe.recurrence_delay / np.sqrt(band[0] * band[1])  # samples
+    reach = (recipe.recurrence_dimension - 1) * delay
+    step = (signal.size - reach) / IMAGE_SIZE  # samples an instant
+    centres = (np.arange(IMAGE_SIZE) + 0.5) * step - 0.5 + delay * np.arange(recipe.recurrence_dimension)[:, None]
+    index = np.arange(signal.size)
+    if step <= 1:
+        return np.interp(centres, index, signal)
+    area = np.concatenate([[0.0], np.cumsum(signal - signal[0])])  # up to the border before sample i
+    borders = np.arange(signal.size + 1) - 0.5
+    return (np.interp(centres + step / 2, borders, area) - np.interp(centres - step / 2, borders, area)) / step + signal[0]
+
+
+def waveform(signal: Signal, fs: float, band: Band, recipe: Recipe) -> Matrix:
+    """The trace of the signal: each pixel's share, in [0, 1], that is covered by the line; -1 and 1 are the edges.
+
+    Every column is covered from the lowest to the highest point that the line reaches within it.
+    """
+    height = IMAGE_SIZE - 2 * recipe.waveform_margin
+    row = recipe.waveform_margin + (1.0 - np.clip(signal, -1.0, 1.0)) / 2 * height  # pixels from the top
+    place = (np.arange(signal.size) + 0.5) * (IMAGE_SIZE / signal.size)  # pixels from the left
+    border = np.interp(np.arange(IMAGE_SIZE + 1), place, row)
+    top, bottom = np.minimum(border[:-1], border[1:]), np.maximum(border[:-1], border[1:])
+    column = place.astype(np.intp)
+    np.minimum.at(top, column, row)
+    np.maximum.at(bottom, column, row)
+    edge = np.arange(IMAGE_SIZE)[:, None]  # upper edge of each pixel row
+    half = recipe.waveform_thickness / 2
+    return np.clip(np.minimum(edge + 1, bottom + half) - np.maximum(edge, top - half), 0.0, 1.0)
+
+
+REPRESENTATIONS: dict[str, Callable[[Signal, float, Band, Recipe], Matrix]] = {
+    "angle": angle,
+    "phase": phase,
+    "psd": psd,
+    "recurrence": recurrence,
+    "scalogram": scalogram,
+    "waveform": waveform,
+}
+ALIASES = {"spectrogram-angle": "angle", "spectrogram-phase": "phase", "spectrogram-psd": "psd"}
+
+
+def representation_name(name: object) -> str:
+    """The canonical name of a representation, from its name or alias in any case.
+
+    >>> representation_name("Spectrogram-PSD")
+    'psd'
+    """
+    lowered = name.lower() if isinstance(name, str) else name
+    if isinstance(lowered, str) and (canonical := ALIASES.get(lowered, lowered)) in REPRESENTATIONS:
+        return canonical
+    raise unknown("representation", name, [*REPRESENTATIONS, *ALIASES])

@@ -1,0 +1,241 @@
+"""The door: what a signal and a sampling rate must be, how good a signal is, and where windows are cut."""
+
+from __future__ import annotations
+
+import math
+import numbers
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import ConfigError, SignalError, SignalTypeError, SignalWarning, unknown
+
+Signal = NDArray[np.float64]  # (n_samples,), finite once checked
+
+CLIPPED_SHARE = 0.05  # of samples resting on the signal's own extremes; more is warned of
+CLIPPED_RUN = 3  # successive equal samples at an extreme that count as resting on a rail
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Shares of a signal's samples, each in [0, 1], that carry less than they seem to."""
+
+    missing: float  # were NaN and have been interpolated
+    flat: float  # equal to the sample before
+    clipped: float  # rest on the signal's minimum or maximum for three samples or more
+
+
+def check_fs(fs: Any) -> float:
+    """The sampling rate as a float, in Hz.
+
+    Raises
+    ------
+    SignalError
+        Missing, not a number, or not a positive finite one. There is never a default rate.
+    """
+    if fs is None:
+        raise SignalError("fs is missing: give the sampling rate in Hz, e.g. fs=100; there is no default")
+    if isinstance(fs, bool | np.bool_) or not isinstance(fs, numbers.Real):
+        raise SignalError(f"fs={fs!r} is a {type(fs).__name__}: give the sampling rate as a number in Hz, e.g. fs=100")
+    if not (math.isfinite(fs) and fs > 0):
+        raise SignalError(f"fs={fs!r} is not a positive finite number: give the sampling rate in Hz, e.g. fs=100")
+    return float(fs)
+
+
+def check_signals(signals: Any, where: str = "signal") -> tuple[list[Signal], bool]:
+    """Read what a caller passed as one signal or several.
+
+    Parameters
+    ----------
+    signals
+        One signal, (n_samples,), or several: an array (n_signals, n_samples), or a list whose items may
+        differ in length. Any real dtype; NumPy, torch and pandas are read alike, and never written to.
+
+    Returns
+    -------
+    signals : list of (n_samples,) float64 arrays, copies where the input was of another dtype or layout
+    single : whether the caller passed one signal rather than a batch
+
+    Raises
+    ------
+    SignalError
+        Empty, or of a shape that is neither of those.
+    SignalTypeError
+        Complex, text, object or masked samples.
+    """
+    if isinstance(signals, list | tuple) and signals and not np.isscalar(signals[0]) and np.ndim(signals[0]) > 0:
+        rows = [_real_array(item, f"{where}[{index}]") for index, item in enumerate(signals)]
+        for index, row in enumerate(rows):
+            if row.ndim != 1:
+                raise SignalError(f"{where}[{index}] has shape {row.shape}: each item of a list must be (n_samples,)")
+        single = False
+    else:
+        array = _real_array(signals, where)
+        if array.ndim not in (1, 2):
+            raise SignalError(
+                f"{where} has shape {array.shape}: one signal is (n_samples,), several are (n_signals, n_samples)"
+            )
+        single = array.ndim == 1
+        rows = [array] if single else list(array)
+    if not rows or any(row.size == 0 for row in rows):
+        raise SignalError(f"{where} is empty: at least one signal with samples is needed")
+    return rows, single
+
+
+def _real_array(values: Any, where: str) -> NDArray[np.float64]:
+    if hasattr(values, "detach"):  # a torch tensor, perhaps with a gradient or on a device
+        values = values.detach().cpu()
+    if isinstance(values, np.ma.MaskedArray):
+        raise SignalTypeError(f"{where} is a masked array: fill its gaps with NaN first, values.filled(numpy.nan)")
+    try:
+        array = np.asarray(values)
+    except (ValueError, TypeError) as error:
+        raise SignalTypeError(f"{where} cannot be read as an array of numbers ({error})") from error
+    if array.dtype.kind not in "biuf":
+        raise SignalTypeError(
+            f"{where} has dtype {array.dtype}: samples must be real numbers (bool, integer or floating point)"
+        )
+    return np.ascontiguousarray(array, dtype=np.float64)
+
+
+def fill_gaps(signal: Signal, fs: float, nan_policy: str, max_gap: float, where: str = "signal") -> tuple[Signal, float]:
+    """Refuse missing samples, or interpolate them linearly where the caller asks for it.
+
+    Parameters
+    ----------
+    nan_policy : "error" or "interpolate"
+    max_gap : longest run of missing samples to interpolate, in seconds
+
+    Returns
+    -------
+    signal : (n_samples,), finite
+    missing : share of samples that were missing
+
+    Raises
+    ------
+    SignalError
+        NaN under "error"; infinite samples; a gap longer than `max_gap`; nothing but NaN.
+    """
+    if nan_policy not in ("error", "interpolate"):
+        raise unknown("nan_policy", nan_policy, ["error", "interpolate"])
+    if infinite := int(np.isinf(signal).sum()):
+        first = int(np.flatnonzero(np.isinf(signal))[0])
+        raise SignalError(f"{where} has {infinite} infinite samples, the first at index {first}: repair or cut them out")
+    gaps = np.isnan(signal)
+    if not gaps.any():
+        return signal, 0.0
+    count, first = int(gaps.sum()), int(np.flatnonzero(gaps)[0])
+    if gaps.all():
+        raise SignalError(f"{where} has only missing samples (NaN): there is nothing to embed")
+    if nan_policy == "error":
+        raise SignalError(
+            f"{where} has {count} missing samples (NaN), the first at index {first}: cut them out, or pass "
+            'nan_policy="interpolate" with max_gap= in seconds'
+        )
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], gaps, [False]]).astype(np.int8)))
+    begins, lengths = edges[::2], np.diff(edges)[::2]
+    longest = int(lengths.argmax())
+    if lengths[longest] > max_gap * fs:
+        raise SignalError(
+            f"{where} has a gap of {lengths[longest] / fs:g} s at index {begins[longest]}, longer than "
+            f"max_gap={max_gap:g} s: cut the signal there, or raise max_gap"
+        )
+    index = np.arange(signal.size)
+    filled = np.where(gaps, np.interp(index, index[~gaps], signal[~gaps]), signal)
+    return filled, count / signal.size
+
+
+def check_length(signal: Signal, fs: float, minimum: float, what: str, where: str = "signal") -> None:
+    """Refuse a signal shorter than `minimum` seconds."""
+    if signal.size < minimum * fs - 1e-9:
+        raise SignalError(
+            f"{where} has {signal.size} samples ({signal.size / fs:g} s), too short for {what} at {fs:g} Hz: at least "
+            f"{minimum:g} s ({math.ceil(minimum * fs - 1e-9)} samples) are needed; arrays are (n_samples,) or "
+            "(n_signals, n_samples)"
+        )
+
+
+def is_flat(signal: Signal) -> bool:
+    """Whether all samples are one value."""
+    return bool((signal == signal[0]).all())
+
+
+def quality(signal: Signal, missing: float = 0.0) -> Quality:
+    """Measure a finite signal.
+
+    >>> quality(np.array([0.0, 1.0, 3.0, 3.0, 3.0, 2.0, 2.0, 1.0]))
+    Quality(missing=0.0, flat=0.375, clipped=0.375)
+    """
+    same = np.concatenate([[False], signal[1:] == signal[:-1]])
+    at_rail = (signal == signal.min()) | (signal == signal.max())
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], at_rail, [False]]).astype(np.int8)))
+    runs = np.diff(edges)[::2]
+    return Quality(missing, float(same.mean()), float(runs[runs >= CLIPPED_RUN].sum() / signal.size))
+
+
+def warn_if_clipped(measured: Quality, where: str = "signal") -> None:
+    """Tell the caller of a signal that spends more than `CLIPPED_SHARE` of its time on a rail."""
+    if CLIPPED_SHARE < measured.clipped < 1.0:
+        warnings.warn(
+            f"{where}: {measured.clipped:.0%} of the samples rest on the lowest or highest value: the sensor may have "
+            "been saturated, and the embedding shows the clipped signal",
+            SignalWarning,
+            stacklevel=4,
+        )
+
+
+def windows(
+    n_samples: int, fs: float, window: float, stride: float | None = None, short: str = "error"
+) -> list[tuple[int, int]]:
+    """Where a recording is cut: (start, stop) in samples, a window of `window` seconds every `stride` seconds.
+
+    Samples after the last whole window are left out. A recording shorter than one window is an error, or
+    gives none (`short="drop"`), or one window to be lengthened by its last value (`short="pad"`), in which
+    case its stop lies beyond the recording.
+
+    >>> windows(10, fs=2, window=2, stride=1)
+    [(0, 4), (2, 6), (4, 8), (6, 10)]
+    """
+    length = _seconds(window, "window", fs)
+    step = _seconds(window if stride is None else stride, "stride", fs)
+    if short not in ("error", "drop", "pad"):
+        raise unknown("short", short, ["error", "drop", "pad"])
+    size = round(length * fs)
+    if n_samples < size:
+        if short == "error":
+            raise SignalError(
+                f"the recording lasts {n_samples / fs:g} s, less than one window of {length:g} s: choose a shorter "
+                'window, or short="drop" or "pad"'
+            )
+        return [(0, size)] if short == "pad" else []
+    count = math.floor((n_samples - size) / (step * fs) + 1e-9) + 1
+    starts = (round(index * step * fs) for index in range(count))
+    return [(start, start + size) for start in starts]
+
+
+def cut(signal: Signal, spans: list[tuple[int, int]]) -> Iterator[Signal]:
+    """The windows themselves, one at a time; a stop beyond the signal repeats its last value."""
+    for start, stop in spans:
+        part = signal[start:stop]
+        yield part if part.size == stop - start else np.pad(part, (0, stop - start - part.size), mode="edge")
+
+
+def _seconds(value: Any, name: str, fs: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value) or value <= 0:
+        raise ConfigError(f"{name}={value!r} must be a positive number of seconds")
+    if round(value * fs) < 1:
+        raise ConfigError(f"{name}={value!r} s is less than one sample at {fs:g} Hz")
+    return float(value)
+
+
+def check_positive(value: Any, name: str) -> int:
+    """A positive whole number, such as a batch size."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
+        raise ConfigError(f"{name}={value!r} must be a whole number of at least 1")
+    return int(value)
+
+
