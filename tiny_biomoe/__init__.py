@@ -1,0 +1,49 @@
+"""Tiny-BioMoE: embeddings of physiological signals.
+
+>>> import pywt
+>>> from tiny_biomoe import embed
+>>> embed(pywt.data.ecg(), fs=360, modality="ecg").shape
+(192,)
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from .config import Architecture, Config, ModalityRecipe, Recipe
+from .errors import ConfigError, SignalError, SignalTypeError, SignalWarning, TinyBioMoEError, WeightsError
+from .filters import MODALITIES
+from .images import contact_sheet, render
+from .representations import REPRESENTATIONS
+from .version import __version__
+
+if TYPE_CHECKING:
+    from .model import TinyBioMoE, WindowEmbeddings, embed
+
+__all__ = [
+    "MODALITIES",
+    "REPRESENTATIONS",
+    "Architecture",
+    "Config",
+    "ConfigError",
+    "ModalityRecipe",
+    "Recipe",
+    "SignalError",
+    "SignalTypeError",
+    "SignalWarning",
+    "TinyBioMoE",
+    "TinyBioMoEError",
+    "WeightsError",
+    "WindowEmbeddings",
+    "__version__",
+    "contact_sheet",
+    "embed",
+    "render",
+]
+
+
+def __getattr__(name: str) -> Any:  # the network's half brings torch with it, so it is imported when first asked for
+    if name in ("TinyBioMoE", "WindowEmbeddings", "embed"):
+        return getattr(import_module(".model", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

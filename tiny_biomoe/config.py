@@ -172,7 +172,9 @@ def _value(annotation: Any, value: Any, where: str) -> Any:
         "float": is_number,
         "float | None": is_number or value is None,
         "tuple[int, ...]": isinstance(value, list) and all(type(item) is int for item in value),
-        "tuple[float, float]": isinstance(value, list) and len(value) == 2 and all(type(i) in (int, float) for i in value),
+        "tuple[float, float]": isinstance(value, list)
+        and len(value) == 2
+        and all(type(i) in (int, float) for i in value),
     }
     if not right[annotation]:
         raise ConfigError(f"{where}: expected {annotation}, got {value!r}")

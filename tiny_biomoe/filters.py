@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import numbers
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -14,7 +13,7 @@ from scipy.signal import butter, sosfiltfilt
 
 from .config import Recipe
 from .errors import ConfigError, SignalError, unknown
-from .signals import Signal, check_length, is_flat
+from .signals import Signal, check_length, is_flat, is_number
 
 NYQUIST_MARGIN = 0.99  # a cut-off above this share of Nyquist counts as at Nyquist: it removes nothing
 NOTHING_LEFT = 1e-6  # a filtered signal spanning less than this share of the raw one is rounding noise
@@ -94,7 +93,8 @@ def passband(fs: float, modality: str, recipe: Recipe, band: Any = MODALITY_BAND
         low, high = (row.low, row.high) if row.filtered and band is not None else (None, None)
     else:
         low, high = _edges(band)
-        shown_low, shown_high = low, row.high if high is None and (low or 0.0) < row.high else high or nyquist
+        open_high = row.high if (low or 0.0) < row.high else nyquist  # what is shown where the band is open above
+        shown_low, shown_high = low, high if high is not None else open_high
     for edge in (low, shown_low):
         if edge is not None and edge >= NYQUIST_MARGIN * nyquist:
             raise SignalError(
@@ -112,9 +112,8 @@ def _edges(band: Any) -> tuple[float | None, float | None]:
     wrong = ConfigError(f'band={band!r}: expected "modality", None or (low, high) in Hz with 0 < low < high')
     if not isinstance(band, tuple | list) or len(band) != 2:
         raise wrong
-    for edge in band:
-        if edge is not None and (isinstance(edge, bool) or not isinstance(edge, numbers.Real) or not math.isfinite(edge)):
-            raise wrong
+    if not all(edge is None or is_number(edge) for edge in band):
+        raise wrong
     low, high = (None if edge is None else float(edge) for edge in band)
     if (low is not None and low <= 0) or (high is not None and high <= (low or 0.0)):
         raise wrong
@@ -122,8 +121,8 @@ def _edges(band: Any) -> tuple[float | None, float | None]:
 
 
 def minimum_duration(fs: float, edges: Passband, recipe: Recipe) -> float:
-    """Shortest signal that can be filtered and drawn, in seconds."""
-    return max(recipe.minimum_samples / fs, recipe.minimum_periods / edges.shown_high, 2 / (edges.shown_high - (edges.low or 0)))
+    """Shortest signal that can be filtered and drawn, in seconds: its image's frequency axis is not empty."""
+    return max(recipe.minimum_samples / fs, recipe.minimum_periods / edges.shown_high)
 
 
 def apply_filter(signal: Signal, fs: float, edges: Passband, recipe: Recipe, where: str = "signal") -> Signal:

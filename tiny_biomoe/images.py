@@ -5,21 +5,22 @@ A picture is kept as its (224, 224) map of bytes, which is what workers pass on;
 
 from __future__ import annotations
 
-import numbers
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from .calls import Call, Limits
 from .config import IMAGE_SIZE, Recipe
-from .errors import ConfigError, SignalError
-from .filters import MODALITY_BAND, Passband, apply_filter, modality_name, passband
-from .representations import REPRESENTATIONS, Matrix, representation_name
-from .signals import Signal, check_fs, check_signals, fill_gaps, is_flat
+from .errors import SignalError
+from .filters import MODALITY_BAND, Passband
+from .representations import REPRESENTATIONS, Matrix
+from .signals import Signal, check_signals
 
+LARGEST_IMAGE = 2**26  # pixels; a larger one is more likely to be an attack than a picture of a signal
 Levels = NDArray[np.uint8]  # (224, 224), indices into the palette
-Limits = tuple[float, float]  # in the signal's units
 
 # The viridis palette, by Nathaniel Smith and Stefan van der Walt, dedicated to the public domain (CC0): RGB bytes.
 PALETTE = np.frombuffer(
@@ -43,41 +44,6 @@ PALETTE = np.frombuffer(
     ),
     np.uint8,
 ).reshape(256, 3)
-
-
-def check_scale(scale: Any, from_recording: bool = False) -> str | Limits:
-    """The `scale` argument: "window", "recording" (where windows are cut from one), or (low, high).
-
-    Raises
-    ------
-    ConfigError
-        None of those.
-    """
-    if scale == "window" or (scale == "recording" and from_recording):
-        return str(scale)
-    if isinstance(scale, str) and scale == "recording":
-        raise ConfigError('scale="recording" needs windows cut from a recording: pass window= in seconds')
-    numeric = isinstance(scale, tuple | list) and len(scale) == 2
-    if numeric and all(isinstance(s, numbers.Real) and not isinstance(s, bool) and np.isfinite(s) for s in scale):
-        if scale[0] < scale[1]:
-            return float(scale[0]), float(scale[1])
-    raise ConfigError(f'scale={scale!r}: expected "window", "recording" or (low, high) in the signal\'s units, low < high')
-
-
-def recording_limits(filtered: Signal, recipe: Recipe) -> Limits:
-    """What images of a recording's windows span under scale="recording": its 1st to 99th percentile.
-
-    Raises
-    ------
-    SignalError
-        Both are one value: most of the recording is flat.
-    """
-    low, high = np.percentile(filtered, recipe.scale_percentiles)
-    if not low < high:
-        raise SignalError(
-            f'the recording rests on {low:g} nearly all the time, so scale="recording" has no range: pass (low, high)'
-        )
-    return float(low), float(high)
 
 
 def to_levels(matrix: Matrix, representation: str, recipe: Recipe, own_range: bool) -> Levels:
@@ -124,12 +90,18 @@ def draw(
     low, high = limits or (filtered.min(), filtered.max())
     if not low < high:
         raise SignalError(
-            f"the signal is flat: all {filtered.size} samples are {filtered[0]:g}, so an image that spans its range shows "
+            f"the signal is flat: all {filtered.size} samples are {filtered[0]:g}, so an image spanning its range shows "
             "nothing; check the sensor, or pass scale=(low, high) to keep its level"
         )
     unit = (filtered - (low + (high - low) / 2)) / ((high - low) / 2)  # the limits become -1 and 1
     matrix = REPRESENTATIONS[representation](unit, fs, edges.shown(filtered.size / fs), recipe)
     return to_levels(matrix, representation, recipe, own_range=limits is None)
+
+
+def draw_all(filtered: Signal, call: Call, limits: Limits | None = None) -> Iterator[Levels]:
+    """The representations that a call asks for, of one signal it has prepared."""
+    for name in call.representations:
+        yield draw(filtered, call.fs, call.edges, name, call.recipe, limits)
 
 
 def colour(levels: Levels) -> NDArray[np.uint8]:
@@ -175,19 +147,15 @@ def render(
     >>> render(pywt.data.ecg(), fs=360, modality="ecg", representation="waveform").shape
     (224, 224, 3)
     """
-    name, fs = representation_name(representation), check_fs(fs)
-    span = check_scale(scale)
-    (row,), single = _one(check_signals(signal))
-    row, _ = fill_gaps(row, fs, "error", 0.0)
-    edges = passband(fs, modality_name(modality), recipe, band)
-    filtered = apply_filter(row, fs, edges, recipe)
-    return colour(draw(filtered, fs, edges, name, recipe, span if isinstance(span, tuple) else None))
-
-
-def _one(checked: tuple[list[Signal], bool]) -> tuple[list[Signal], bool]:
-    if len(checked[0]) != 1:
-        raise SignalError(f"render draws one signal, (n_samples,), and was given {len(checked[0])}")
-    return checked
+    call = Call.check(recipe, fs, modality, representation, band=band, scale=scale)
+    rows, _ = check_signals(signal)
+    if len(rows) != 1 or len(call.representations) != 1:
+        raise SignalError(
+            f"render draws one representation of one signal, (n_samples,), and was given {len(call.representations)} of "
+            f"{len(rows)}: call it once for each"
+        )
+    filtered, _ = call.prepare(rows[0])
+    return colour(draw(filtered, call.fs, call.edges, call.representations[0], recipe, call.limits))
 
 
 def contact_sheet(signal: Any, fs: float, modality: str, **options: Any) -> Image.Image:
@@ -202,3 +170,37 @@ def contact_sheet(signal: Any, fs: float, modality: str, **options: Any) -> Imag
         image = render(signal, fs, modality, name, **options)
         sheet.paste(Image.fromarray(image), (left, top + title))
     return sheet
+
+
+def read_images(images: Any) -> tuple[Iterator[NDArray[np.uint8]], bool]:
+    """Pictures from wherever they are, each as (224, 224, 3) uint8, and whether one was given rather than a list.
+
+    Raises
+    ------
+    SignalError
+        Not a picture, too large to be one, or an array of another shape or dtype.
+    """
+    single = not isinstance(images, list | tuple) and not (isinstance(images, np.ndarray) and images.ndim == 4)
+    return (_read_image(image, index) for index, image in enumerate([images] if single else images)), single
+
+
+def _read_image(source: Any, index: int) -> NDArray[np.uint8]:
+    if isinstance(source, np.ndarray):
+        if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3:
+            raise SignalError(
+                f"image {index} has shape {source.shape} and dtype {source.dtype}: expected (height, width, 3) uint8"
+            )
+        source = Image.fromarray(source)
+    opened = source if isinstance(source, Image.Image) else _open_image(source)
+    if opened.width * opened.height > LARGEST_IMAGE:
+        raise SignalError(f"image {index} has {opened.width} x {opened.height} pixels, over {LARGEST_IMAGE}: refused")
+    if opened.size != (IMAGE_SIZE, IMAGE_SIZE):
+        opened = opened.convert("RGB").resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BILINEAR)
+    return np.asarray(opened.convert("RGB"))
+
+
+def _open_image(path: Any) -> Image.Image:
+    try:
+        return Image.open(path)
+    except (OSError, Image.DecompressionBombError, AttributeError, ValueError, TypeError) as error:
+        raise SignalError(f"{path!r} cannot be read as a picture ({error})") from error

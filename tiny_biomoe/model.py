@@ -1,46 +1,300 @@
-"""TinyBioMoE: two encoders, one gate, 192 numbers (paper, section 3.1.3)."""
+"""TinyBioMoE: signals in, vectors out, and where both the weights and the vectors come from."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from huggingface_hub import ModelHubMixin
+from numpy.typing import NDArray
 
-from .config import IMAGE_SIZE, Architecture, Recipe
-from .spectral_encoder import SpectralEncoder
-from .waterfall_encoder import WaterfallEncoder
+from . import weights
+from .calls import Call
+from .config import Architecture, Config, Recipe
+from .errors import ConfigError, SignalError
+from .images import Levels, draw_all, read_images
+from .network import Network
+from .runtime import check_device, embed_levels
+from .signals import Quality, check_positive, check_signals, cut, quality, windows
+from .version import __version__
+
+Embeddings = NDArray[np.float32]  # (192,) or (n, 192); k * 192 where k representations are concatenated
 
 
-class TinyBioMoE(nn.Module):
-    def __init__(self, architecture: Architecture = Architecture(), recipe: Recipe = Recipe()):
-        super().__init__()
-        width = architecture.spectral_widths[-1]
-        self.architecture = architecture
-        self.recipe = recipe
-        self.image_norm = nn.LayerNorm((3, IMAGE_SIZE, IMAGE_SIZE))
-        self.spectral_encoder = SpectralEncoder(architecture)
-        self.waterfall_encoder = WaterfallEncoder(architecture)
-        self.embedding_norm = nn.LayerNorm(width)
-        self.gate = nn.Linear(width, width)
-        self.output_norm = nn.LayerNorm(2 * width)
+@dataclass(frozen=True)
+class WindowEmbeddings:
+    """What `TinyBioMoE.embed_windows` gives: row i belongs to the window from `starts[i]` to `stops[i]`."""
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        return self.encode(pixels)["embedding"]
+    embeddings: Embeddings  # (n, 192)
+    starts: NDArray[np.float64]  # (n,), seconds from the recording's first sample
+    stops: NDArray[np.float64]  # (n,), seconds
+    flat: NDArray[np.float64]  # (n,), share of samples equal to the one before
+    clipped: NDArray[np.float64]  # (n,), share of samples resting on the window's extremes
+    missing: float  # share of the recording that was interpolated
+    provenance: dict[str, Any]
 
-    def encode(self, pixels: Tensor) -> dict[str, Tensor]:
-        image = self.image_norm(pixels)  # (B, 3, 224, 224)
-        z1, z2 = self.spectral_encoder(image), self.waterfall_encoder(image)  # (B, 96) each
-        gate1, gate2 = self._gate(z1), self._gate(z2)  # (B, 96), in [0, 1]
-        gated = torch.cat([gate1 * self.embedding_norm(z1), gate2 * self.embedding_norm(z2)], dim=1)  # Eqs. 6 and 7
+
+class TinyBioMoE(
+    Network,
+    ModelHubMixin,
+    library_name="tiny-biomoe",
+    license="mit",
+    tags=["biosignals", "embeddings", "ecg", "eda", "ppg", "emg", "eeg"],
+):
+    """The embedding model: a signal, or an image, to 192 numbers.
+
+    Parameters
+    ----------
+    architecture, recipe
+        The network's and the images' numbers; the defaults are the paper's.
+    name
+        Of the weights, as provenance reports it.
+
+    Examples
+    --------
+    >>> import pywt
+    >>> model = TinyBioMoE.from_pretrained()
+    >>> model.embed(pywt.data.ecg(), fs=360, modality="ecg").shape
+    (192,)
+    """
+
+    def __init__(
+        self, architecture: Architecture = Architecture(), recipe: Recipe = Recipe(), name: str = "untrained"
+    ) -> None:
+        super().__init__(Config(name, architecture, recipe))
+        self.source = "untrained"  # where the weights were loaded from
+        self._loaded = ("", "")  # sha256 of the weights' file, and digest of the tensors it gave
+
+    def embed(
+        self,
+        signals: Any,
+        fs: float,
+        modality: str,
+        representation: str | list[str] = "scalogram",
+        *,
+        fusion: str = "concat",
+        window: float | None = None,
+        stride: float | None = None,
+        short: str = "error",
+        batch_size: int = 32,
+        **options: Any,
+    ) -> Embeddings:
+        """Signals to vectors.
+
+        Parameters
+        ----------
+        signals
+            One signal, (n_samples,); or several: (n_signals, n_samples), or a list whose items may differ in
+            length. Any real dtype; float64 is what is computed with.
+        fs
+            Sampling rate, Hz.
+        modality
+            "eda" (or "gsr"), "bvp" ("ppg"), "resp" ("rsp"), "spo2", "ecg", "emg" or "eeg".
+        representation
+            "angle", "phase", "psd", "recurrence", "scalogram" or "waveform", or a list of them.
+        fusion
+            Of several representations: "concat" (k * 192 numbers) or "add" (their sum, 192; paper, Table 5).
+        window, stride, short
+            Seconds; cut one long recording into windows, as `embed_windows` does.
+        batch_size
+            Images on the device at once; changes no number.
+        **options
+            `band`: "modality" (the paper's filter), None (no filter) or (low, high) in Hz. `scale`: what an image
+            spans, "window" (its own range), "recording" (its recording's 1st-99th percentile) or (low, high) in the
+            signal's units. `nan_policy`: "error" or "interpolate", with `max_gap` in seconds.
+
+        Returns
+        -------
+        (192,) float32 for one signal, (n, 192) for several or for windows; k * 192 for k concatenated representations
+
+        Raises
+        ------
+        SignalError
+            A signal cannot be used; the message says which, where and what to do.
+        ConfigError
+            An argument is not one of its choices.
+        """
+        if window is not None:
+            return self.embed_windows(
+                signals, fs, modality, representation, fusion=fusion, window=window, stride=stride, short=short,
+                batch_size=batch_size, **options,
+            ).embeddings  # fmt: skip
+        if stride is not None:
+            raise ConfigError("stride= needs window=: both are seconds")
+        call = Call.check(self.recipe, fs, modality, representation, fusion=fusion, **options)
+        rows, single = check_signals(signals)
+
+        def images() -> Iterator[Levels]:
+            for index, row in enumerate(rows):
+                filtered, _ = call.prepare(row, "signal" if single else f"signal[{index}]")
+                yield from draw_all(filtered, call, call.limits)
+
+        vectors = self._fuse(embed_levels(self, images(), check_positive(batch_size, "batch_size")), call)
+        return vectors[0] if single else vectors
+
+    def embed_windows(
+        self,
+        signal: Any,
+        fs: float,
+        modality: str,
+        representation: str | list[str] = "scalogram",
+        *,
+        window: float,
+        stride: float | None = None,
+        short: str = "error",
+        fusion: str = "concat",
+        batch_size: int = 32,
+        **options: Any,
+    ) -> WindowEmbeddings:
+        """Filter one recording, cut it into windows, and embed each.
+
+        Parameters
+        ----------
+        signal : (n_samples,)
+        window, stride : seconds; `stride` is `window` unless given
+        short : what to do where the recording is shorter than one window: "error", "drop" (no rows), or "pad"
+            (one row, lengthened by the last value)
+        others : as in `embed`; `scale` may also be "recording"
+
+        Returns
+        -------
+        WindowEmbeddings
+            The vectors, with start and stop times, quality, and provenance.
+        """
+        call = Call.check(self.recipe, fs, modality, representation, fusion=fusion, windowed=True, **options)
+        rows, single = check_signals(signal)
+        if not single:
+            raise SignalError(
+                f"windows are cut from one recording, (n_samples,), and {len(rows)} were given: call once for each"
+            )
+        spans = windows(rows[0].size, call.fs, window, stride, short)
+        filtered, measured = call.prepare(rows[0])
+        limits = call.window_limits(filtered)
+        qualities: list[Quality] = []
+
+        def images() -> Iterator[Levels]:
+            for raw, part in zip(cut(rows[0], spans), cut(filtered, spans), strict=True):
+                qualities.append(quality(raw))
+                yield from draw_all(part, call, limits)
+
+        vectors = self._fuse(embed_levels(self, images(), check_positive(batch_size, "batch_size")), call)
+        times = np.array(spans, np.float64).reshape(-1, 2) / call.fs
+        return WindowEmbeddings(
+            vectors, times[:, 0], times[:, 1], np.array([q.flat for q in qualities]),
+            np.array([q.clipped for q in qualities]), measured.missing,
+            {**self._weights_facts(), **call.describe(), "window": float(window), "stride": float(stride or window)},
+        )  # fmt: skip
+
+    def embed_images(self, images: Any, *, batch_size: int = 32) -> Embeddings:
+        """Embed pictures: PIL images, paths, or uint8 arrays (height, width, 3); one gives (192,), a list (n, 192).
+
+        Anything but 224 x 224 is resized by PIL's bilinear filter, as the authors do.
+        """
+        pictures, single = read_images(images)
+        vectors = embed_levels(self, pictures, check_positive(batch_size, "batch_size"))
+        return vectors[0] if single else vectors
+
+    def provenance(self, fs: float, modality: str, representation: Any = "scalogram", **options: Any) -> dict[str, Any]:
+        """Where the vectors of such a call come from, as plain values: weights, recipe, version, filter, scale.
+
+        Arguments are those of `embed`. The weights' sha256 is that of the file they were loaded from, or None
+        (and the digest of the tensors themselves) where they were changed since.
+        """
+        return {**self._weights_facts(), **Call.check(self.recipe, fs, modality, representation, **options).describe()}
+
+    def _weights_facts(self) -> dict[str, Any]:
+        digest = weights.tensor_digest(self.state_dict())
+        unchanged = digest == self._loaded[1]
         return {
-            "encoder1": z1,
-            "encoder2": z2,
-            "gate1": gate1,
-            "gate2": gate2,
-            "embedding": self.output_norm(gated),  # (B, 192)
+            "library": f"tiny-biomoe {__version__}",
+            "weights": self.config.name,
+            "weights_source": self.source if unchanged else f"{self.source}, then changed",
+            "weights_sha256": self._loaded[0] if unchanged else None,
+            "tensors_sha256": digest,
+            "gate": self.architecture.gate,
+            "recipe": self.recipe.version,
         }
 
-    def _gate(self, z: Tensor) -> Tensor:
-        """How much of each channel passes (Eq. 5; the released network applies the ELU before W instead)."""
-        logits = F.elu(self.gate(z)) if self.architecture.gate == "paper" else self.gate(F.elu(z))
-        return F.hardtanh(logits, 0.0, 1.0)
+    def _fuse(self, vectors: Embeddings, call: Call) -> Embeddings:
+        """One row a picture to one row a signal: (n * k, 192) to (n, k * 192), or their sum."""
+        parts = vectors.reshape(-1, len(call.representations), self.architecture.embedding_dim)
+        return parts.sum(axis=1) if call.fusion == "add" else parts.reshape(len(parts), -1)
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike[str] | None = None,
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        force_download: bool = False,
+        local_files_only: bool = False,
+        device: str | torch.device = "cpu",
+    ) -> TinyBioMoE:
+        """Load weights, verified, and return the model in eval mode.
+
+        Parameters
+        ----------
+        pretrained_model_name_or_path
+            None for the weights that come with the package (no network); a folder that `save_pretrained` wrote; the
+            authors' `Tiny-BioMoE.pth`; or "owner/name" on the Hugging Face Hub.
+        revision, token, cache_dir, force_download, local_files_only
+            For the Hub: branch, tag or commit; access token; where files are kept; fetch again; never connect.
+        device
+            Where the model shall run.
+
+        Raises
+        ------
+        WeightsError
+            Not found, damaged, unsafe, or of another architecture; the message says what to do.
+        """
+        place = check_device(device)
+        loaded = weights.load(
+            pretrained_model_name_or_path, revision=revision, token=token, cache_dir=cache_dir,
+            force_download=force_download, local_files_only=local_files_only,
+        )  # fmt: skip
+        model = cls(loaded.config.architecture, loaded.config.recipe, loaded.config.name)
+        model.load_state_dict(loaded.tensors, strict=False)  # load() has checked every name but the batch counters
+        model.source = loaded.source
+        model._loaded = (loaded.sha256, weights.tensor_digest(model.state_dict()))
+        return model.eval().to(place)
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        weights.save(save_directory, self.state_dict(), self.config)
+
+
+@lru_cache(maxsize=1)
+def _bundled() -> TinyBioMoE:
+    return TinyBioMoE.from_pretrained()
+
+
+def embed(
+    signals: Any,
+    fs: float | None = None,
+    modality: str | None = None,
+    representation: str | list[str] = "scalogram",
+    *,
+    sampling_rate: float | None = None,
+    **options: Any,
+) -> Embeddings:
+    """Signals to vectors with the weights that come with the package, loaded once a process.
+
+    `sampling_rate` is another name of `fs`; everything else is as in `TinyBioMoE.embed`.
+
+    Examples
+    --------
+    >>> import pywt
+    >>> embed(pywt.data.ecg(), fs=360, modality="ecg", representation=["scalogram", "waveform"]).shape
+    (384,)
+    """
+    if fs is not None and sampling_rate is not None:
+        raise ConfigError(f"fs={fs!r} and sampling_rate={sampling_rate!r} are two names of one argument: give one")
+    rate = fs if fs is not None else sampling_rate
+    return _bundled().embed(signals, rate, modality, representation, **options)  # type: ignore[arg-type]

@@ -148,7 +148,9 @@ def delay_embedding(signal: Signal, fs: float, band: Band, recipe: Recipe) -> ND
         return np.interp(centres, index, signal)
     area = np.concatenate([[0.0], np.cumsum(signal - signal[0])])  # up to the border before sample i
     borders = np.arange(signal.size + 1) - 0.5
-    return (np.interp(centres + step / 2, borders, area) - np.interp(centres - step / 2, borders, area)) / step + signal[0]
+    return (
+        np.interp(centres + step / 2, borders, area) - np.interp(centres - step / 2, borders, area)
+    ) / step + signal[0]
 
 
 def waveform(signal: Signal, fs: float, band: Band, recipe: Recipe) -> Matrix:

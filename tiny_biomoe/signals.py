@@ -41,9 +41,14 @@ def check_fs(fs: Any) -> float:
         raise SignalError("fs is missing: give the sampling rate in Hz, e.g. fs=100; there is no default")
     if isinstance(fs, bool | np.bool_) or not isinstance(fs, numbers.Real):
         raise SignalError(f"fs={fs!r} is a {type(fs).__name__}: give the sampling rate as a number in Hz, e.g. fs=100")
-    if not (math.isfinite(fs) and fs > 0):
+    if not (math.isfinite(fs) and float(fs) > 0):
         raise SignalError(f"fs={fs!r} is not a positive finite number: give the sampling rate in Hz, e.g. fs=100")
     return float(fs)
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a finite real number, which a bool is not meant as."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_) and math.isfinite(value)
 
 
 def check_signals(signals: Any, where: str = "signal") -> tuple[list[Signal], bool]:
@@ -102,7 +107,9 @@ def _real_array(values: Any, where: str) -> NDArray[np.float64]:
     return np.ascontiguousarray(array, dtype=np.float64)
 
 
-def fill_gaps(signal: Signal, fs: float, nan_policy: str, max_gap: float, where: str = "signal") -> tuple[Signal, float]:
+def fill_gaps(
+    signal: Signal, fs: float, nan_policy: str, max_gap: float, where: str = "signal"
+) -> tuple[Signal, float]:
     """Refuse missing samples, or interpolate them linearly where the caller asks for it.
 
     Parameters
@@ -124,7 +131,9 @@ def fill_gaps(signal: Signal, fs: float, nan_policy: str, max_gap: float, where:
         raise unknown("nan_policy", nan_policy, ["error", "interpolate"])
     if infinite := int(np.isinf(signal).sum()):
         first = int(np.flatnonzero(np.isinf(signal))[0])
-        raise SignalError(f"{where} has {infinite} infinite samples, the first at index {first}: repair or cut them out")
+        raise SignalError(
+            f"{where} has {infinite} infinite samples, the first at index {first}: repair or cut them out"
+        )
     gaps = np.isnan(signal)
     if not gaps.any():
         return signal, 0.0
@@ -225,11 +234,12 @@ def cut(signal: Signal, spans: list[tuple[int, int]]) -> Iterator[Signal]:
 
 
 def _seconds(value: Any, name: str, fs: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value) or value <= 0:
+    if not is_number(value) or value <= 0:
         raise ConfigError(f"{name}={value!r} must be a positive number of seconds")
-    if round(value * fs) < 1:
+    seconds = float(value)
+    if round(seconds * fs) < 1:
         raise ConfigError(f"{name}={value!r} s is less than one sample at {fs:g} Hz")
-    return float(value)
+    return seconds
 
 
 def check_positive(value: Any, name: str) -> int:
@@ -237,5 +247,3 @@ def check_positive(value: Any, name: str) -> int:
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
         raise ConfigError(f"{name}={value!r} must be a whole number of at least 1")
     return int(value)
-
-

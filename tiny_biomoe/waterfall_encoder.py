@@ -58,7 +58,9 @@ class WaterfallAttention(nn.Module):
                 part = part + outputs[-1]
             q, k, v = self.heads_qkv[head](part).split([self.key_dim, self.key_dim, self.value_dim], dim=1)
             q, k, v = (t.flatten(2).transpose(1, 2) for t in (self.heads_query[head](q), k, v))  # (W, s*s, .)
-            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias[head].to(q.dtype))  # scaled by key_dim ** -0.5
+            mixed = F.scaled_dot_product_attention(
+                q, k, v, attn_mask=bias[head].to(q.dtype)
+            )  # scaled by key_dim ** -0.5
             outputs.append(mixed.transpose(1, 2).unflatten(2, part.shape[2:]))  # (W, C/heads, s, s)
         return self.projection(F.relu(torch.cat(outputs, dim=1)))
 

@@ -1,0 +1,31 @@
+# Everything runs in .venv; only Python 3.10+ and make are needed on the machine.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test setup lint clean
+
+demo: setup
+	mkdir -p demo
+	$(BIN)/tiny-biomoe embed examples/recordings --window 10 -o demo/embeddings.parquet
+	$(BIN)/tiny-biomoe show examples/recordings/ecg.csv -o demo/ecg.png
+	@echo "vectors: demo/embeddings.parquet   the six images of one recording: demo/ecg.png"
+
+test: setup lint
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+setup: .venv/ready
+
+# constraints.txt pins torch first, because a range would take a build of several gigabytes
+.venv/ready: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test]"
+	touch $@
+
+clean:
+	rm -rf .venv demo build dist *.egg-info

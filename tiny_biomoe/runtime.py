@@ -1,0 +1,95 @@
+"""The network over many images: colour on the device, and batches that do not change a byte of the result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from .errors import ConfigError, SignalError
+from .images import PALETTE, Levels
+
+
+def check_device(device: str | torch.device) -> torch.device:
+    """A device that this machine has; there is no silent fall back to the CPU.
+
+    Raises
+    ------
+    ConfigError
+        Not a device's name, or not available here.
+    """
+    try:
+        checked = torch.device(device)
+        torch.empty(1, device=checked)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ConfigError(
+            f"device={str(device)!r} cannot be used on this machine ({str(error).splitlines()[0]})"
+        ) from error
+    return checked
+
+
+def to_pixels(levels: Tensor, device: str | torch.device) -> Tensor:
+    """What the network takes: (B, 224, 224) levels, or (B, 224, 224, 3) RGB bytes, to (B, 3, 224, 224) in [0, 1].
+
+    Levels are coloured on the device, so only bytes travel to it. The result is channels-last in memory.
+    """
+    if levels.ndim == 4:
+        return (levels.to(device).float() / 255).permute(0, 3, 1, 2)
+    palette = torch.tensor(PALETTE, device=device).float() / 255  # (256, 3)
+    return palette[levels.to(device).int()].permute(0, 3, 1, 2)
+
+
+def embed_levels(network: nn.Module, images: Iterable[Levels], batch_size: int) -> NDArray[np.float32]:
+    """Run a network over images, in eval mode and without gradients: (n, embedding_dim).
+
+    Parameters
+    ----------
+    images : each (224, 224) levels or (224, 224, 3) RGB, uint8; taken one batch at a time
+    batch_size : images on the device at once
+
+    Notes
+    -----
+    The bytes of one image's vector depend neither on its neighbours nor on its place. On the CPU a matrix
+    product of several images rounds by their number and place, so each image runs alone, which is also the
+    faster way there: its maps stay in the cache. Elsewhere every batch is filled up to `batch_size`.
+
+    Raises
+    ------
+    SignalError
+        A vector is not finite.
+    """
+    device = next(network.parameters()).device
+    rows: list[NDArray[np.float32]] = []
+    stream = iter(images)
+    with evaluating(network), torch.inference_mode():
+        while batch := list(islice(stream, batch_size)):
+            stacked = np.stack(batch)
+            if device.type == "cpu":
+                parts = [network(to_pixels(torch.from_numpy(stacked[i : i + 1]), device)) for i in range(len(batch))]
+                rows.append(torch.cat(parts).numpy())
+            else:
+                filled = np.concatenate([stacked, np.repeat(stacked[-1:], batch_size - len(batch), axis=0)])
+                rows.append(network(to_pixels(torch.from_numpy(filled), device))[: len(batch)].cpu().numpy())
+    vectors = np.concatenate(rows) if rows else np.empty((0, 0), np.float32)
+    if not np.isfinite(vectors).all():
+        raise SignalError(
+            "the network gave a vector that is not finite: check the weights with `tiny-biomoe weights verify`"
+        )
+    return vectors
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Eval mode within, and each module's own mode again afterwards."""
+    modes = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training

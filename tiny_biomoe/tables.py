@@ -1,0 +1,125 @@
+"""Embeddings as a file: CSV, NumPy archive or Parquet, each with the provenance of its rows."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .errors import ConfigError
+
+
+@dataclass
+class Table:
+    """Rows of a run, in order; a row is one window, or one whole recording."""
+
+    ids: list[str] = field(default_factory=list)  # relative path # channel
+    starts: list[float] = field(default_factory=list)  # seconds from the recording's first sample
+    stops: list[float] = field(default_factory=list)
+    fs: list[float] = field(default_factory=list)  # Hz
+    modality: list[str] = field(default_factory=list)
+    flat: list[float] = field(default_factory=list)  # share of samples equal to the one before
+    clipped: list[float] = field(default_factory=list)  # share of samples on the window's extremes
+    embeddings: list[Any] = field(default_factory=list)  # (192,) float32 each
+    provenance: dict[str, Any] = field(default_factory=dict)  # of each modality and rate met
+
+    def facts(self) -> dict[str, list[Any]]:
+        """The columns in front of the embedding."""
+        return {
+            "id": self.ids,
+            "start": self.starts,
+            "stop": self.stops,
+            "fs": self.fs,
+            "modality": self.modality,
+            "flat": self.flat,
+            "clipped": self.clipped,
+        }
+
+
+def write_csv(table: Table, path: Path) -> None:
+    """One column a number; ids that a spreadsheet would run as a formula get a quote in front."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    text.write(f"# {json.dumps(table.provenance)}\n")
+    width = len(table.embeddings[0]) if table.embeddings else 0
+    writer.writerow([*table.facts(), *(f"e{index}" for index in range(width))])
+    for facts, vector in zip(zip(*table.facts().values(), strict=True), table.embeddings, strict=True):
+        writer.writerow([neutral(facts[0]), *facts[1:], *map(np.format_float_positional, vector)])
+    _replace(path, text.getvalue().encode())
+
+
+def neutral(text: str) -> str:
+    """Text that a spreadsheet shows and never runs.
+
+    >>> neutral("=HYPERLINK(1)")
+    "'=HYPERLINK(1)"
+    """
+    return "'" + text if text[:1] in "=+-@\t\r" else text
+
+
+def write_npz(table: Table, path: Path) -> None:
+    """Arrays `id`, `start`, ..., `embedding` (n, 192), and `provenance`, a JSON text."""
+    buffer = io.BytesIO()
+    np.savez(
+        buffer,
+        embedding=np.array(table.embeddings, np.float32),
+        provenance=np.array(json.dumps(table.provenance)),
+        **{name: np.array(column) for name, column in table.facts().items()},
+    )
+    _replace(path, buffer.getvalue())
+
+
+def write_parquet(table: Table, path: Path) -> None:
+    """One fixed-size list of float32 a row; provenance under the key `tiny_biomoe` of the schema's metadata."""
+    try:
+        import pyarrow as pa
+        from pyarrow import parquet
+    except ImportError as error:
+        raise ConfigError('Parquet needs pyarrow: pip install "tiny-biomoe[io]"') from error
+    vectors = np.array(table.embeddings, np.float32)
+    flat = pa.array(vectors.reshape(-1))
+    columns = {name: pa.array(column) for name, column in table.facts().items()}
+    columns["embedding"] = pa.FixedSizeListArray.from_arrays(flat, vectors.shape[-1])
+    buffer = io.BytesIO()
+    metadata = {"tiny_biomoe": json.dumps(table.provenance)}
+    parquet.write_table(pa.table(columns).replace_schema_metadata(metadata), buffer)
+    _replace(path, buffer.getvalue())
+
+
+WRITERS: dict[str, Callable[[Table, Path], None]] = {".csv": write_csv, ".npz": write_npz, ".parquet": write_parquet}
+
+
+def check_output(path: Path) -> Callable[[Table, Path], None]:
+    """The writer for a file's ending, after making sure that the file can be written.
+
+    Raises
+    ------
+    ConfigError
+        Another ending, or a folder that is missing or cannot be written to.
+    """
+    if path.suffix.lower() not in WRITERS:
+        raise ConfigError(f"{str(path)!r}: the output ends in one of {', '.join(WRITERS)}")
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise ConfigError(f"the folder {str(folder)!r} does not exist: create it first")
+    if not os.access(folder, os.W_OK):
+        raise ConfigError(f"the folder {str(folder)!r} cannot be written to: choose another output")
+    return WRITERS[path.suffix.lower()]
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_bytes(data)
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise ConfigError(f"{str(path)!r} cannot be written ({error.strerror}; {len(data)} bytes are needed)") from error

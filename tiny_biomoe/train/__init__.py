@@ -1,0 +1,1 @@
+"""Training, the optional half of the library: `pip install "tiny-biomoe[train]"`."""

@@ -1,0 +1,123 @@
+"""What one training step sees: a pure function of (seed, step), so that a resumed run goes on as it would have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from ..calls import Limits
+from ..config import Recipe
+from ..errors import SignalError
+from ..filters import apply_filter, passband
+from ..images import Levels, draw
+from ..representations import REPRESENTATIONS
+from ..signals import is_flat
+from .archives import Task
+
+ATTEMPTS = 20  # to find a window that is not flat; the archives hold few that are
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How windows are varied in training (none of it in evaluation)."""
+
+    noise_share: float = 0.3  # of windows get white noise ...
+    noise_db: tuple[float, float] = (10.0, 40.0)  # ... this far below the signal's own power
+    flip_share: float = 0.5  # of windows are turned upside down: electrodes are often swapped
+    person_scale_share: float = 0.25  # of windows are drawn against the person's range instead of their own
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images of several windows, all six of a window side by side."""
+
+    levels: NDArray[np.uint8]  # (n_windows, 6, 224, 224)
+    tasks: NDArray[np.int64]  # (n_windows,), index of the task
+    labels: NDArray[np.int64]  # (n_windows,), class within the task
+
+
+class TrainingBatches(Dataset[Batch]):
+    """Batch `step` of a run; tasks take turns, classes are drawn by the square root of their size."""
+
+    def __init__(self, tasks: list[Task], recipe: Recipe, windows: int, seed: int, augmentation: Augmentation):
+        self.tasks, self.recipe, self.windows, self.seed = tasks, recipe, windows, seed
+        self.augmentation = augmentation
+        self.odds = [_recording_odds(task) for task in tasks]
+        self.limits: dict[tuple[str, int], Limits | None] = {}  # of each person drawn so far
+
+    def __getitem__(self, step: int) -> Batch:
+        rng = np.random.default_rng([self.seed, step])
+        rows = []
+        for index in range(self.windows):
+            which = (step * self.windows + index) % len(self.tasks)
+            rows.append((which, *self._draw(self.tasks[which], self.odds[which], rng)))
+        chosen, labels, levels = zip(*rows, strict=True)
+        return Batch(np.stack(levels), np.array(chosen), np.array(labels))
+
+    def _draw(self, task: Task, odds: NDArray[np.float64], rng: np.random.Generator) -> tuple[int, Levels]:
+        for _ in range(ATTEMPTS):
+            index = int(rng.choice(odds.size, p=odds))
+            recording = task.recording(index)
+            size = min(recording.size, round(rng.uniform(*task.seconds) * task.fs))
+            start = int(rng.integers(recording.size - size + 1))
+            window, limits = recording[start : start + size], None
+            if is_flat(window):
+                continue
+            window = self._vary(window, rng)
+            if rng.random() < self.augmentation.person_scale_share:
+                limits = self._person_limits(task, int(task.groups[index]))
+            return int(task.labels[index]), six_images(window, task, self.recipe, limits)
+        raise SignalError(f"{task.name}: {ATTEMPTS} windows in a row are flat; is the archive damaged?")
+
+    def _person_limits(self, task: Task, group: int) -> Limits | None:
+        if (task.name, group) not in self.limits:
+            self.limits[task.name, group] = person_limits(task, group, self.recipe.scale_percentiles)
+        return self.limits[task.name, group]
+
+    def _vary(self, window: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
+        if rng.random() < self.augmentation.noise_share:
+            below = rng.uniform(*self.augmentation.noise_db)
+            window = window + rng.standard_normal(window.size) * window.std() * 10 ** (-below / 20)
+        if rng.random() < self.augmentation.flip_share:
+            window = 2 * window.mean() - window
+        return window
+
+
+def six_images(window: NDArray[np.float64], task: Task, recipe: Recipe, limits: Limits | None = None) -> Levels:
+    """All representations of one window: (6, 224, 224)."""
+    edges = passband(task.fs, task.name, recipe)
+    filtered = apply_filter(window, task.fs, edges, recipe)
+    return np.stack([draw(filtered, task.fs, edges, name, recipe, limits) for name in REPRESENTATIONS])
+
+
+def evaluation_windows(task: Task, held_out: bool, count: int, seed: int) -> list[tuple[int, NDArray[np.float64]]]:
+    """Windows to evaluate on, (index of the recording, samples): the middle of up to `count` recordings."""
+    recordings = np.random.default_rng([seed, held_out]).permutation(np.flatnonzero(task.held_out == held_out))
+    found: list[tuple[int, NDArray[np.float64]]] = []
+    for index in recordings:
+        recording = task.recording(int(index))
+        size = min(recording.size, round(task.test_seconds * task.fs))
+        start = (recording.size - size) // 2
+        if not is_flat(recording[start : start + size]):
+            found.append((int(index), recording[start : start + size]))
+        if len(found) == count:
+            break
+    return found
+
+
+def person_limits(task: Task, group: int, percentiles: tuple[float, float]) -> Limits | None:
+    """The range of all that one person (or recording) gave, in the signal's units; None where it has none."""
+    members = np.flatnonzero(task.groups == group)
+    parts = np.concatenate([task.recording(int(index))[::8] for index in members[:256]])
+    low, high = np.percentile(parts, percentiles)
+    return (float(low), float(high)) if low < high else None
+
+
+def _recording_odds(task: Task) -> NDArray[np.float64]:
+    """Odds of each training recording, such that a class is drawn by the square root of its size."""
+    sizes = np.bincount(task.labels[~task.held_out], minlength=len(task.classes)).astype(float)
+    weights = np.where(task.held_out, 0.0, 1 / np.sqrt(np.maximum(sizes, 1))[task.labels])
+    return weights / weights.sum()
