@@ -1,22 +1,26 @@
-"""Tensors out of the authors' `.pth`, a pickle in a zip that a stranger may have written: nothing in it is ever run.
+"""Tensors out of a file that a stranger may have written: nothing is run, no shape is believed unchecked.
 
-The archive and the pickle are checked before torch sees them, and each tensor's shape before its values are touched.
-What is checked is what is read: the whole file, as bytes in memory.
+Two formats are read: safetensors, which is ours, and the authors' `.pth`, a pickle in a zip. Both are read from bytes
+in memory, so that what was hashed and checked is what is parsed.
 """
 
 from __future__ import annotations
 
 import io
+import json
 import math
 import pickle
 import pickletools
 import struct
 import warnings
 import zipfile
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import safetensors.torch
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from torch.torch_version import TorchVersion
 
@@ -25,7 +29,8 @@ from .released import released_names
 from .waterfall_encoder import offset_table
 
 SAFE_TORCH = "2.10"  # with earlier releases, torch.load(weights_only=True) can be made to run code
-MAX_DIRECTORY = 1 << 20  # bytes of names and shapes; the released network's take 60 kB, optimizer included 200 kB
+MAX_DIRECTORY = 1 << 20  # bytes of names and shapes; the network's take 60 kB, and 300 000 tensors do not fit
+STORED = ("F16", "F32")
 STATE_KEY = "model_state_dict"
 COUNTER, TABLE = "num_batches_tracked", "attention_bias_idxs"  # released entries that are integers and have no use here
 MALFORMED = (  # what a pickle that is not one of tensors can make torch's reader raise
@@ -47,6 +52,57 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 class DamagedError(WeightsError):
     """The bytes are not those that were published: another copy may be sound."""
+
+
+def read_safetensors(data: bytes, shapes: Shapes, where: str) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, in float32.
+
+    Parameters
+    ----------
+    data : the whole file
+    shapes : every name that must be there, with its shape; nothing else may be
+    where : the file, for messages
+
+    Raises
+    ------
+    DamagedError
+        Not a whole, consistent safetensors file.
+    WeightsError
+        Other names, shapes or dtypes than expected, or a value that is not finite.
+    """
+    header = _header(data, where)
+    compare({name: shape for name, (_, shape) in header.items()}, shapes, where)
+    if refused := [f"{name} is {quote(dtype)}" for name, (dtype, _) in header.items() if dtype not in STORED]:
+        raise WeightsError(f"{where}: {few(refused)}; weights are stored as {' or '.join(STORED)}: save them so")
+    try:
+        tensors = safetensors.torch.load(data)  # refuses overlaps, holes, trailing bytes and shapes that lie
+    except SafetensorError as error:
+        raise DamagedError(f"{where}: not a sound safetensors file ({error}); fetch or save it again") from error
+    return {name: require_finite(tensors[name].to(torch.float32), name, where) for name in shapes}
+
+
+def _header(data: bytes, where: str) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Dtype and shape of each tensor, as the header of a safetensors file claims them."""
+    length = int.from_bytes(data[:8], "little")
+    if len(data) < 8 or length > len(data) - 8:
+        raise DamagedError(f"{where}: not a whole safetensors file, having {len(data)} bytes; fetch or save it again")
+    if length > MAX_DIRECTORY:
+        raise WeightsError(f"{where}: a header of {length} bytes, more than {MAX_DIRECTORY}, is not read; use others")
+    try:
+        entries = dict(json.loads(data[8 : 8 + length], object_pairs_hook=_without_repeats))
+        entries.pop("__metadata__", None)
+        return {name: (str(entry["dtype"]), tuple(entry["shape"])) for name, entry in entries.items()}
+    except (ValueError, TypeError, LookupError, RecursionError) as error:
+        raise DamagedError(f"{where}: the safetensors header is malformed ({error}); fetch or save it again") from error
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of the header; safetensors itself would quietly keep the last of two equal names."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        name, count = Counter(name for name, _ in pairs).most_common(1)[0]
+        raise ValueError(f"{quote(name)} appears {count} times")
+    return found
 
 
 def read_pth(data: bytes, shapes: Shapes, where: str) -> dict[str, Tensor]:
@@ -84,10 +140,10 @@ def read_pth(data: bytes, shapes: Shapes, where: str) -> dict[str, Tensor]:
     _check_archive(data, where)
     try:
         loaded = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True, mmap=False)
-    except MALFORMED as error:
+    except MALFORMED as error:  # its text is left out of ours: it may advise to load without these precautions
         raise WeightsError(
-            f"{where}: cannot be read as a checkpoint of tensors ({type(error).__name__}: {str(error)[:200]}); "
-            "nothing was run. Use the file the authors released"
+            f"{where}: not a sound checkpoint of tensors alone ({type(error).__name__}); nothing was run. "
+            "Use the file the authors released"
         ) from error
     return _under_our_names(_state(loaded, where), shapes, where)
 
@@ -145,7 +201,7 @@ def _check_pickle(pickled: bytes, where: str) -> None:
         if opcode.name == "GLOBAL" and str(argument).split(" ")[0].split(".")[0] not in ("torch", "collections"):
             asked = quote(str(argument).replace(" ", "."))
             raise WeightsError(
-                f"{where}: the checkpoint asks for {asked}, which no tensor needs; nothing was run: use the authors' file"
+                f"{where}: it asks for {asked}, which no tensor needs; nothing was run: use the authors' file"
             )
 
 
@@ -200,7 +256,7 @@ def compare(found: Shapes, wanted: Shapes, where: str) -> None:
         "missing": [quote(name) for name in wanted if name not in found],
         "too many": [quote(name) for name in found if name not in wanted],
         "of another shape": [
-            f"{quote(name)} is {shape}, expected {wanted[name]}"
+            f"{quote(name)} is {quote(shape)}, expected {wanted[name]}"
             for name, shape in found.items()
             if name in wanted and shape != wanted[name]
         ],

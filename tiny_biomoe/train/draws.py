@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,7 @@ from ..images import Levels, draw
 from ..representations import REPRESENTATIONS
 from ..signals import is_flat
 from .archives import Task
+from .descriptors import describe
 
 ATTEMPTS = 20  # to find a window that is not flat; the archives hold few that are
 
@@ -32,18 +34,20 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class Batch:
-    """Images of several windows, all six of a window side by side."""
+    """Images of as many windows: the six of one window are so alike that they would teach little more than one."""
 
-    levels: NDArray[np.uint8]  # (n_windows, 6, 224, 224)
-    tasks: NDArray[np.int64]  # (n_windows,), index of the task
-    labels: NDArray[np.int64]  # (n_windows,), class within the task
+    levels: NDArray[np.uint8]  # (n, 224, 224)
+    tasks: NDArray[np.int64]  # (n,), index of the task
+    labels: NDArray[np.int64]  # (n,), class within the task
+    facts: NDArray[np.float32]  # (n, 30), `descriptors.describe`
 
 
 class TrainingBatches(Dataset[Batch]):
-    """Batch `step` of a run; tasks take turns, classes are drawn by the square root of their size."""
+    """Batch `step` of a run. Tasks take turns, and within a task the six representations do; a recording is drawn
+    such that a class comes by the square root of its size."""
 
-    def __init__(self, tasks: list[Task], recipe: Recipe, windows: int, seed: int, augmentation: Augmentation):
-        self.tasks, self.recipe, self.windows, self.seed = tasks, recipe, windows, seed
+    def __init__(self, tasks: list[Task], recipe: Recipe, images: int, seed: int, augmentation: Augmentation):
+        self.tasks, self.recipe, self.images, self.seed = tasks, recipe, images, seed
         self.augmentation = augmentation
         self.odds = [_recording_odds(task) for task in tasks]
         self.limits: dict[tuple[str, int], Limits | None] = {}  # of each person drawn so far
@@ -51,13 +55,16 @@ class TrainingBatches(Dataset[Batch]):
     def __getitem__(self, step: int) -> Batch:
         rng = np.random.default_rng([self.seed, step])
         rows = []
-        for index in range(self.windows):
-            which = (step * self.windows + index) % len(self.tasks)
-            rows.append((which, *self._draw(self.tasks[which], self.odds[which], rng)))
-        chosen, labels, levels = zip(*rows, strict=True)
-        return Batch(np.stack(levels), np.array(chosen), np.array(labels))
+        for count in range(step * self.images, (step + 1) * self.images):
+            turn, which = divmod(count, len(self.tasks))
+            representation = list(REPRESENTATIONS)[turn % len(REPRESENTATIONS)]
+            rows.append((which, *self._draw(self.tasks[which], self.odds[which], representation, rng)))
+        chosen, labels, levels, facts = zip(*rows, strict=True)
+        return Batch(np.stack(levels), np.array(chosen), np.array(labels), np.stack(facts))
 
-    def _draw(self, task: Task, odds: NDArray[np.float64], rng: np.random.Generator) -> tuple[int, Levels]:
+    def _draw(
+        self, task: Task, odds: NDArray[np.float64], representation: str, rng: np.random.Generator
+    ) -> tuple[int, Levels, NDArray[np.float32]]:
         for _ in range(ATTEMPTS):
             index = int(rng.choice(odds.size, p=odds))
             recording = task.recording(index)
@@ -69,7 +76,9 @@ class TrainingBatches(Dataset[Batch]):
             window = self._vary(window, rng)
             if rng.random() < self.augmentation.person_scale_share:
                 limits = self._person_limits(task, int(task.groups[index]))
-            return int(task.labels[index]), six_images(window, task, self.recipe, limits)
+            edges = passband(task.fs, task.name, self.recipe)
+            facts = describe(window, task.fs, edges.shown(window.size / task.fs))
+            return int(task.labels[index]), draw_window(window, task, self.recipe, [representation], limits)[0], facts
         raise SignalError(f"{task.name}: {ATTEMPTS} windows in a row are flat; is the archive damaged?")
 
     def _person_limits(self, task: Task, group: int) -> Limits | None:
@@ -86,11 +95,17 @@ class TrainingBatches(Dataset[Batch]):
         return window
 
 
-def six_images(window: NDArray[np.float64], task: Task, recipe: Recipe, limits: Limits | None = None) -> Levels:
-    """All representations of one window: (6, 224, 224)."""
+def draw_window(
+    window: NDArray[np.float64],
+    task: Task,
+    recipe: Recipe,
+    representations: Iterable[str] = REPRESENTATIONS,
+    limits: Limits | None = None,
+) -> Levels:
+    """Images of one window: (n_representations, 224, 224), all six unless told."""
     edges = passband(task.fs, task.name, recipe)
     filtered = apply_filter(window, task.fs, edges, recipe)
-    return np.stack([draw(filtered, task.fs, edges, name, recipe, limits) for name in REPRESENTATIONS])
+    return np.stack([draw(filtered, task.fs, edges, name, recipe, limits) for name in representations])
 
 
 def evaluation_windows(task: Task, held_out: bool, count: int, seed: int) -> list[tuple[int, NDArray[np.float64]]]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import csv
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,41 +19,53 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from ..errors import WeightsError
 from ..model import TinyBioMoE
-from ..representations import REPRESENTATIONS
 from ..runtime import to_pixels
 from .archives import Task, load_tasks
 from .checkpoints import load_checkpoint, save_checkpoint
+from .descriptors import COUNT
 from .draws import Augmentation, Batch, TrainingBatches
 from .schedules import cosine_with_warmup
+
+STANDARDISING_STEPS = 20  # batches whose windows give the descriptors' mean and spread
 
 
 @dataclass(frozen=True)
 class Settings:
     """Everything that decides what a run gives; a checkpoint of other settings is refused."""
 
-    steps: int = 1700
-    windows: int = 6  # a step, over all tasks; each is six images
-    learning_rate: float = 5e-4
+    steps: int = 2900
+    images: int = 18  # a step, over all tasks, each of another window
+    learning_rate: float = 1e-3
     weight_decay: float = 0.05
+    norm_momentum: float = 0.02  # of BatchNorm statistics: batches are small and mixed, so that they are averaged long
     clip: float = 1.0  # largest norm of the gradient
     seed: int = 20251123
+    descriptor_weight: float = 3.0  # of the loss on `descriptors`; 0 is the paper's training
     precision: str = "bfloat16"
     threads: int = 2  # of the CPU: sums are taken in another order with another number
     augmentation: Augmentation = field(default_factory=Augmentation)
 
 
 class MultitaskModel(nn.Module):
-    """The embedding model with a linear head a task, and the learnt weight of each task's loss."""
+    """The embedding model with a linear head a task, another for its descriptors, and the learnt weights of losses."""
+
+    descriptor_mean: Tensor
+    descriptor_std: Tensor
 
     def __init__(self, embedder: TinyBioMoE, classes: list[int]):
         super().__init__()
         self.embedder = embedder
-        self.heads = nn.ModuleList(nn.Linear(embedder.architecture.embedding_dim, n) for n in classes)
+        width = embedder.architecture.embedding_dim
+        self.heads = nn.ModuleList(nn.Linear(width, n) for n in classes)
+        self.descriptor_heads = nn.ModuleList(nn.Linear(width, COUNT) for _ in classes)
+        self.register_buffer("descriptor_mean", torch.zeros(len(classes), COUNT))  # over training windows of a task
+        self.register_buffer("descriptor_std", torch.ones(len(classes), COUNT))
         self.loss_weights = nn.Parameter(torch.zeros(len(classes)))
 
 
@@ -81,31 +95,46 @@ def train(
     WeightsError
         The folder holds checkpoints of other settings, or only damaged ones, or the loss is no longer finite.
     """
+    with _reproducible(settings):
+        return _train(tasks, out, settings, device, workers, every)
+
+
+@contextmanager
+def _reproducible(settings: Settings) -> Iterator[None]:
+    """Seed, threads and deterministic algorithms for a run, and the caller's own again afterwards."""
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     torch.set_flush_denormal(True)  # tiny activations make bfloat16 on a CPU ten times slower
     torch.set_num_threads(settings.threads)
     torch.use_deterministic_algorithms(True)
-    torch.manual_seed(settings.seed)
+    try:
+        with torch.random.fork_rng():
+            torch.manual_seed(settings.seed)
+            yield
+    finally:
+        torch.set_flush_denormal(False)
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(deterministic)
+
+
+def _train(tasks: list[Task], out: Path, settings: Settings, device: str, workers: int, every: int) -> TinyBioMoE:
     out.mkdir(parents=True, exist_ok=True)
     model = MultitaskModel(TinyBioMoE(), [len(task.classes) for task in tasks]).to(device)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = settings.norm_momentum
     optimizer = torch.optim.AdamW(_parameter_groups(model, settings.weight_decay), lr=settings.learning_rate)
     scheduler = cosine_with_warmup(optimizer, settings.steps)
     start = _resume(out, settings, model, optimizer, scheduler)
-    batches = TrainingBatches(tasks, model.embedder.recipe, settings.windows, settings.seed, settings.augmentation)
+    batches = TrainingBatches(tasks, model.embedder.recipe, settings.images, settings.seed, settings.augmentation)
     loader = DataLoader(
-        batches, sampler=range(start, settings.steps), batch_size=None, num_workers=workers, prefetch_factor=4
-    )
+        batches, sampler=range(start, settings.steps), batch_size=None, num_workers=workers,
+        prefetch_factor=4 if workers else None,
+    )  # fmt: skip
+    _standardise(model, batches)
     model.train()
     progress = tqdm(loader, total=settings.steps, initial=start, unit="step", smoothing=0.05)
     for step, batch in enumerate(progress, start):
-        loss, facts = _loss(model, batch, tasks, settings, device)
-        if not math.isfinite(loss.item()):
-            raise WeightsError(
-                f"the loss is {loss.item()} at step {step}: stopped; the last good checkpoint is in {out}"
-            )
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
-        optimizer.step()
+        facts = _step(model, batch, tasks, settings, device, optimizer, step)
         scheduler.step()
         _log(out / "metrics.csv", {"step": step, "lr": float(scheduler.get_last_lr()[0]), **facts})
         progress.set_postfix({name: f"{value:.3f}" for name, value in facts.items() if name.endswith("accuracy")})
@@ -117,17 +146,38 @@ def train(
     return model.embedder.eval()
 
 
+def _step(
+    model: MultitaskModel,
+    batch: Batch,
+    tasks: list[Task],
+    settings: Settings,
+    device: str,
+    optimizer: Optimizer,
+    step: int,
+) -> dict[str, float]:
+    """One update; loss and accuracy of each task before it."""
+    loss, facts = _loss(model, batch, tasks, settings, device)
+    if not math.isfinite(loss.item()):
+        raise WeightsError(f"the loss is {loss.item()} at step {step}: stopped; the last good checkpoint is kept")
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
+    optimizer.step()
+    return facts
+
+
 def _loss(
     model: MultitaskModel, batch: Batch, tasks: list[Task], settings: Settings, device: str
 ) -> tuple[Tensor, dict[str, float]]:
-    """Loss of one batch (Eq. 8), and loss and accuracy of each task in it. Every image is a sample of its own."""
-    levels = torch.from_numpy(batch.levels).flatten(0, 1)  # (n_windows * 6, 224, 224)
-    labels = torch.from_numpy(batch.labels).repeat_interleave(len(REPRESENTATIONS)).to(device)
-    which = torch.from_numpy(batch.tasks).repeat_interleave(len(REPRESENTATIONS)).to(device)
+    """Loss of one batch (Eq. 8), and loss and accuracy of each task in it."""
+    levels = torch.from_numpy(batch.levels)  # (n, 224, 224)
+    labels, which = torch.from_numpy(batch.labels).to(device), torch.from_numpy(batch.tasks).to(device)
     half = settings.precision == "bfloat16"
     with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=half):
-        embeddings = model.embedder(to_pixels(levels, device)).float()  # (n_windows * 6, 192)
+        embeddings = model.embedder(to_pixels(levels, device)).float()  # (n, 192)
+    described = torch.from_numpy(batch.facts).to(device)  # (n, 30)
     losses: list[Tensor] = []
+    misses: list[Tensor] = []
     facts: dict[str, float] = {}
     for index, (task, head) in enumerate(zip(tasks, model.heads, strict=True)):
         mine = which == index
@@ -135,7 +185,21 @@ def _loss(
         losses.append(F.cross_entropy(logits, labels[mine]) if mine.any() else embeddings.new_zeros(()))
         facts[f"{task.name}_loss"] = losses[-1].item()
         facts[f"{task.name}_accuracy"] = (logits.argmax(1) == labels[mine]).float().mean().item()
-    return multitask_loss(torch.stack(losses), model.loss_weights), facts
+        wanted = (described[mine] - model.descriptor_mean[index]) / model.descriptor_std[index]
+        misses.append(F.smooth_l1_loss(model.descriptor_heads[index](embeddings[mine]), wanted.clamp(-4, 4)))
+        facts[f"{task.name}_descriptor_loss"] = misses[-1].item()
+    labelled = multitask_loss(torch.stack(losses), model.loss_weights)
+    return labelled + settings.descriptor_weight * torch.stack(misses).mean(), facts
+
+
+def _standardise(model: MultitaskModel, batches: TrainingBatches) -> None:
+    """Mean and spread of each task's descriptors, over the windows of the first batches."""
+    first = [batches[step] for step in range(STANDARDISING_STEPS)]
+    facts, tasks = np.concatenate([b.facts for b in first]), np.concatenate([b.tasks for b in first])
+    for index in range(len(batches.tasks)):
+        mine = torch.from_numpy(facts[tasks == index])
+        model.descriptor_mean[index] = mine.mean(0)
+        model.descriptor_std[index] = mine.std(0).clamp_min(1e-3)
 
 
 def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -207,7 +271,7 @@ def draw_metrics(source: Path, picture: Path) -> None:
 @click.option("--archives", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True)
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True)
 @click.option("--steps", default=Settings.steps, show_default=True, help="Batches in all.")
-@click.option("--windows", default=Settings.windows, show_default=True, help="Windows a batch, six images each.")
+@click.option("--images", default=Settings.images, show_default=True, help="Images a batch.")
 @click.option("--learning-rate", default=Settings.learning_rate, show_default=True)
 @click.option("--precision", default=Settings.precision, type=click.Choice(["bfloat16", "float32"]), show_default=True)
 @click.option("--device", default="cpu", show_default=True)

@@ -23,7 +23,7 @@ from ..model import TinyBioMoE
 from ..representations import REPRESENTATIONS
 from ..runtime import embed_levels
 from .archives import Task, load_tasks
-from .draws import evaluation_windows, six_images
+from .draws import draw_window, evaluation_windows
 
 STRENGTHS = [1e-4, 1e-3, 1e-2, 1e-1]  # of the inverse regularisation, chosen by cross-validation in training data
 
@@ -46,10 +46,15 @@ def probe(model: TinyBioMoE, task: Task, training: int, testing: int, seed: int 
     return scores
 
 
-def _score(x_train: NDArray[np.float32], y_train: NDArray[np.int64], x_test: NDArray[np.float32], y_test: NDArray[np.int64]) -> float:  # fmt: skip
+def _score(
+    x_train: NDArray[np.float32], y_train: NDArray[np.int64], x_test: NDArray[np.float32], y_test: NDArray[np.int64]
+) -> float:
     logistic = LogisticRegression(max_iter=500, class_weight="balanced")
     search = GridSearchCV(
-        make_pipeline(StandardScaler(), logistic), {"logisticregression__C": STRENGTHS}, scoring="balanced_accuracy", cv=3
+        make_pipeline(StandardScaler(), logistic),
+        {"logisticregression__C": STRENGTHS},
+        scoring="balanced_accuracy",
+        cv=3,
     )
     search.fit(x_train.reshape(len(x_train), -1), y_train)
     return float(balanced_accuracy_score(y_test, search.predict(x_test.reshape(len(x_test), -1))))
@@ -59,7 +64,7 @@ def _embed(
     model: TinyBioMoE, task: Task, windows: list[tuple[int, NDArray[np.float64]]]
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Embeddings (n, 6, 192) and labels (n,) of windows."""
-    images = (image for _, window in tqdm(windows, desc=task.name) for image in six_images(window, task, model.recipe))
+    images = (image for _, window in tqdm(windows, desc=task.name) for image in draw_window(window, task, model.recipe))
     vectors = embed_levels(model, images, batch_size=len(REPRESENTATIONS))
     return vectors.reshape(len(windows), len(REPRESENTATIONS), -1), task.labels[[index for index, _ in windows]]
 

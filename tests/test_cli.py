@@ -1,0 +1,140 @@
+"""The command line, as a person meets it: through `main`, with exit codes and messages."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as parquet
+import pytest
+from PIL import Image
+from tiny_biomoe.recordings import read
+
+from tiny_biomoe import TinyBioMoE
+from tiny_biomoe.cli import main
+
+RECORDINGS = Path(__file__).parent.parent / "examples" / "recordings"
+
+
+@pytest.fixture
+def run(capsys):
+    """Run the command line; gives exit code, standard output, standard error."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as stop:
+            main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        return int(stop.value.code or 0), out, err
+
+    return call
+
+
+def test_a_folder_of_recordings_to_parquet(run, tmp_path):
+    code, out, _ = run("embed", RECORDINGS, "--window", 10, "-o", tmp_path / "out.parquet")
+    table = parquet.read_table(tmp_path / "out.parquet")
+    assert "5 embedded" in out
+    assert set(table["modality"].to_pylist()) == {"bvp", "ecg", "eda", "resp", "spo2"}
+    assert code == 0
+    provenance = json.loads(table.schema.metadata[b"tiny_biomoe"])
+    assert provenance["eda 25 Hz"]["filter"]["high"] == 5.0
+    (recording,) = read(RECORDINGS / "ecg.csv")
+    expected = TinyBioMoE.from_pretrained().embed(recording.signal, recording.fs, "ecg", window=10)
+    mine = [row for row in table.to_pylist() if row["modality"] == "ecg"]
+    assert np.array([row["embedding"] for row in mine], np.float32).tobytes() == expected.tobytes()
+    assert [(row["start"], row["stop"]) for row in mine] == [(0, 10), (10, 20)]
+
+
+def test_one_file_whole_to_csv_and_npz(run, tmp_path):
+    assert run("embed", RECORDINGS / "eda.csv", "-o", tmp_path / "out.csv")[0] == 0
+    assert (
+        run(
+            "embed",
+            RECORDINGS / "eda.csv",
+            "--representation",
+            "psd",
+            "--representation",
+            "waveform",
+            "-o",
+            tmp_path / "out.npz",
+        )[0]
+        == 0
+    )
+    assert len((tmp_path / "out.csv").read_text().splitlines()) == 3
+    with np.load(tmp_path / "out.npz") as found:
+        assert found["embedding"].shape == (1, 384)
+
+
+def test_a_bad_file_among_good_ones_is_reported_and_the_rest_embedded(run, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "good.csv").write_bytes((RECORDINGS / "eda.csv").read_bytes())
+    (tmp_path / "in" / "bad.csv").write_text("1\n2\nthree\n")
+    code, out, err = run("embed", tmp_path / "in", "-o", tmp_path / "out.npz")
+    assert code == 2
+    assert "2 inputs = 1 embedded + 1 failed + 0 skipped" in out
+    assert "bad.csv" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["embed", "{in}/plain.csv", "-o", "{in}/o.csv"], "--fs"),
+        (["embed", "{in}/plain.csv", "--fs", "100", "-o", "{in}/o.csv"], "--modality"),
+        (["embed", "{in}/plain.csv", "--fs", "100", "--modality", "edaa", "-o", "{in}/o.csv"], "did you mean 'eda'"),
+        (["embed", "{in}/plain.csv", "--fs", "-1", "--modality", "eda", "-o", "{in}/o.csv"], "-1"),
+        (["embed", "{in}/plain.csv", "--fs", "100", "--modality", "eda", "-o", "{in}/o.txt"], "ends in one of"),
+        (
+            ["embed", "{in}/plain.csv", "--fs", "100", "--modality", "eda", "--scale", "5", "-o", "{in}/o.csv"],
+            "LOW,HIGH",
+        ),
+        (["embed", "{in}/none.csv", "-o", "{in}/o.csv"], "does not exist"),
+        (["embed", "{in}/empty", "-o", "{in}/o.csv"], "holds no files"),
+        (["weights", "info", "{in}/empty"], "neither model.safetensors nor"),
+    ],
+)
+def test_errors_are_one_line_and_exit_1(run, tmp_path, arguments, message):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "plain.csv").write_text("\n".join(map(str, np.sin(np.arange(2000) / 30))))
+    code, _, err = run(*(argument.replace("{in}", str(tmp_path)) for argument in arguments))
+    assert code == 1
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    with pytest.raises(Exception, match="neither model.safetensors nor"):
+        main(["--debug", "weights", "info", str(tmp_path)])
+
+
+def test_show_draws_a_sheet(run, tmp_path):
+    code, out, _ = run("show", RECORDINGS / "ecg.csv", "-o", tmp_path / "sheet.png")
+    assert code == 0
+    assert "six images" in out
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert len(set(sheet.convert("L").tobytes())) > 100
+
+
+def test_weights_info_and_verify_tell_the_same_hash(run):
+    info = json.loads(run("weights", "info")[1])
+    assert info["parameters"] == 7_337_278
+    assert info["sha256"] in run("weights", "verify")[1]
+    assert info["recipe"]["version"] == "1"
+
+
+def test_selfcheck_says_that_this_machine_is_good(run):
+    code, out, _ = run("selfcheck")
+    assert code == 0
+    assert "this machine is good" in out
+
+
+def test_row_104_terminal_escapes_are_escaped(run, tmp_path):
+    (tmp_path / "a\x1b[31m.csv").write_text("x")
+    _, _, err = run("embed", tmp_path, "--fs", 10, "--modality", "eda", "-o", tmp_path / "out.csv")
+    assert "\x1b" not in err
+
+
+def test_help_and_the_signal_commands_do_not_load_torch():
+    program = "import sys, tiny_biomoe.cli; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0

@@ -1,0 +1,42 @@
+"""The examples run, and the wheel holds all that is needed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import sysconfig
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_embed_recording_runs():
+    done = subprocess.run(
+        [sys.executable, ROOT / "examples" / "embed_recording.py"], capture_output=True, text=True, check=True
+    )
+    assert "8 windows of 20 s, 192 numbers each" in done.stdout
+
+
+def test_wheel_installs_into_an_empty_environment_and_embeds_without_a_network(tmp_path):
+    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", tmp_path, ROOT]
+    subprocess.run(command, check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    assert wheel.stat().st_size < 16e6
+    venv.create(tmp_path / "env", with_pip=True)
+    python = tmp_path / "env" / "bin" / "python"
+    subprocess.run([python, "-m", "pip", "install", "-q", "--no-deps", "--no-index", wheel], check=True)
+    program = (
+        "import socket, sys\n"
+        "def refuse(*a): raise OSError('no network')\n"
+        "socket.socket.connect = refuse\n"
+        "import numpy, tiny_biomoe\n"
+        "print(tiny_biomoe.__file__, tiny_biomoe.embed(numpy.sin(numpy.arange(999) / 9), fs=100, modality='ecg').shape)\n"
+    )
+    dependencies = {**os.environ, "PYTHONPATH": sysconfig.get_path("purelib")}  # a path there runs no .pth file
+    done = subprocess.run(
+        [python, "-c", program], env=dependencies, cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert str(tmp_path / "env") in done.stdout
+    assert "(192,)" in done.stdout

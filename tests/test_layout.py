@@ -1,0 +1,52 @@
+"""The order of the house: files stand in the order of the data, and each imports only what stands above it."""
+
+import ast
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+PACKAGE = ROOT / "tiny_biomoe"
+FIRST_HALF = ["version", "errors", "config", "signals", "filters", "representations", "calls", "images"]
+NETWORK = ["spectral_encoder", "waterfall_encoder", "network", "released", "checkpoint", "hub", "weights", "runtime"]
+FILES = ["channels", "text_files", "csv_files", "device_files", "binary_files", "recordings"]
+TOOLS = ["model", "selfcheck", "tables", "batch", "train", "estimators", "cluster", "export", "cli"]
+ORDER = [*FIRST_HALF, *NETWORK, *FILES, *TOOLS]
+MODULES = [name for name in ORDER if (PACKAGE / f"{name}.py").exists()]
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+
+
+def own_imports(name):
+    """The modules of the package that a module imports, wherever in it: `from .x import y`, `from . import x`."""
+    for node in ast.walk(ast.parse((PACKAGE / f"{name}.py").read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level == 1:
+            yield from [node.module.split(".")[0]] if node.module else [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tiny_biomoe"):
+            yield node.module.partition(".")[2] or "__init__"
+        elif isinstance(node, ast.Import):
+            yield from [alias.name.partition(".")[2] for alias in node.names if alias.name.startswith("tiny_biomoe")]
+
+
+def test_every_module_has_its_place():
+    assert {path.stem for path in PACKAGE.glob("*.py")} - {"__init__", "__main__"} <= set(ORDER)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_module_imports_only_what_stands_above_it(name):
+    assert set(own_imports(name)) <= set(ORDER[: ORDER.index(name)])
+
+
+def test_the_first_half_does_not_import_torch():
+    modules = ", ".join(f"tiny_biomoe.{name}" for name in FIRST_HALF)
+    script = f"import {modules}, sys; print([name for name in ('torch', 'matplotlib', 'pywt') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_file_stays_short_and_has_a_purpose(path):
+    text = path.read_text()
+    assert len(text.splitlines()) < 300
+    assert path.stem not in ("utils", "util", "helpers", "misc", "common")
+    assert ast.get_docstring(ast.parse(text)), "a file opens with what it is for"

@@ -1,0 +1,200 @@
+"""Pretraining: the loss, the schedules, the draws, and that a kill changes nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tiny_biomoe import Recipe, WeightsError
+from tiny_biomoe.representations import REPRESENTATIONS
+from tiny_biomoe.train.archives import Task
+from tiny_biomoe.train.checkpoints import load_checkpoint, save_checkpoint
+from tiny_biomoe.train.draws import Augmentation, TrainingBatches, draw_window, evaluation_windows, person_limits
+from tiny_biomoe.train.multitask import Settings, multitask_loss, train
+from tiny_biomoe.train.schedules import cosine_factor, linear
+
+QUICK = Settings(steps=4, images=6, threads=1, precision="float32")
+
+
+def toy_task(name: str = "ecg", fs: float = 100.0) -> Task:
+    """Twelve recordings of two classes that differ in pitch, three held out."""
+    t = np.arange(600) / fs
+    rng = np.random.default_rng(0)
+    rows = [np.sin(2 * np.pi * (2 + 6 * (i % 2)) * t + i) + 0.1 * rng.standard_normal(t.size) for i in range(12)]
+    return Task(
+        name, fs, ("slow", "fast"), (2.0, 5.0), 4.0, np.concatenate(rows).astype(np.float32),
+        np.arange(13) * t.size, np.arange(12) % 2, np.arange(12) // 2, np.arange(12) >= 9,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def tasks() -> list[Task]:
+    return [toy_task("ecg"), toy_task("eeg", 125.0)]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tasks, tmp_path_factory) -> tuple[dict[str, torch.Tensor], Path]:
+    out = tmp_path_factory.mktemp("whole")
+    return train(tasks, out, QUICK, workers=0, every=2).state_dict(), out
+
+
+def test_eq_8_and_its_gradient():
+    losses, weights = torch.tensor([1.0, 2.0]), torch.tensor([0.0, 0.5], requires_grad=True)
+    total = multitask_loss(losses, weights)
+    assert total.item() == pytest.approx(1.0 + 2.0 * np.exp(0.5) + 0.5)
+    total.backward()
+    assert weights.grad.tolist() == pytest.approx([2.0, 2.0 * np.exp(0.5) + 1.0])
+
+
+def test_eq_9_end_points():
+    assert [linear(0.5, 0.1, share) for share in (0, 0.5, 1)] == pytest.approx([0.5, 0.3, 0.1])
+
+
+def test_cosine_rises_falls_and_rests():
+    factors = [cosine_factor(step, 200) for step in range(200)]
+    assert factors[:10] == pytest.approx(np.arange(1, 11) / 10)
+    assert np.all(np.diff(factors[10:190]) <= 0)
+    assert factors[190:] == [0.01] * 10
+
+
+def test_a_batch_is_a_pure_function_of_seed_and_step(tasks):
+    first, again = (TrainingBatches(tasks, Recipe(), 12, 7, Augmentation())[3] for _ in range(2))
+    other = TrainingBatches(tasks, Recipe(), 12, 8, Augmentation())[3]
+    assert first.levels.tobytes() == again.levels.tobytes()
+    assert first.levels.tobytes() != other.levels.tobytes()
+    assert first.levels.shape == (12, 224, 224)
+    assert first.tasks.tolist() == [0, 1] * 6
+
+
+def test_every_task_shows_every_representation_equally_often(tasks, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        "tiny_biomoe.train.draws.draw_window",
+        lambda window, task, recipe, names, limits: (
+            drawn.append((task.name, names[0])),
+            np.zeros((1, 224, 224), np.uint8),
+        )[1],
+    )
+    batches = TrainingBatches(tasks, Recipe(), 12, 0, Augmentation())
+    for step in range(4):
+        batches[step]
+    assert {(task, name): drawn.count((task, name)) for task, name in set(drawn)} == {
+        (task, name): 4 for task in ("ecg", "eeg") for name in REPRESENTATIONS
+    }
+
+
+def test_held_out_recordings_are_never_drawn(tasks, monkeypatch):
+    task = tasks[0]
+    seen = set()
+    original = Task.recording
+    monkeypatch.setattr(Task, "recording", lambda self, index: (seen.add(index), original(self, index))[1])
+    batches = TrainingBatches([task], Recipe(), 30, 0, Augmentation(person_scale_share=0.0))
+    batches[0], batches[1]
+    assert seen
+    assert not any(task.held_out[index] for index in seen)
+    assert {index for index, _ in evaluation_windows(task, True, 99, 0)} == {9, 10, 11}
+
+
+def test_augmentation_shares_are_what_they_say(tasks):
+    class Counting(Augmentation):
+        pass
+
+    batches = TrainingBatches(tasks[:1], Recipe(), 1, 0, Counting(noise_share=0.0, flip_share=0.5))
+    window = np.arange(100.0)
+    flips = [batches._vary(window, np.random.default_rng(seed))[0] != window[0] for seed in range(400)]
+    assert np.mean(flips) == pytest.approx(0.5, abs=0.08)
+    noisy = TrainingBatches(tasks[:1], Recipe(), 1, 0, Augmentation(noise_share=1.0, noise_db=(20, 20), flip_share=0.0))
+    added = noisy._vary(np.sin(np.arange(20000.0)), np.random.default_rng(0)) - np.sin(np.arange(20000.0))
+    assert added.std() == pytest.approx(np.sqrt(0.5) / 10, rel=0.03)
+
+
+def test_person_limits_span_the_persons_recordings(tasks):
+    low, high = person_limits(tasks[0], 0, (0, 100))
+    both = np.concatenate([tasks[0].recording(0)[::8], tasks[0].recording(1)[::8]])
+    assert (low, high) == (both.min(), both.max())
+    assert draw_window(tasks[0].recording(0), tasks[0], Recipe(), limits=(low, high)).shape == (6, 224, 224)
+
+
+def test_two_runs_give_the_same_weights_and_log(tasks, uninterrupted, tmp_path):
+    weights, out = uninterrupted
+    again = train(tasks, tmp_path, QUICK, workers=1, every=4).state_dict()
+    assert all(torch.equal(weights[name], again[name]) for name in weights)
+    assert (tmp_path / "metrics.csv").read_text() == (out / "metrics.csv").read_text()
+    assert (out / "metrics.png").stat().st_size > 5000
+
+
+def test_training_changes_what_it_should_and_restores_the_callers_settings(uninterrupted):
+    weights, out = uninterrupted
+    assert weights["gate.bias"].sub(0.5).abs().max() > 1e-6
+    assert torch.are_deterministic_algorithms_enabled() is False
+    assert len((out / "metrics.csv").read_text().splitlines()) == 5
+
+
+def test_row_89_killed_at_any_moment_and_resumed_is_uninterrupted(tasks, uninterrupted, tmp_path):
+    weights, _ = uninterrupted
+    program = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from pathlib import Path\nfrom test_train import QUICK, toy_task, train\n"
+        "train([toy_task('ecg'), toy_task('eeg', 125.0)], Path(sys.argv[2]), QUICK, workers=0, every=1)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program, str(Path(__file__).parent), str(tmp_path)])
+    while process.poll() is None and not list(tmp_path.glob("checkpoint-*2.pt")):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    resumed = train(tasks, tmp_path, QUICK, workers=0, every=2).state_dict()
+    assert all(torch.equal(weights[name], resumed[name]) for name in weights)
+    assert [line.split(",")[0] for line in (tmp_path / "metrics.csv").read_text().splitlines()] == [
+        "step",
+        "0",
+        "1",
+        "2",
+        "3",
+    ]
+
+
+def test_a_checkpoint_of_other_settings_is_refused(tasks, uninterrupted):
+    with pytest.raises(WeightsError, match="seed=20251123, not 1"):
+        train(tasks, uninterrupted[1], Settings(**{**QUICK.__dict__, "seed": 1}), workers=0)
+
+
+def test_row_87_a_kill_during_a_save_leaves_the_checkpoint_before(tmp_path, monkeypatch):
+    save_checkpoint(tmp_path, 1, {"step": 1})
+    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        save_checkpoint(tmp_path, 2, {"step": 2})
+    assert load_checkpoint(tmp_path) == {"step": 1}
+
+
+def test_row_88_a_damaged_newest_gives_way_to_the_one_before_loudly(tmp_path):
+    save_checkpoint(tmp_path, 1, {"step": 1})
+    newest = save_checkpoint(tmp_path, 2, {"step": 2})
+    newest.write_bytes(newest.read_bytes()[:-1] + b"x")
+    with pytest.warns(UserWarning, match="damaged"):
+        assert load_checkpoint(tmp_path) == {"step": 1}
+    (tmp_path / "checkpoint-00000001.pt").write_bytes(b"")
+    with pytest.warns(UserWarning), pytest.raises(WeightsError, match="every checkpoint"):
+        load_checkpoint(tmp_path)
+
+
+def test_row_91_a_checkpoint_that_names_code_is_never_run(tmp_path):
+    save_checkpoint(tmp_path, 1, {"step": 1, "payload": Path("x")})
+    with pytest.raises(WeightsError, match="holds objects that are not tensors"):
+        load_checkpoint(tmp_path)
+
+
+def test_row_90_a_loss_that_is_not_finite_stops_the_run(tasks, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "tiny_biomoe.train.multitask.multitask_loss", lambda losses, weights: losses.sum() * float("nan")
+    )
+    with pytest.raises(WeightsError, match="the loss is nan at step 0"):
+        train(tasks, tmp_path, QUICK, workers=0)
+    assert load_checkpoint(tmp_path) is None

@@ -1,0 +1,63 @@
+"""Facts of a window that can be computed from its samples, as targets beside the labels.
+
+A label says one thing of a window, and few windows fit into an hour; thirty facts that the image must contain teach the
+network to read it. None depends on the signal's offset or gain. Their weight is `Settings.descriptor_weight`; with 0
+the training is the paper's.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft
+
+from ..representations import Band
+from ..signals import Signal
+
+BANDS = 12  # log-spaced, across the band that the image shows
+SEGMENTS = 6  # of the window, in time
+COUNT = BANDS + SEGMENTS + 12
+FLOOR = 1e-6  # of a share of power, before its logarithm
+
+
+def describe(signal: Signal, fs: float, band: Band) -> NDArray[np.float32]:
+    """Describe one filtered window: (n_samples,) to (30,), each number of the order of 1.
+
+    In order: log10 share of power in 12 bands; log10 share of power in 6 segments of time; log centroid and entropy
+    of the spectrum; skewness, kurtosis, crest; sign changes and mean absolute slope; lag and height of the highest
+    peak of the autocorrelation, of the signal and of the energy of its slope; and the slope of its trend.
+    """
+    x = (signal - signal.mean()) / max(signal.std(), 1e-300)
+    power = np.abs(fft.rfft(x * np.hanning(x.size))) ** 2
+    frequency = np.arange(power.size) * fs / x.size
+    edges = np.geomspace(band[0], band[1], BANDS + 1)
+    in_band = power * ((frequency >= band[0]) & (frequency <= band[1]))
+    share = in_band / max(in_band.sum(), 1e-300)
+    bands = np.histogram(frequency, edges, weights=share)[0]
+    segments = np.array([np.mean(part**2) for part in np.array_split(x, SEGMENTS)]) / SEGMENTS
+    octave = np.log2(np.maximum(frequency, band[0]) / band[0])
+    entropy = -np.sum(share * np.log(share + 1e-12)) / np.log(max(2, np.count_nonzero(in_band)))
+    slope = np.diff(x)
+    shape = [np.cbrt(np.mean(x**3)), np.log(np.mean(x**4)), np.log(np.abs(x).max())]
+    motion = [np.log(np.mean(np.diff(np.signbit(x))) + 1e-3), np.log(np.abs(slope).mean() + 1e-3)]
+    trend = np.polyfit(np.linspace(-1, 1, x.size), x, 1)[0]
+    return np.concatenate(
+        [
+            np.log10(bands + FLOOR), np.log10(segments + FLOOR), [share @ octave, entropy], shape, motion,
+            _rhythm(x, fs, band), _rhythm(slope**2, fs, band), [trend],
+        ]
+    ).astype(np.float32)  # fmt: skip
+
+
+def _rhythm(x: Signal, fs: float, band: Band) -> list[float]:
+    """Log lag, in periods of the band's geometric mean, and height of the highest peak of the autocorrelation."""
+    x = x - x.mean()
+    spectrum = fft.rfft(x, fft.next_fast_len(2 * x.size, real=True))
+    correlation = fft.irfft(np.abs(spectrum) ** 2)[: x.size // 2]
+    correlation = correlation / max(correlation[0], 1e-300)
+    below = np.flatnonzero(correlation < 0)
+    if below.size == 0:
+        return [np.log(x.size / 2 / fs * np.sqrt(band[0] * band[1])), 0.0]
+    first = int(below[0])
+    lag = first + int(correlation[first:].argmax())
+    return [float(np.log(lag / fs * np.sqrt(band[0] * band[1]))), float(correlation[lag])]
