@@ -6,8 +6,6 @@ the medians reported, so that a noisy moment of the machine does not fall on one
 
 from __future__ import annotations
 
-import platform
-import resource
 import subprocess
 import sys
 import tempfile
@@ -77,12 +75,13 @@ def network(repetitions: int) -> list[str]:
         },
         repetitions,
     )
+    alone, by_32, as_one = found["alone"], found["by 32"] / 32, found["as one"] / 32
     return [
         "| images | ms an image | ratio to one image alone |",
         "|---|---|---|",
-        f"| one, as `embed` runs it | {found['alone']:.1f} | 1 |",
-        f"| 32, as `embed` runs them | {found['by 32'] / 32:.1f} | {found['by 32'] / 32 / found['alone']:.2f} |",
-        f"| 32 as one batch of `model(pixels)` | {found['as one'] / 32:.1f} | {found['as one'] / 32 / found['alone']:.2f} |",
+        f"| one, as `embed` runs it | {alone:.1f} | 1 |",
+        f"| 32, as `embed` runs them | {by_32:.1f} | {by_32 / alone:.2f} |",
+        f"| 32 as one batch, `model(pixels)` | {as_one:.1f} | {as_one / alone:.2f} |",
     ]
 
 
@@ -91,7 +90,8 @@ def memory() -> list[str]:
     program = (
         "import numpy as np, resource, tiny_biomoe as t, sys\n"
         "m = t.TinyBioMoE.from_pretrained()\n"
-        "m.embed_windows(np.random.default_rng(0).standard_normal(int(sys.argv[1]) * 100), 100, 'eda', window=10, stride=1)\n"
+        "x = np.random.default_rng(0).standard_normal(int(sys.argv[1]) * 100)\n"
+        "m.embed_windows(x, 100, 'eda', window=10, stride=1)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)\n"
     )
     lines = ["| windows | peak memory, MiB |", "|---|---|"]
@@ -126,14 +126,13 @@ def wheel() -> str:
 def main(repetitions: int) -> None:
     """Measure, and print a section of RESULTS.md."""
     print(
-        f"tiny-biomoe {__version__}, torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()}\n"
+        f"tiny-biomoe {__version__}, torch {torch.__version__}, {torch.get_num_threads()} threads",
+        end="\n\n",
     )
     print("Drawing, ms an image (median; filtering not counted):\n", *drawing(repetitions * 2), sep="\n")
     print("\nNetwork, float32:\n", *network(repetitions), sep="\n")
     print("\nMemory of a whole process, torch included:\n", *memory(), sep="\n")
-    print(
-        f"\nWheel: {wheel()}. Peak memory of this run: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024} MiB."
-    )
+    print(f"\nWheel: {wheel()}.")
 
 
 if __name__ == "__main__":

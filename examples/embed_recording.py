@@ -6,9 +6,9 @@ Run it from the repository's root: python examples/embed_recording.py
 from pathlib import Path
 
 import numpy as np
-from tiny_biomoe.recordings import read
 
 from tiny_biomoe import TinyBioMoE
+from tiny_biomoe.recordings import read
 
 (recording,) = read(Path(__file__).parent / "recordings" / "respiration.csv")
 model = TinyBioMoE.from_pretrained()

@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow.parquet as parquet
 import pytest
 from PIL import Image
-from tiny_biomoe.recordings import read
 
 from tiny_biomoe import TinyBioMoE
 from tiny_biomoe.cli import main
+from tiny_biomoe.recordings import read
 
 RECORDINGS = Path(__file__).parent.parent / "examples" / "recordings"
 

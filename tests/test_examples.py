@@ -32,7 +32,8 @@ def test_wheel_installs_into_an_empty_environment_and_embeds_without_a_network(t
         "def refuse(*a): raise OSError('no network')\n"
         "socket.socket.connect = refuse\n"
         "import numpy, tiny_biomoe\n"
-        "print(tiny_biomoe.__file__, tiny_biomoe.embed(numpy.sin(numpy.arange(999) / 9), fs=100, modality='ecg').shape)\n"
+        "x = numpy.sin(numpy.arange(999) / 9)\n"
+        "print(tiny_biomoe.__file__, tiny_biomoe.embed(x, fs=100, modality='ecg').shape)\n"
     )
     dependencies = {**os.environ, "PYTHONPATH": sysconfig.get_path("purelib")}  # a path there runs no .pth file
     done = subprocess.run(

@@ -5,6 +5,7 @@ Numbers in the names are rows of the project's table of faults.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import socket
@@ -393,19 +394,19 @@ def test_row_67_a_cache_that_is_full(server: HubServer, published: str, tmp_path
     assert not list((tmp_path / "home").rglob("*.incomplete"))
 
 
-def test_row_67_a_read_only_cache_that_holds_the_files_is_enough(
-    server: HubServer, published: str, monkeypatch: pytest.MonkeyPatch
+def test_row_67_a_read_only_cache_will_do_if_it_holds_the_files(
+    server: HubServer, published: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weights.load(REPO)
 
-    def read_only(*_: object, **__: object) -> None:
-        raise OSError(30, "Read-only file system")
+    def read_only(path: str, *_: object, **__: object) -> None:
+        number = errno.EEXIST if Path(path).exists() else errno.EROFS
+        raise OSError(number, os.strerror(number), path)
 
-    monkeypatch.setattr(os, "makedirs", read_only)
     monkeypatch.setattr(os, "mkdir", read_only)
     assert weights.load(REPO).source == f"{REPO}@{published}"
-    with pytest.raises(WeightsError, match="the cache .* cannot be written .*Read-only file system"):
-        weights.load(REPO, force_download=True)
+    with pytest.raises(WeightsError, match="the cache '.*/new' cannot be written .*Read-only file system"):
+        weights.load(REPO, cache_dir=tmp_path / "new")
 
 
 def test_row_68_eight_processes_for_the_first_time(server: HubServer, published: str, tmp_path: Path) -> None:

@@ -99,11 +99,11 @@ def test_row_09_clipping_above_a_stated_share_is_warned_of():
 @pytest.mark.parametrize(
     ("signal", "expected"),
     [
-        ([0, 1, 3, 3, 3, 2, 2, 1], Quality(0.0, 3 / 8, 3 / 8)),
-        ([0, 0, 0, 5, 5, 5, 1, 2], Quality(0.0, 4 / 8, 6 / 8)),
-        ([5, 5, 1, 2, 2, 2, 2, 0], Quality(0.0, 4 / 8, 0.0)),  # two at the top, four in the middle
-        ([7, 7, 7, 7], Quality(0.0, 3 / 4, 1.0)),
-        ([0, 1, 0, 1, 0, 1], Quality(0.0, 0.0, 0.0)),  # goes from rail to rail and rests on neither
+        ([*range(20), 30, 30, 30, 2], Quality(0.0, 2 / 24, 3 / 24)),
+        ([0, 0, 0, *range(1, 18), 30, 30, 30, 30], Quality(0.0, 5 / 24, 7 / 24)),
+        ([30, 30, *range(1, 17), 5, 5, 5, 5, 0, 1], Quality(0.0, 4 / 24, 0.0)),  # two at the top, four in the middle
+        ([*[0, 30] * 4, *range(1, 17)], Quality(0.0, 0.0, 0.0)),  # goes from rail to rail and rests on neither
+        ([97, 97, 97, 96, 96, 98, 98, 98], Quality(0.0, 5 / 8, 0.0)),  # whole percents are coarse, not clipped
     ],
 )
 def test_row_09_quality_counts_rests(signal, expected):

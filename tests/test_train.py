@@ -181,7 +181,7 @@ def test_row_88_a_damaged_newest_gives_way_to_the_one_before_loudly(tmp_path):
     with pytest.warns(UserWarning, match="damaged"):
         assert load_checkpoint(tmp_path) == {"step": 1}
     (tmp_path / "checkpoint-00000001.pt").write_bytes(b"")
-    with pytest.warns(UserWarning), pytest.raises(WeightsError, match="every checkpoint"):
+    with pytest.warns(UserWarning, match="damaged"), pytest.raises(WeightsError, match="every checkpoint"):
         load_checkpoint(tmp_path)
 
 

@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,17 @@ def tensors() -> dict[str, Tensor]:
     return random_tensors()
 
 
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory, tensors: dict[str, Tensor]) -> Path:
+    folder = tmp_path_factory.mktemp("saved")
+    weights.save(folder, tensors, CONFIG)
+    return folder
+
+
 @pytest.fixture
-def folder(tmp_path: Path, tensors: dict[str, Tensor]) -> Path:
-    weights.save(tmp_path / "tiny", tensors, CONFIG)
-    return tmp_path / "tiny"
+def folder(saved: Path, tmp_path: Path) -> Path:
+    """A folder of weights that a test may damage."""
+    return Path(shutil.copytree(saved, tmp_path / "tiny"))
 
 
 def rewrite(folder: Path, data: bytes) -> Path:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import re
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .channels import MAX_BYTES, Channel, Clock, Options, choose, excerpt, find_clock, kind_of, need
+from .channels import MAX_BYTES, Channel, Clock, Options, brief, choose, excerpt, kind_of, need
+from .clocks import find_clock
 from .device_files import opensignals_start, unix_time
 from .errors import SignalError
 from .signals import Signal, check_signals
@@ -23,8 +26,16 @@ need("edfio", "wfdb", "h5py", "pyarrow")
 
 LEAD = re.compile(r"(ML)?I{1,3}|AV[RLF]|V[1-9]?|MCL\d?", re.IGNORECASE)  # WFDB's names for leads of an ECG
 
-# What those libraries raise on a damaged file; edfio cuts one short with no more than a warning.
-DAMAGE = (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError, UserWarning)
+DAMAGE = (  # what those libraries raise on a damaged file
+    *(OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError),
+    *(
+        zipfile.BadZipFile,
+        zlib.error,
+        TokenError,
+        SyntaxError,
+    ),  # NumPy's archives, and headers that it parses as Python
+    UserWarning,  # edfio cuts a file short with no more than that
+)
 
 
 @contextmanager
@@ -37,9 +48,7 @@ def _damage(format_name: str) -> Iterator[None]:
     except SignalError:
         raise
     except DAMAGE as error:
-        raise SignalError(
-            f"not a whole {format_name} file ({type(error).__name__}: {error}): fetch it again"
-        ) from error
+        raise SignalError(f"not a whole {format_name} file ({brief(error)}): fetch it again") from error
 
 
 def _bounded(n_samples: int) -> None:

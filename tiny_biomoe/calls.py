@@ -11,7 +11,7 @@ from .config import Recipe
 from .errors import ConfigError, SignalError, unknown
 from .filters import MODALITY_BAND, Passband, apply_filter, modality_name, passband
 from .representations import representation_name
-from .signals import Quality, Signal, check_fs, fill_gaps, is_number, quality, warn_if_clipped
+from .signals import NAN_POLICIES, Quality, Signal, check_fs, fill_gaps, is_number, quality, warn_if_clipped
 
 Limits = tuple[float, float]  # what an image spans, in the signal's units
 FUSIONS = ("concat", "add")
@@ -58,6 +58,8 @@ class Call:
         names = [representation] if isinstance(representation, str) else representation
         if not isinstance(names, list | tuple) or not names:
             raise ConfigError(f"representation={representation!r}: expected a name or a list of names")
+        if nan_policy not in NAN_POLICIES:
+            raise unknown("nan_policy", nan_policy, NAN_POLICIES)
         if fusion not in FUSIONS:
             raise unknown("fusion", fusion, FUSIONS)
         if not is_number(max_gap) or max_gap < 0:

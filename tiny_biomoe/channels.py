@@ -1,8 +1,9 @@
-"""What a file says of one signal, what the caller says of the file, and the rate that a time column tells."""
+"""What a file says of one signal, and what the caller says of the file."""
 
 from __future__ import annotations
 
 import importlib.util
+import numbers
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,21 +16,8 @@ from .errors import ConfigError, SignalError
 from .filters import MODALITIES
 from .signals import Signal, is_number
 
-HOLE = 1.5  # a step of the clock longer than so many sample periods means that samples are missing
-JITTER = 0.25  # rms of the steps' errors, in periods; a 400 Hz clock written in whole milliseconds stays below
 AGREEMENT = 0.01  # share by which two statements of one rate may differ
 MAX_BYTES = 1 << 30  # of one file: its text, unpacked, or its samples; a day of one channel at 1 kHz
-SURELY_SECONDS = 4.0  # Hz; a clock of unknown unit and this rate would, in milliseconds, tell of 4 kHz: too fast
-UNIX_SECONDS = 1e8, 1e11  # s; between March 1973 and the year 5138 a clock counts from 1970, below from its own start
-
-TIME_NAMES = {"time", "t", "timestamp", "timestamps", "time stamp", "elapsed", "elapsed time", "unix", "unix time"}
-TIME_UNITS = {
-    **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), 1.0),
-    **dict.fromkeys(("ms", "msec", "millisecond", "milliseconds"), 1e-3),
-    **dict.fromkeys(("us", "µs", "μs", "usec", "microsecond", "microseconds"), 1e-6),
-    **dict.fromkeys(("ns", "nanosecond", "nanoseconds"), 1e-9),
-    **dict.fromkeys(("min", "minute", "minutes"), 60.0),
-}
 
 # What a channel measures, by the first word of its name: a modality, or something that is surely none.
 KINDS = {
@@ -102,6 +90,11 @@ def excerpt(text: str) -> str:
     return repr(text if len(text) <= 40 else text[:40] + "...")
 
 
+def brief(error: BaseException) -> str:
+    """What another library says, bounded: some of them quote the whole file."""
+    return printable(f"{type(error).__name__}: {error}"[:200])
+
+
 def kind_of(name: str) -> str | None:
     """What a channel of this name measures, where its first word says so.
 
@@ -123,131 +116,27 @@ def choose(names: list[str], column: Any, but: int | None = None) -> list[int]:
     if column is None:
         picked = [index for index, name in enumerate(names) if name and index != but]
     else:
-        picked = [_position(names, item) for item in (column if isinstance(column, list | tuple) else [column])]
+        picked = [position(names, item) for item in (column if isinstance(column, list | tuple) else [column])]
     taken = [names[index] for index in picked if names[index]]
     if twice := [name for name in dict.fromkeys(taken) if taken.count(name) > 1]:
         raise SignalError(f"several columns are called {excerpt(twice[0])}: choose one by its number, counted from 0")
     return picked
 
 
-def _position(names: list[str], item: str | int) -> int:
+def position(names: list[str], item: str | int) -> int:
+    """Where a column stands that is given by its name or, counted from 0, its number."""
     if isinstance(item, str) and names.count(item.strip()) > 1:
         raise SignalError(f"several columns are called {excerpt(item)}: choose one by its number, counted from 0")
     if isinstance(item, str) and item.strip() in names:
         return names.index(item.strip())
-    number = int(item) if isinstance(item, int) or (item.isascii() and item.isdigit()) else -1
+    digits = isinstance(item, str) and item.isascii() and item.isdigit()
+    number = int(item) if digits or isinstance(item, numbers.Integral) else -1
     if 0 <= number < len(names):
         return number
     listed = ", ".join(map(excerpt, names[:50])) + (", ..." if len(names) > 50 else "")
     raise SignalError(
         f"there is no column {item!r}: choose by name or number (from 0), column= (--column), of {listed}"
     )
-
-
-def find_clock(names: list[str], time_column: str | int | None) -> tuple[int | None, float | None]:
-    """Position and unit (seconds) of the time column: the one asked for, or one whose name says so.
-
-    >>> find_clock(["Time [ms]", "ECG"], None)
-    (0, 0.001)
-    """
-    if time_column == "":
-        return None, None
-    if time_column is None:
-        clocks = [index for index, name in enumerate(names) if _split_unit(name)[0].lower() in TIME_NAMES]
-        return (clocks[0], _split_unit(names[clocks[0]])[1]) if clocks else (None, None)
-    base, unit = _split_unit(time_column) if isinstance(time_column, str) else ("", None)
-    exact = isinstance(time_column, int) or time_column.strip() in names
-    index = _position(names, time_column if exact else base)
-    return index, unit or _split_unit(names[index])[1]
-
-
-def _split_unit(name: str) -> tuple[str, float | None]:
-    match = re.fullmatch(r"(.*?)(?:[\s_]+|\s*[\[(])([a-zµμ]+)[\])]?", name.strip(), re.IGNORECASE)
-    if match and match[2].lower() in TIME_UNITS:
-        return match[1].strip(), TIME_UNITS[match[2].lower()]
-    return name.strip(), None
-
-
-@dataclass(frozen=True)
-class Timing:
-    """What a clock tells, once checked."""
-
-    fs: float  # Hz
-    seconds: NDArray[np.float64]  # (n_samples,), time of each sample
-    runs: list[tuple[int, int]]  # (start, stop) of the samples between two holes
-    even: bool  # every run can be taken as evenly sampled
-
-    def start(self, index: int, recorded: float | None) -> float | None:
-        """Unix seconds of a sample, from the clock if it counts from 1970, else from the start that the file states."""
-        if UNIX_SECONDS[0] <= self.seconds[0] < UNIX_SECONDS[1]:
-            return float(self.seconds[index])
-        return None if recorded is None else recorded + float(self.seconds[index] - self.seconds[0])
-
-
-def read_clock(clock: Clock, n_samples: int, fs: float | None, holes: bool = False, jitter: bool = False) -> Timing:
-    """The rate and the runs that the times of `n_samples` samples tell.
-
-    Parameters
-    ----------
-    fs : rate in Hz that the caller or the file's header states, if any
-    holes, jitter : whether samples may be missing in time, and whether times may be uneven
-
-    Raises
-    ------
-    SignalError
-        Times that are missing, stand still or go back; another rate than `fs`; a unit that cannot be told; holes
-        and uneven steps, where they are not allowed.
-    """
-    times, name = clock.times[:n_samples], excerpt(clock.name)
-    steps = np.diff(times)
-    if times.size < max(n_samples, 2):
-        raise SignalError(f"time column {name} holds {times.size} times for {n_samples} samples; {_WITHOUT}")
-    if (wrong := np.flatnonzero(~np.isfinite(times))).size:
-        raise SignalError(f"time column {name}, row {clock.first_row + wrong[0]}: no time; {_WITHOUT}")
-    if (wrong := np.flatnonzero(steps <= 0)).size:
-        at = int(wrong[0]) + 1
-        what = "repeats the time before" if steps[at - 1] == 0 else "goes back in time"
-        raise SignalError(f"time column {name}, row {clock.first_row + at}: {times[at]:.12g} {what}; {_WITHOUT}")
-    whole = steps < HOLE * np.median(steps)
-    period = float(steps[whole].mean())
-    unit = _unit(clock, period, fs)
-    edges = [0, *(np.flatnonzero(~whole) + 1).tolist(), times.size]
-    if len(edges) > 2 and not holes:
-        raise SignalError(
-            f"time column {name}, row {clock.first_row + edges[1]}: samples are missing for "
-            f"{steps[edges[1] - 1] * unit:g} s, the first of {len(edges) - 2} holes: split the recording there, "
-            'on_hole="split" (--on-hole split)'
-        )
-    even = float(np.sqrt(np.mean((steps[whole] / period - 1) ** 2))) <= JITTER
-    if not even and not jitter:
-        raise SignalError(
-            f"time column {name}: the times are uneven, their steps deviate by more than {JITTER:.0%} of the sample "
-            'period: interpolate to an even rate, on_jitter="resample" (--on-jitter resample)'
-        )
-    rate = fs if fs is not None else float(f"{1 / (period * unit):.6g}")  # further digits are rounding of the times
-    return Timing(rate, times * unit, list(zip(edges[:-1], edges[1:], strict=True)), even)
-
-
-_WITHOUT = 'repair the times, or read without them, time_column="" (--time-column "")'
-
-
-def _unit(clock: Clock, period: float, fs: float | None) -> float:
-    """Seconds in one unit of the clock, after making sure that it agrees with `fs`."""
-    base, rate = _split_unit(clock.name)[0], 1 / (period * (clock.unit or 1.0))
-    say_unit = f'name the unit, time_column="{base} [ms]" or "{base} [s]" (--time-column)'
-    if fs is None:
-        if clock.unit is None and (rate < SURELY_SECONDS or clock.times[0] >= UNIX_SECONDS[1]):
-            raise SignalError(
-                f"time column {excerpt(clock.name)} advances by {period:g} a row and does not say whether that is in "
-                f"seconds or milliseconds: {say_unit}"
-            )
-        return clock.unit or 1.0
-    if abs(rate / fs - 1) <= AGREEMENT:
-        return clock.unit or 1.0
-    told = f"time column {excerpt(clock.name)} advances by {period:g} a row, which is {rate:.6g} Hz, not fs={fs:g}"
-    if abs(1000 * rate / fs - 1) <= AGREEMENT:
-        raise SignalError(f"{told}: it counts milliseconds, not seconds; {say_unit}")
-    raise SignalError(f"{told}: correct fs (--fs), or leave it out to take the file's; {_WITHOUT}")
 
 
 def agree(stated: float | None, fs: float | None) -> float | None:

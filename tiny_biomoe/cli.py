@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from tqdm import tqdm
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from .recordings import Recording
 
 
-class Scale(click.ParamType):
+class Scale(click.ParamType[Any]):
     """`window`, `recording`, or LOW,HIGH in the signal's units."""
 
     name = "window|recording|LOW,HIGH"
@@ -38,7 +39,7 @@ class Scale(click.ParamType):
         return _pair(self, value, param, ctx)
 
 
-class Band(click.ParamType):
+class Band(click.ParamType[Any]):
     """`modality`, `none`, or LOW,HIGH in Hz."""
 
     name = "modality|none|LOW,HIGH"
@@ -49,7 +50,7 @@ class Band(click.ParamType):
         return _pair(self, value, param, ctx)
 
 
-def _pair(kind: click.ParamType, value: Any, param: Any, ctx: Any) -> tuple[float, float]:
+def _pair(kind: click.ParamType[Any], value: Any, param: Any, ctx: Any) -> tuple[float, float]:
     try:
         low, high = map(float, value.split(","))
     except ValueError:
@@ -64,6 +65,8 @@ def cli(debug: bool) -> None:
     """Embeddings of physiological signals."""
 
 
+Command = TypeVar("Command", bound=Callable[..., Any])
+
 _READING = [
     click.option("--fs", type=float, help="Sampling rate in Hz, where the files do not hold it."),
     click.option("--modality", help=f"One of {', '.join(MODALITIES)}, where the files do not say it."),
@@ -76,8 +79,8 @@ _IMAGES = [
 ]
 
 
-def _options(*groups: list[Any]) -> Any:
-    def decorate(command: Any) -> Any:
+def _options(*groups: list[Any]) -> Callable[[Command], Command]:
+    def decorate(command: Command) -> Command:
         for option in reversed([option for group in groups for option in group]):
             command = option(command)
         return command
@@ -88,12 +91,16 @@ def _options(*groups: list[Any]) -> Any:
 @cli.command()
 @click.argument("source", type=click.Path(exists=True, path_type=Path))
 @_options(_READING, _IMAGES)
-@click.option("--representation", multiple=True, default=["scalogram"], help=f"Of {', '.join(REPRESENTATIONS)}; repeatable.")
+@click.option(
+    "--representation", multiple=True, default=["scalogram"], help=f"Of {', '.join(REPRESENTATIONS)}; repeatable."
+)
 @click.option("--fusion", type=click.Choice(FUSIONS), default="concat", show_default=True)
 @click.option("--window", type=float, help="Cut windows of so many seconds; whole recordings otherwise.")
 @click.option("--stride", type=float, help="Seconds between the starts of two windows; the window otherwise.")
 @click.option("--weights", help="Folder, Tiny-BioMoE.pth or owner/name on the Hub; the bundled weights otherwise.")
-@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True, help=".csv, .npz or .parquet")
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True, help=".csv, .npz or .parquet"
+)
 def embed(
     source: Path, fs: float | None, modality: str | None, column: str | None, format_: str | None, weights: str | None,
     output: Path, representation: tuple[str, ...], **options: Any,
@@ -129,7 +136,9 @@ def _embed_recording(model: TinyBioMoE, recording: Recording, table: Table, **op
     """Add a recording's vectors to the table: of its windows, or of the whole."""
     name = f"{recording.source}#{recording.channel}"
     if recording.modality is None:
-        raise SignalError(f"{name}: the file does not say what it measures; pass --modality, one of {', '.join(MODALITIES)}")
+        raise SignalError(
+            f"{name}: the file does not say what it measures; pass --modality, one of {', '.join(MODALITIES)}"
+        )
     options["window"] = options["window"] or recording.signal.size / recording.fs
     found = model.embed_windows(recording.signal, recording.fs, recording.modality, **options)
     n = len(found.embeddings)
@@ -149,7 +158,13 @@ def _embed_recording(model: TinyBioMoE, recording: Recording, table: Table, **op
 @_options(_READING, _IMAGES)
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True, help="A picture, .png")
 def show(
-    source: Path, fs: float | None, modality: str | None, column: str | None, format_: str | None, output: Path, **options: Any
+    source: Path,
+    fs: float | None,
+    modality: str | None,
+    column: str | None,
+    format_: str | None,
+    output: Path,
+    **options: Any,
 ) -> None:
     """Draw the six images of a recording as one sheet."""
     recordings = _read(source, source.parent, fs, modality, column, format_)
@@ -208,7 +223,8 @@ def selfcheck() -> None:
 
     difference = largest_difference()
     good = difference <= TOLERANCE
-    click.echo(f"largest difference {difference:.1e}, tolerance {TOLERANCE:.0e}: {'this machine is good' if good else 'NOT GOOD'}")
+    verdict = "this machine is good" if good else "NOT GOOD: do not trust its vectors"
+    click.echo(f"largest difference {difference:.1e}, tolerance {TOLERANCE:.0e}: {verdict}")
     if not good:
         raise SystemExit(1)
 

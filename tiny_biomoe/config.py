@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+import sys
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from .errors import ConfigError, unknown
 
 IMAGE_SIZE = 224  # pixels a side; the input LayerNorm has one weight a pixel, so no other size exists
+LARGEST = 1024  # of any width: a stranger's config.json must not build a network without end
 FORMAT = "tiny-biomoe/1"  # layout of config.json itself
 
 
@@ -60,6 +63,31 @@ class Recipe:
     scale_percentiles: tuple[float, float] = (1.0, 99.0)  # of the recording, for scale="recording"
     palette: str = "viridis"
 
+    def __post_init__(self) -> None:
+        if self.palette != "viridis":
+            raise unknown("palette", self.palette, ["viridis"])
+        reach = (self.recurrence_dimension - 1) * self.recurrence_delay  # of a state, in periods
+        low, high = self.scale_percentiles
+        possible = {
+            "filter_order": 1 <= self.filter_order <= 10,
+            "minimum_samples": self.minimum_samples >= 4,
+            "minimum_periods": self.minimum_periods >= 2,
+            "frame_fraction": 0 < self.frame_fraction <= 1,
+            "frame_steps": 0 < self.frame_steps <= 1,
+            "psd_range_db": self.psd_range_db > 0,
+            "morlet_omega": self.morlet_omega > 0,
+            "scalogram_gamma": self.scalogram_gamma > 0,
+            "recurrence_dimension": self.recurrence_dimension >= 1,
+            "recurrence_delay": 0 <= reach < math.sqrt(self.minimum_periods) if self.minimum_periods >= 0 else True,
+            "waveform_thickness": self.waveform_thickness > 0,
+            "waveform_margin": 0 <= self.waveform_margin < IMAGE_SIZE / 2,
+            "scale_percentiles": 0 <= low < high <= 100,
+            "modalities": bool(self.modalities) and all(0 <= (row.low or 0) < row.high for row in self.modalities),
+        }
+        for name, drawable in possible.items():
+            if not drawable:
+                raise ConfigError(f"recipe: {name}={getattr(self, name)!r}: nothing can be drawn with it")
+
     def modality(self, name: str) -> ModalityRecipe:
         """The row of the modality table called `name` (canonical name)."""
         for row in self.modalities:
@@ -86,10 +114,32 @@ class Architecture:
     def __post_init__(self) -> None:
         if self.gate not in ("released", "paper"):
             raise unknown("gate", self.gate, ["released", "paper"])
-        if self.spectral_widths[-1] != self.waterfall_widths[-1]:
+        spectral, waterfall = self.spectral_widths, self.waterfall_widths
+        possible = {
+            "spectral_widths": len(spectral) == 4 and all(1 <= width <= LARGEST for width in spectral),
+            "spectral_mlp_ratios": len(self.spectral_mlp_ratios) == 4
+            and all(1 <= r <= 64 for r in self.spectral_mlp_ratios),
+            "spectral_heads": len(self.spectral_heads) == 4
+            and self.spectral_heads[-1] > 0
+            and all(
+                h == 0 or (h > 0 and width % h == 0) for width, h in zip(spectral, self.spectral_heads, strict=False)
+            ),
+            "stem_width": 1 <= self.stem_width <= LARGEST,
+            "waterfall_widths": len(waterfall) == 3 and all(8 <= width <= LARGEST for width in waterfall),
+            "waterfall_heads": len(self.waterfall_heads) == 3
+            and all(h > 0 and width % h == 0 for width, h in zip(waterfall, self.waterfall_heads, strict=False)),
+            "waterfall_key_dim": 1 <= self.waterfall_key_dim <= LARGEST,
+            "waterfall_kernels": len(self.waterfall_kernels) >= max(self.waterfall_heads, default=0)
+            and all(1 <= kernel <= 15 and kernel % 2 for kernel in self.waterfall_kernels),
+            "waterfall_window": self.waterfall_window >= 1
+            and all(side % min(side, self.waterfall_window) == 0 for side in (14, 7, 4)),  # tokens a side of each stage
+        }
+        for name, buildable in possible.items():
+            if not buildable:
+                raise ConfigError(f"architecture: {name}={getattr(self, name)!r}: no network can be built with it")
+        if spectral[-1] != waterfall[-1]:
             raise ConfigError(
-                f"the encoders end in {self.spectral_widths[-1]} and {self.waterfall_widths[-1]} channels: "
-                "they share one gate, so both must be equal"
+                f"the encoders end in {spectral[-1]} and {waterfall[-1]} channels; one gate serves both: make them equal"
             )
 
     @property
@@ -162,9 +212,10 @@ def _value(annotation: Any, value: Any, where: str) -> Any:
     if annotation in nested:
         return _build(nested[annotation], value, where)
     if annotation == "tuple[ModalityRecipe, ...]":
-        rows = value if isinstance(value, list) else [value]
-        return tuple(_build(ModalityRecipe, row, f"{where}[{index}]") for index, row in enumerate(rows))
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not isinstance(value, list):
+            raise ConfigError(f"{where}: expected a list, got {value!r}")
+        return tuple(_build(ModalityRecipe, row, f"{where}[{index}]") for index, row in enumerate(value))
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
     right = {
         "str": isinstance(value, str),
         "bool": isinstance(value, bool),

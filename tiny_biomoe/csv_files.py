@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .channels import Channel, Clock, Options, choose, excerpt, find_clock, kind_of, need
+from .channels import Channel, Clock, Options, choose, excerpt, kind_of, need
+from .clocks import find_clock
 from .errors import ConfigError, SignalError
 from .text_files import MAX_LINE, read_lines
 

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .channels import UNIX_SECONDS, Channel, Clock, Options, choose, kind_of
+from .channels import Channel, Clock, Options, brief, choose, kind_of
+from .clocks import UNIX_SECONDS
 from .csv_files import Table, open_table
 from .errors import SignalError
 
@@ -70,7 +71,7 @@ def read_biosppy(path: Path, options: Options) -> list[Channel]:
         fs = float(fields["Sampling Rate (Hz)"]) if "Sampling Rate (Hz)" in fields else None
         start = unix_time(datetime.fromisoformat(fields["Date"])) if "Date" in fields else None
     except ValueError as error:
-        raise SignalError(f"the header's rate or date cannot be read ({error}): mend the header") from error
+        raise SignalError(f"the header's rate or date cannot be read ({brief(error)}): mend the header") from error
     chosen = choose(names, options.column)
     columns = table.columns(chosen)
     return [Channel(names[i], each, kind_of(names[i]), fs, start) for i, each in zip(chosen, columns, strict=True)]
@@ -94,7 +95,7 @@ def read_opensignals(path: Path, options: Options) -> list[Channel]:
     try:
         sensors = _opensignals_header(json.loads(table.comments[1].lstrip("# ")))
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise SignalError(f"the OpenSignals header cannot be read ({error!r}): export the file again") from error
+        raise SignalError(f"the OpenSignals header cannot be read ({brief(error)}): export the file again") from error
     if any(sensor.column >= len(table.names) for sensor in sensors):
         raise SignalError(
             f"the rows have {len(table.names)} columns, fewer than the header says: export the file again"

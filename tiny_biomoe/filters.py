@@ -98,8 +98,8 @@ def passband(fs: float, modality: str, recipe: Recipe, band: Any = MODALITY_BAND
     for edge in (low, shown_low):
         if edge is not None and edge >= NYQUIST_MARGIN * nyquist:
             raise SignalError(
-                f"the band {low} to {high} Hz lies above the Nyquist frequency, {nyquist:g} Hz at fs={fs:g}: the signal "
-                f"holds nothing there; record faster or pass band=(low, high) below {nyquist:g} Hz"
+                f"the band {shown_low} to {shown_high} Hz lies above Nyquist, {nyquist:g} Hz at fs={fs:g}: "
+                f"the signal holds nothing there; record faster or pass band=(low, high) below {nyquist:g} Hz"
             )
     dropped: tuple[str, ...] = ()
     if high is not None and high >= NYQUIST_MARGIN * nyquist:
@@ -141,21 +141,24 @@ def apply_filter(signal: Signal, fs: float, edges: Passband, recipe: Recipe, whe
     start, span = signal[0], np.ptp(signal)
     if not np.isfinite(span):
         raise SignalError(f"{where} spans more than float64 can hold: convert it to smaller units")
-    if (edges.low is None and edges.high is None) or is_flat(signal):
+    if edges.low is None and (edges.high is None or is_flat(signal)):
         return signal
+    if is_flat(signal):
+        return np.zeros_like(signal)
     unit = (signal - start) / span  # no rounding from a large offset, no denormals
     slowest = edges.low if edges.low is not None else edges.high
     sections = _butterworth(recipe.filter_order, fs, edges.low, edges.high)
     padding = min(signal.size - 1, max(6 * recipe.filter_order, math.ceil(fs / slowest)))  # type: ignore[operator]
     filtered = np.asarray(sosfiltfilt(sections, unit, padlen=padding))
-    if not np.isfinite(filtered).all():
-        raise SignalError(f"{where}: the filtered signal overflows; look for extreme samples")
     if np.ptp(filtered) < NOTHING_LEFT:
         raise SignalError(
             f"{where} holds nothing in {edges.low or 0:g}-{edges.high or fs / 2:g} Hz, the band that is kept: check fs "
             "and modality, or pass band="
         )
-    return filtered * span if edges.low is not None else filtered * span + start
+    filtered = filtered * span if edges.low is not None else filtered * span + start
+    if not np.isfinite(np.ptp(filtered)):
+        raise SignalError(f"{where}: the filtered signal overflows; look for extreme samples")
+    return filtered
 
 
 @lru_cache(maxsize=64)

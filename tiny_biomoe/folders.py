@@ -10,7 +10,8 @@ from .channels import printable
 from .errors import ConfigError, SignalError
 
 # Files that lie beside recordings and are none; they are reported as skipped, never passed over in silence.
-NOTES = {"license", "licence", "copying", "readme", "authors", "changelog", "sources", "records", "sha256sums"}
+NOTES = {"license", "licence", "copying", "readme", "authors", "changelog", "sources"}
+NOTES |= {"records", "annotators", "sha256sums"}  # lists that PhysioNet adds
 NOTE_ENDINGS = {".md", ".rst", ".pdf", ".html"}
 WFDB_ENDINGS = {".dat", ".atr", ".qrs", ".ari", ".ecg"}  # signals and annotations of the .hea of the same name
 E4_NOTES = {"tags.csv", "ibi.csv", "info.txt"}  # event marks, beat intervals and a text, beside BVP.csv and EDA.csv
@@ -87,7 +88,7 @@ def _why_not(entry: os.DirEntry[str], beside: set[str]) -> str | None:
     if stem in NOTES or ending in NOTE_ENDINGS:
         return "a note by its name, not a recording"
     if ending in WFDB_ENDINGS and f"{stem}.hea" in beside:
-        return f"read through {printable(stem)}.hea"
+        return f"read through {printable(os.path.splitext(entry.name)[0])}.hea"
     if name in E4_NOTES and beside & {"bvp.csv", "eda.csv"}:
         return "events or notes of an Empatica E4, not samples"
     return None

@@ -50,7 +50,7 @@ def to_levels(matrix: Matrix, representation: str, recipe: Recipe, own_range: bo
     """Quantise a matrix to 256 levels.
 
     With `own_range` the image spans what it holds; otherwise it spans what a signal that fills the given
-    scale could hold, so that two windows of one recording can be compared.
+    scale could hold, so that two windows of one recording can be compared (angle and phase know no scale).
     """
     if representation == "angle":
         unit = (matrix + np.pi) / (2 * np.pi)
@@ -90,10 +90,10 @@ def draw(
     low, high = limits or (filtered.min(), filtered.max())
     if not low < high:
         raise SignalError(
-            f"the signal is flat: all {filtered.size} samples are {filtered[0]:g}, so an image spanning its range shows "
+            f"the signal is flat: all {filtered.size} samples are {filtered[0]:g}, so an image of its range shows "
             "nothing; check the sensor, or pass scale=(low, high) to keep its level"
         )
-    unit = (filtered - (low + (high - low) / 2)) / ((high - low) / 2)  # the limits become -1 and 1
+    unit = (filtered - low) / (high - low) * 2 - 1  # the limits become -1 and 1
     matrix = REPRESENTATIONS[representation](unit, fs, edges.shown(filtered.size / fs), recipe)
     return to_levels(matrix, representation, recipe, own_range=limits is None)
 
@@ -151,7 +151,7 @@ def render(
     rows, _ = check_signals(signal)
     if len(rows) != 1 or len(call.representations) != 1:
         raise SignalError(
-            f"render draws one representation of one signal, (n_samples,), and was given {len(call.representations)} of "
+            f"render draws one representation of one signal, (n_samples,), not {len(call.representations)} of "
             f"{len(rows)}: call it once for each"
         )
     filtered, _ = call.prepare(rows[0])
@@ -191,16 +191,19 @@ def _read_image(source: Any, index: int) -> NDArray[np.uint8]:
                 f"image {index} has shape {source.shape} and dtype {source.dtype}: expected (height, width, 3) uint8"
             )
         source = Image.fromarray(source)
-    opened = source if isinstance(source, Image.Image) else _open_image(source)
-    if opened.width * opened.height > LARGEST_IMAGE:
-        raise SignalError(f"image {index} has {opened.width} x {opened.height} pixels, over {LARGEST_IMAGE}: refused")
-    if opened.size != (IMAGE_SIZE, IMAGE_SIZE):
-        opened = opened.convert("RGB").resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BILINEAR)
-    return np.asarray(opened.convert("RGB"))
-
-
-def _open_image(path: Any) -> Image.Image:
     try:
-        return Image.open(path)
-    except (OSError, Image.DecompressionBombError, AttributeError, ValueError, TypeError) as error:
-        raise SignalError(f"{path!r} cannot be read as a picture ({error})") from error
+        if isinstance(source, Image.Image):
+            return _fit(source, index)
+        with Image.open(source) as opened:
+            return _fit(opened, index)
+    except (OSError, SyntaxError, Image.DecompressionBombError, AttributeError, TypeError) as error:
+        raise SignalError(f"image {index}, {source!r}, cannot be read as a picture ({error})") from error
+
+
+def _fit(image: Image.Image, index: int) -> NDArray[np.uint8]:
+    if image.width * image.height > LARGEST_IMAGE:
+        raise SignalError(f"image {index} has {image.width} x {image.height} pixels, over {LARGEST_IMAGE}: refused")
+    rgb = image.convert("RGB")
+    if rgb.size != (IMAGE_SIZE, IMAGE_SIZE):
+        rgb = rgb.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BILINEAR)
+    return np.asarray(rgb)

@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 
 from .binary_files import read_bdf, read_edf, read_hdf5, read_numpy, read_parquet, read_wfdb
-from .channels import Channel, Options, agree, printable, read_clock
+from .channels import Channel, Options, agree, printable
+from .clocks import read_clock
 from .csv_files import read_csv
 from .device_files import looks_like_e4, read_biosppy, read_e4, read_opensignals
 from .errors import SignalError, unknown

@@ -6,7 +6,7 @@ Nothing here calls a threaded matrix product: the bytes do not depend on how man
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -23,6 +23,7 @@ Matrix = NDArray[np.float64]  # (224, 224)
 Band = tuple[float, float]  # lowest and highest frequency shown, Hz
 
 WORKING_RATE = 2.5  # times the highest frequency shown: a faster signal is decimated before its spectrogram
+KEPT_BINS = 2**16  # of a spectrum whose wavelets (12 MB) are kept for the next signal of that length
 MORLET_REACH = 5.0  # standard deviations of the wavelet's spectrum that are kept (the rest is below 4e-6)
 
 
@@ -39,7 +40,7 @@ def phase(signal: Signal, fs: float, band: Band, recipe: Recipe) -> Matrix:
 def psd(signal: Signal, fs: float, band: Band, recipe: Recipe) -> Matrix:
     """Spectrogram-PSD: power in dB, where 0 is a steady tone of amplitude 1."""
     spectrum, frame = spectrogram(signal, fs, band, recipe)
-    power = (spectrum.real**2 + spectrum.imag**2) * (16.0 / frame**2)  # Hann: a tone's peak is amplitude * frame / 4
+    power = (spectrum.real**2 + spectrum.imag**2) * (16.0 / (frame - 1) ** 2)  # Hann: amplitude * (frame - 1) / 4
     return np.asarray(10.0 * np.log10(np.maximum(power, 1e-30)))[::-1]
 
 
@@ -51,7 +52,8 @@ def spectrogram(signal: Signal, fs: float, band: Band, recipe: Recipe) -> tuple[
     one real transform equal to one row, so the rows are 224 successive bins.
     """
     low, high = band
-    signal = signal - signal.mean()
+    signal = signal - signal[0]  # exact zeros where the signal is flat
+    signal -= signal.mean()
     if (factor := int(fs / (WORKING_RATE * high))) > 1:
         signal, fs = resample_poly(signal, 1, factor), fs / factor
     longest = recipe.frame_steps * IMAGE_SIZE / (high - low)  # seconds
@@ -61,7 +63,7 @@ def spectrogram(signal: Signal, fs: float, band: Band, recipe: Recipe) -> tuple[
     starts, window, turn = _frames(signal.size, frame, padded, first)
     frames = sliding_window_view(np.append(signal, 0.0), frame + 1)[starts] * window  # (224 instants, frame + 1)
     spectrum = fft.rfft(frames, padded)[:, first : first + IMAGE_SIZE] * turn
-    return np.ascontiguousarray(spectrum.T), frame
+    return np.ascontiguousarray(spectrum.T) + 0.0, frame  # + 0.0: the angle of -0 is pi
 
 
 @lru_cache(maxsize=16)
@@ -93,7 +95,8 @@ def scalogram(signal: Signal, fs: float, band: Band, recipe: Recipe) -> Matrix:
     bins = np.arange(spectrum.size)
     spectrum *= np.exp(2j * np.pi * centre / (2 * n) * bins)
     folded = np.zeros((IMAGE_SIZE, instants), np.complex128)
-    for block, rows, gain in _morlet_gains(spectrum.size, fs / (2 * n), band, recipe.morlet_omega):
+    gains = _kept_gains if spectrum.size <= KEPT_BINS else _morlet_gains
+    for block, rows, gain in gains(spectrum.size, fs / (2 * n), band, recipe.morlet_omega):
         part = spectrum[block : block + gain.shape[1]]
         folded[rows[0] : rows[1], : part.size] += gain * part
     analytic = fft.ifft(folded, axis=1)[:, :IMAGE_SIZE] * instants
@@ -109,19 +112,21 @@ GainBlock = tuple[int, tuple[int, int], NDArray[np.float64]]
 
 
 @lru_cache(maxsize=16)
-def _morlet_gains(n_bins: int, step: float, band: Band, omega: float) -> tuple[GainBlock, ...]:
+def _kept_gains(n_bins: int, step: float, band: Band, omega: float) -> tuple[GainBlock, ...]:
+    return tuple(_morlet_gains(n_bins, step, band, omega))
+
+
+def _morlet_gains(n_bins: int, step: float, band: Band, omega: float) -> Iterator[GainBlock]:
     """Spectra of the wavelets in blocks of 448 bins: (first bin, range of rows that reach it, (rows, bins))."""
     centres = morlet_frequencies(band)
     width = centres / omega  # standard deviation of the spectrum, Hz
-    blocks = []
     for start in range(0, n_bins, 2 * IMAGE_SIZE):
         frequency = np.arange(start, min(start + 2 * IMAGE_SIZE, n_bins)) * step
         first = int(np.searchsorted(centres + MORLET_REACH * width, frequency[0]))
         last = int(np.searchsorted(centres - MORLET_REACH * width, frequency[-1], side="right"))
         if first < last:
             distance = (frequency - centres[first:last, None]) / width[first:last, None]
-            blocks.append((start, (first, last), np.exp(-0.5 * distance**2)))
-    return tuple(blocks)
+            yield start, (first, last), np.exp(-0.5 * distance**2)
 
 
 def recurrence(signal: Signal, fs: float, band: Band, recipe: Recipe) -> Matrix:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
-
 import numpy as np
 
 from .filters import MODALITIES
 from .model import TinyBioMoE
 from .representations import REPRESENTATIONS
+from .weights import BUNDLED
 
-TOLERANCE = 1e-3  # of numbers whose spread is 1: a level that rounds to the other side is seen, a wrong sum is not missed
-FILE = "selfcheck.npz"
+TOLERANCE = (
+    1e-3  # of numbers whose spread is 1: a level that rounds to the other side is seen, a wrong sum is not missed
+)
 
 
 def shipped_signals() -> dict[str, tuple[np.ndarray, float]]:  # type: ignore[type-arg]
@@ -39,6 +39,6 @@ def vectors(model: TinyBioMoE) -> np.ndarray:  # type: ignore[type-arg]
 
 def largest_difference() -> float:
     """Largest absolute difference between what this machine computes and what was shipped."""
-    with files("tiny_biomoe.weights").joinpath(FILE).open("rb") as file:
-        expected = np.load(file)["vectors"]
+    with np.load(BUNDLED / "selfcheck.npz") as shipped:
+        expected = shipped["vectors"]
     return float(np.abs(vectors(TinyBioMoE.from_pretrained()) - expected).max())

@@ -122,4 +122,6 @@ def _replace(path: Path, data: bytes) -> None:
         os.replace(partial, path)
     except OSError as error:
         partial.unlink(missing_ok=True)
-        raise ConfigError(f"{str(path)!r} cannot be written ({error.strerror}; {len(data)} bytes are needed)") from error
+        raise ConfigError(
+            f"{str(path)!r} cannot be written ({error.strerror}; {len(data)} bytes are needed)"
+        ) from error

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import codecs
 import gzip
+import os
+import re
 import zlib
 from pathlib import Path
-
-import numpy as np
 
 from .channels import MAX_BYTES
 from .errors import ConfigError, SignalError
 
 MAX_LINE = 1 << 20  # bytes: tens of thousands of columns; what is longer is no table, or one that lies on its side
+BLANK = re.compile(rb"^ *$", re.MULTILINE)
 
 
 def read_lines(path: Path, encoding: str = "utf-8") -> tuple[list[str], bytes]:
@@ -58,10 +59,10 @@ def read_unpacked(path: Path, limit: int) -> bytes:
         Damaged gzip data.
     """
     with path.open("rb") as file:
-        zipped = file.read(2) == b"\x1f\x8b"
+        zipped, size = file.read(2) == b"\x1f\x8b", os.fstat(file.fileno()).st_size
     try:
         with gzip.open(path) if zipped else path.open("rb") as file:
-            return file.read(limit)
+            return file.read(limit if zipped else min(limit, size))  # a limit is also what read() sets aside
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise SignalError(f"the gzip data is damaged or cut short ({error}): fetch the file again") from error
 
@@ -103,16 +104,21 @@ def _too_long(row: int) -> SignalError:
 
 
 def _check_lines(body: bytes, first_row: int) -> None:
-    values = np.frombuffer(body, np.uint8)
-    ends = np.append(np.flatnonzero(values == ord("\n")), values.size)
-    starts = np.append(0, ends[:-1] + 1)
-    if (long := np.flatnonzero(ends - starts > MAX_LINE)).size:
-        raise _too_long(first_row + int(long[0]))
-    for index in np.flatnonzero((ends == starts) | (values[np.minimum(starts, values.size - 1)] == ord(" "))):
-        if not body[starts[index] : ends[index]].strip(b" "):
-            raise SignalError(
-                f"row {first_row + index} is blank: write NaN if a sample is missing there (skipping would shift time)"
-            )
-    quotes = np.searchsorted(ends, np.flatnonzero(values == ord('"')))
-    if (odd := np.flatnonzero(np.bincount(quotes) % 2)).size:
-        raise SignalError(f"row {first_row + int(odd[0])} has a quote that is not closed: mend the row")
+    def row(offset: int) -> int:
+        return first_row + body.count(b"\n", 0, offset)
+
+    start = 0
+    while len(body) - start > MAX_LINE:  # from one line's end to the last one within the bound
+        end = body.rfind(b"\n", start, start + MAX_LINE + 1)
+        if end < 0:
+            raise _too_long(row(start))
+        start = end + 1
+    # Looking for two bytes costs nothing beside the parsing; only a file that holds them is looked through line by line.
+    if (b"\n\n" in body or b"\n " in body or body.startswith(b" ")) and (blank := BLANK.search(body)):
+        raise SignalError(
+            f"row {row(blank.start())} is blank: write NaN if a sample is missing there (skipping would shift time)"
+        )
+    if b'"' in body:
+        odd = next((n for n, line in enumerate(body.split(b"\n")) if line.count(b'"') % 2), None)
+        if odd is not None:
+            raise SignalError(f"row {first_row + odd} has a quote that is not closed: mend the row")

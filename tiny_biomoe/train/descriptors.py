@@ -35,11 +35,14 @@ def describe(signal: Signal, fs: float, band: Band) -> NDArray[np.float32]:
     share = in_band / max(in_band.sum(), 1e-300)
     bands = np.histogram(frequency, edges, weights=share)[0]
     segments = np.array([np.mean(part**2) for part in np.array_split(x, SEGMENTS)]) / SEGMENTS
-    octave = np.log2(np.maximum(frequency, band[0]) / band[0])
+    octave = np.asarray(np.log2(np.maximum(frequency, band[0]) / band[0]))
     entropy = -np.sum(share * np.log(share + 1e-12)) / np.log(max(2, np.count_nonzero(in_band)))
     slope = np.diff(x)
     shape = [np.cbrt(np.mean(x**3)), np.log(np.mean(x**4)), np.log(np.abs(x).max())]
-    motion = [np.log(np.mean(np.diff(np.signbit(x))) + 1e-3), np.log(np.abs(slope).mean() + 1e-3)]
+    motion = [
+        np.log(np.count_nonzero(np.signbit(x[1:]) != np.signbit(x[:-1])) / slope.size + 1e-3),
+        np.log(np.abs(slope).mean() + 1e-3),
+    ]
     trend = np.polyfit(np.linspace(-1, 1, x.size), x, 1)[0]
     return np.concatenate(
         [

@@ -38,6 +38,7 @@ class Batch:
 
     levels: NDArray[np.uint8]  # (n, 224, 224)
     tasks: NDArray[np.int64]  # (n,), index of the task
+    representations: NDArray[np.int64]  # (n,), index of the representation
     labels: NDArray[np.int64]  # (n,), class within the task
     facts: NDArray[np.float32]  # (n, 30), `descriptors.describe`
 
@@ -57,10 +58,11 @@ class TrainingBatches(Dataset[Batch]):
         rows = []
         for count in range(step * self.images, (step + 1) * self.images):
             turn, which = divmod(count, len(self.tasks))
-            representation = list(REPRESENTATIONS)[turn % len(REPRESENTATIONS)]
-            rows.append((which, *self._draw(self.tasks[which], self.odds[which], representation, rng)))
-        chosen, labels, levels, facts = zip(*rows, strict=True)
-        return Batch(np.stack(levels), np.array(chosen), np.array(labels), np.stack(facts))
+            drawn = turn % len(REPRESENTATIONS)
+            representation = list(REPRESENTATIONS)[drawn]
+            rows.append((which, drawn, *self._draw(self.tasks[which], self.odds[which], representation, rng)))
+        chosen, drawns, labels, levels, facts = zip(*rows, strict=True)
+        return Batch(np.stack(levels), np.array(chosen), np.array(drawns), np.array(labels), np.stack(facts))
 
     def _draw(
         self, task: Task, odds: NDArray[np.float64], representation: str, rng: np.random.Generator

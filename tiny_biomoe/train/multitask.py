@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from ..errors import WeightsError
 from ..model import TinyBioMoE
+from ..representations import REPRESENTATIONS
 from ..runtime import to_pixels
 from .archives import Task, load_tasks
 from .checkpoints import load_checkpoint, save_checkpoint
@@ -39,9 +40,9 @@ STANDARDISING_STEPS = 20  # batches whose windows give the descriptors' mean and
 class Settings:
     """Everything that decides what a run gives; a checkpoint of other settings is refused."""
 
-    steps: int = 2900
+    steps: int = 2800
     images: int = 18  # a step, over all tasks, each of another window
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-4
     weight_decay: float = 0.05
     norm_momentum: float = 0.02  # of BatchNorm statistics: batches are small and mixed, so that they are averaged long
     clip: float = 1.0  # largest norm of the gradient
@@ -52,8 +53,19 @@ class Settings:
     augmentation: Augmentation = field(default_factory=Augmentation)
 
 
+class Heads(nn.Linear):
+    """A linear head for each representation of one task: six pictures of a window need not be read alike."""
+
+    def __init__(self, width: int, outputs: int):
+        super().__init__(width, len(REPRESENTATIONS) * outputs)
+
+    def forward(self, embeddings: Tensor, representations: Tensor) -> Tensor:  # type: ignore[override]  # (n, 192), (n,)
+        every = super().forward(embeddings).unflatten(1, (len(REPRESENTATIONS), -1))  # (n, 6, outputs)
+        return every[torch.arange(len(every)), representations]  # (n, outputs)
+
+
 class MultitaskModel(nn.Module):
-    """The embedding model with a linear head a task, another for its descriptors, and the learnt weights of losses."""
+    """The embedding model with linear heads a task, others for its descriptors, and the learnt weights of losses."""
 
     descriptor_mean: Tensor
     descriptor_std: Tensor
@@ -62,8 +74,8 @@ class MultitaskModel(nn.Module):
         super().__init__()
         self.embedder = embedder
         width = embedder.architecture.embedding_dim
-        self.heads = nn.ModuleList(nn.Linear(width, n) for n in classes)
-        self.descriptor_heads = nn.ModuleList(nn.Linear(width, COUNT) for _ in classes)
+        self.heads = nn.ModuleList(Heads(width, n) for n in classes)
+        self.descriptor_heads = nn.ModuleList(Heads(width, COUNT) for _ in classes)
         self.register_buffer("descriptor_mean", torch.zeros(len(classes), COUNT))  # over training windows of a task
         self.register_buffer("descriptor_std", torch.ones(len(classes), COUNT))
         self.loss_weights = nn.Parameter(torch.zeros(len(classes)))
@@ -179,14 +191,16 @@ def _loss(
     losses: list[Tensor] = []
     misses: list[Tensor] = []
     facts: dict[str, float] = {}
-    for index, (task, head) in enumerate(zip(tasks, model.heads, strict=True)):
+    for index, (task, heads, describers) in enumerate(zip(tasks, model.heads, model.descriptor_heads, strict=True)):
         mine = which == index
-        logits = head(embeddings[mine])
+        shown = torch.from_numpy(batch.representations).to(device)[mine]
+        logits = heads(embeddings[mine], shown)
         losses.append(F.cross_entropy(logits, labels[mine]) if mine.any() else embeddings.new_zeros(()))
         facts[f"{task.name}_loss"] = losses[-1].item()
         facts[f"{task.name}_accuracy"] = (logits.argmax(1) == labels[mine]).float().mean().item()
         wanted = (described[mine] - model.descriptor_mean[index]) / model.descriptor_std[index]
-        misses.append(F.smooth_l1_loss(model.descriptor_heads[index](embeddings[mine]), wanted.clamp(-4, 4)))
+        told = describers(embeddings[mine], shown)
+        misses.append(F.smooth_l1_loss(told, wanted.clamp(-4, 4)))
         facts[f"{task.name}_descriptor_loss"] = misses[-1].item()
     labelled = multitask_loss(torch.stack(losses), model.loss_weights)
     return labelled + settings.descriptor_weight * torch.stack(misses).mean(), facts
