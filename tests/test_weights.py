@@ -343,9 +343,9 @@ def test_row_102_a_config_names_no_code(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("numbers", "message"),
     [
-        ({"waterfall_heads": (10**9, 3, 4)}, "numbers outside 0 to 1024"),
-        ({"waterfall_key_dim": -1}, "numbers outside 0 to 1024"),
-        ({"spectral_heads": (1,) * 1000}, "numbers outside 0 to 1024"),
+        ({"waterfall_heads": (10**9, 3, 4)}, "no network can be built"),
+        ({"waterfall_key_dim": -1}, "no network can be built"),
+        ({"spectral_heads": (1,) * 1000}, "no network can be built"),
         ({"spectral_heads": (0, 0, 10)}, "no network can be built"),
         ({"waterfall_heads": (0, 3, 4)}, "no network can be built"),
     ],

@@ -136,10 +136,12 @@ class Architecture:
         }
         for name, buildable in possible.items():
             if not buildable:
-                raise ConfigError(f"architecture: {name}={getattr(self, name)!r}: no network can be built with it")
+                raise ConfigError(
+                    f"architecture: {name}={str(getattr(self, name))[:80]}: no network can be built with it"
+                )
         if spectral[-1] != waterfall[-1]:
             raise ConfigError(
-                f"the encoders end in {spectral[-1]} and {waterfall[-1]} channels; one gate serves both: make them equal"
+                f"the encoders end in {spectral[-1]} and {waterfall[-1]} channels, yet share one gate: make them equal"
             )
 
     @property

@@ -98,8 +98,8 @@ def passband(fs: float, modality: str, recipe: Recipe, band: Any = MODALITY_BAND
     for edge in (low, shown_low):
         if edge is not None and edge >= NYQUIST_MARGIN * nyquist:
             raise SignalError(
-                f"the band {shown_low} to {shown_high} Hz lies above Nyquist, {nyquist:g} Hz at fs={fs:g}: "
-                f"the signal holds nothing there; record faster or pass band=(low, high) below {nyquist:g} Hz"
+                f"the band {shown_low} to {shown_high} Hz lies above the Nyquist frequency, {nyquist:g} Hz at "
+                f"fs={fs:g}: the signal holds nothing there; record faster, or pass band=(low, high) below it"
             )
     dropped: tuple[str, ...] = ()
     if high is not None and high >= NYQUIST_MARGIN * nyquist:

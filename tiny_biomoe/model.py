@@ -224,7 +224,7 @@ class TinyBioMoE(
     def _fuse(self, vectors: Embeddings, call: Call) -> Embeddings:
         """One row a picture to one row a signal: (n * k, 192) to (n, k * 192), or their sum."""
         parts = vectors.reshape(-1, len(call.representations), self.architecture.embedding_dim)
-        return parts.sum(axis=1) if call.fusion == "add" else parts.reshape(len(parts), -1)
+        return parts.sum(axis=1) if call.fusion == "add" else parts.reshape(len(parts), np.prod(parts.shape[1:]))
 
     @classmethod
     def from_pretrained(  # type: ignore[override]
@@ -284,9 +284,7 @@ def embed(
     sampling_rate: float | None = None,
     **options: Any,
 ) -> Embeddings:
-    """Signals to vectors with the weights that come with the package, loaded once a process.
-
-    `sampling_rate` is another name of `fs`; everything else is as in `TinyBioMoE.embed`.
+    """`TinyBioMoE.embed` with the bundled weights, loaded once a process; `sampling_rate` is another name of `fs`.
 
     Examples
     --------

@@ -63,7 +63,7 @@ def spectrogram(signal: Signal, fs: float, band: Band, recipe: Recipe) -> tuple[
     starts, window, turn = _frames(signal.size, frame, padded, first)
     frames = sliding_window_view(np.append(signal, 0.0), frame + 1)[starts] * window  # (224 instants, frame + 1)
     spectrum = fft.rfft(frames, padded)[:, first : first + IMAGE_SIZE] * turn
-    return np.ascontiguousarray(spectrum.T) + 0.0, frame  # + 0.0: the angle of -0 is pi
+    return np.asarray(np.ascontiguousarray(spectrum.T) + 0.0, np.complex128), frame  # + 0.0: the angle of -0 is pi
 
 
 @lru_cache(maxsize=16)

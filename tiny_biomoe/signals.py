@@ -53,7 +53,7 @@ def check_fs(fs: Any) -> float:
 def is_number(value: Any) -> bool:
     """Whether a value is a finite real number, which a bool is not meant as."""
     real = isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_)
-    return real and bool(abs(value) <= FLOAT_MAX)
+    return real and bool(abs(value if isinstance(value, int) else float(value)) <= FLOAT_MAX)
 
 
 def check_signals(signals: Any, where: str = "signal") -> tuple[list[Signal], bool]:

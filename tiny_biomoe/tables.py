@@ -71,7 +71,7 @@ def write_npz(table: Table, path: Path) -> None:
         buffer,
         embedding=np.array(table.embeddings, np.float32),
         provenance=np.array(json.dumps(table.provenance)),
-        **{name: np.array(column) for name, column in table.facts().items()},
+        **{name: np.array(column) for name, column in table.facts().items()},  # type: ignore[arg-type]
     )
     _replace(path, buffer.getvalue())
 

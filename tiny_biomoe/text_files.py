@@ -8,15 +8,15 @@ from __future__ import annotations
 import codecs
 import gzip
 import os
-import re
 import zlib
 from pathlib import Path
+
+import numpy as np
 
 from .channels import MAX_BYTES
 from .errors import ConfigError, SignalError
 
 MAX_LINE = 1 << 20  # bytes: tens of thousands of columns; what is longer is no table, or one that lies on its side
-BLANK = re.compile(rb"^ *$", re.MULTILINE)
 
 
 def read_lines(path: Path, encoding: str = "utf-8") -> tuple[list[str], bytes]:
@@ -104,21 +104,19 @@ def _too_long(row: int) -> SignalError:
 
 
 def _check_lines(body: bytes, first_row: int) -> None:
-    def row(offset: int) -> int:
-        return first_row + body.count(b"\n", 0, offset)
-
-    start = 0
-    while len(body) - start > MAX_LINE:  # from one line's end to the last one within the bound
-        end = body.rfind(b"\n", start, start + MAX_LINE + 1)
-        if end < 0:
-            raise _too_long(row(start))
-        start = end + 1
-    # Looking for two bytes costs nothing beside the parsing; only a file that holds them is looked through line by line.
-    if (b"\n\n" in body or b"\n " in body or body.startswith(b" ")) and (blank := BLANK.search(body)):
-        raise SignalError(
-            f"row {row(blank.start())} is blank: write NaN if a sample is missing there (skipping would shift time)"
-        )
+    values = np.frombuffer(body, np.uint8)
+    ends = np.flatnonzero(values == ord("\n"))
+    lengths = np.diff(ends, prepend=-1, append=values.size)  # with the newline
+    if lengths.max() > MAX_LINE + 1:
+        raise _too_long(first_row + int(lengths.argmax()))
+    begins = np.append(0, ends + 1)
+    first = values[begins]
+    for row in np.flatnonzero((first == ord("\n")) | (first == ord(" "))):
+        if not body[begins[row] : begins[row] + lengths[row]].strip(b" \n"):
+            raise SignalError(
+                f"row {first_row + row} is blank: write NaN if a sample is missing there (skipping would shift time)"
+            )
     if b'"' in body:
-        odd = next((n for n, line in enumerate(body.split(b"\n")) if line.count(b'"') % 2), None)
-        if odd is not None:
-            raise SignalError(f"row {first_row + odd} has a quote that is not closed: mend the row")
+        quotes = np.bincount(np.searchsorted(ends, np.flatnonzero(values == ord('"'))))
+        if (odd := np.flatnonzero(quotes % 2)).size:
+            raise SignalError(f"row {first_row + int(odd[0])} has a quote that is not closed: mend the row")

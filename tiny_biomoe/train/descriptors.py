@@ -21,7 +21,7 @@ FLOOR = 1e-6  # of a share of power, before its logarithm
 
 
 def describe(signal: Signal, fs: float, band: Band) -> NDArray[np.float32]:
-    """Describe one filtered window: (n_samples,) to (30,), each number of the order of 1.
+    """Describe one filtered window that is not flat: (n_samples,) to (30,), each number of the order of 1.
 
     In order: log10 share of power in 12 bands; log10 share of power in 6 segments of time; log centroid and entropy
     of the spectrum; skewness, kurtosis, crest; sign changes and mean absolute slope; lag and height of the highest
@@ -36,11 +36,11 @@ def describe(signal: Signal, fs: float, band: Band) -> NDArray[np.float32]:
     bands = np.histogram(frequency, edges, weights=share)[0]
     segments = np.array([np.mean(part**2) for part in np.array_split(x, SEGMENTS)]) / SEGMENTS
     octave = np.asarray(np.log2(np.maximum(frequency, band[0]) / band[0]))
-    entropy = -np.sum(share * np.log(share + 1e-12)) / np.log(max(2, np.count_nonzero(in_band)))
+    entropy = -np.sum(share * np.log(share + 1e-12)) / np.log(max(2.0, float(np.count_nonzero(in_band))))
     slope = np.diff(x)
     shape = [np.cbrt(np.mean(x**3)), np.log(np.mean(x**4)), np.log(np.abs(x).max())]
     motion = [
-        np.log(np.count_nonzero(np.signbit(x[1:]) != np.signbit(x[:-1])) / slope.size + 1e-3),
+        np.log(float(np.mean(np.signbit(x[1:]) ^ np.signbit(x[:-1]))) + 1e-3),
         np.log(np.abs(slope).mean() + 1e-3),
     ]
     trend = np.polyfit(np.linspace(-1, 1, x.size), x, 1)[0]

@@ -6,7 +6,6 @@ a run that was killed goes on from its last checkpoint to the same weights, bit 
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,6 +30,7 @@ from .archives import Task, load_tasks
 from .checkpoints import load_checkpoint, save_checkpoint
 from .descriptors import COUNT
 from .draws import Augmentation, Batch, TrainingBatches
+from .metrics import draw_metrics, forget_after, log_row
 from .schedules import cosine_with_warmup
 
 STANDARDISING_STEPS = 20  # batches whose windows give the descriptors' mean and spread
@@ -148,7 +148,7 @@ def _train(tasks: list[Task], out: Path, settings: Settings, device: str, worker
     for step, batch in enumerate(progress, start):
         facts = _step(model, batch, tasks, settings, device, optimizer, step)
         scheduler.step()
-        _log(out / "metrics.csv", {"step": step, "lr": float(scheduler.get_last_lr()[0]), **facts})
+        log_row(out / "metrics.csv", {"step": step, "lr": float(scheduler.get_last_lr()[0]), **facts})
         progress.set_postfix({name: f"{value:.3f}" for name, value in facts.items() if name.endswith("accuracy")})
         if (step + 1) % every == 0 or step + 1 == settings.steps:
             state = {"settings": asdict(settings), "step": step + 1, "model": model.state_dict()}
@@ -238,7 +238,7 @@ def _resume(out: Path, settings: Settings, model: nn.Module, optimizer: Any, sch
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
     scheduler.load_state_dict(state["scheduler"])
-    _truncate(out / "metrics.csv", state["step"])
+    forget_after(out / "metrics.csv", state["step"])
     return int(state["step"])
 
 
@@ -246,39 +246,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     return list(value) if isinstance(value, tuple) else value
-
-
-def _log(path: Path, row: dict[str, float]) -> None:
-    new = not path.exists()
-    with open(path, "a", newline="") as file:
-        writer = csv.DictWriter(file, row)
-        if new:
-            writer.writeheader()
-        writer.writerow({key: f"{value:.6g}" for key, value in row.items()})
-
-
-def _truncate(path: Path, step: int) -> None:
-    """Forget the rows that a killed run logged after its last checkpoint."""
-    if path.exists():
-        path.write_text("".join(path.read_text().splitlines(keepends=True)[: step + 1]))
-
-
-def draw_metrics(source: Path, picture: Path) -> None:
-    """Loss and accuracy of each task over the steps, smoothed, as a picture."""
-    from matplotlib.figure import Figure
-
-    with open(source) as file:
-        rows = list(csv.DictReader(file))
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    for axes, kind in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
-        for name in (key for key in rows[0] if key.endswith(kind)):
-            values = np.array([float(row[name]) for row in rows])
-            width = max(1, len(values) // 50)
-            smooth = np.convolve(values, np.ones(width) / width, "valid")
-            axes.plot(np.arange(smooth.size) + width, smooth, label=name.removesuffix(f"_{kind}"))
-        axes.set(xlabel="step", ylabel=kind)
-        axes.legend()
-    figure.savefig(picture, dpi=110)
 
 
 @click.command()

@@ -1,0 +1,39 @@
+"""The shipped weights are what the card, the checksums and the selfcheck say."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+import numpy as np
+from conftest import ROOT
+
+from tiny_biomoe import TinyBioMoE, selfcheck, weights
+
+
+def test_the_cards_hash_is_the_files():
+    digest = hashlib.sha256((weights.BUNDLED / "model.safetensors").read_bytes()).hexdigest()
+    assert re.findall(r"\b[0-9a-f]{64}\b", (ROOT / "weights_card.md").read_text()) == [digest]
+    assert weights.load().sha256 == digest
+
+
+def test_checksums_cover_every_file():
+    lines = (weights.BUNDLED / "SHA256SUMS").read_text().splitlines()
+    stated = {name: digest for digest, name in (line.split("  ") for line in lines)}
+    files = {path.name: path for path in weights.BUNDLED.iterdir() if path.name != "SHA256SUMS"}
+    assert stated == {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
+
+
+def test_shipped_vectors_are_reproduced_and_differ_from_each_other():
+    assert selfcheck.largest_difference() < 1e-4
+    with np.load(weights.BUNDLED / "selfcheck.npz") as shipped:
+        vectors = shipped["vectors"]
+    assert vectors.shape == (42, 192)
+    distances = np.linalg.norm(vectors[:, None] - vectors, axis=2)
+    assert distances[~np.eye(42, dtype=bool)].min() > 1e-2
+
+
+def test_the_network_is_the_papers_size():
+    model = TinyBioMoE.from_pretrained()
+    assert sum(parameter.numel() for parameter in model.parameters()) == 7_337_278
+    assert model.source == "bundled"
