@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +13,9 @@ import pyarrow.parquet as parquet
 import pytest
 from PIL import Image
 
+import tiny_biomoe
 from tiny_biomoe import TinyBioMoE
-from tiny_biomoe.cli import main
+from tiny_biomoe.cli import cli, main
 from tiny_biomoe.recordings import read
 
 RECORDINGS = Path(__file__).parent.parent / "examples" / "recordings"
@@ -62,7 +64,7 @@ def test_one_file_whole_to_csv_and_npz(run, tmp_path):
         )[0]
         == 0
     )
-    assert len((tmp_path / "out.csv").read_text().splitlines()) == 3
+    assert len((tmp_path / "out.csv").read_text().splitlines()) == 2
     with np.load(tmp_path / "out.npz") as found:
         assert found["embedding"].shape == (1, 384)
 
@@ -89,6 +91,12 @@ def test_a_bad_file_among_good_ones_is_reported_and_the_rest_embedded(run, tmp_p
             ["embed", "{in}/plain.csv", "--fs", "100", "--modality", "eda", "--scale", "5", "-o", "{in}/o.csv"],
             "LOW,HIGH",
         ),
+        (
+            ["embed", "{in}/plain.csv", "--fs", "100", "--modality", "eda", "--window", "0", "-o", "{in}/o.csv"],
+            "window=0",
+        ),
+        (["embed", "{in}/plain.csv", "--stride", "5", "-o", "{in}/o.csv"], "--stride needs --window"),
+        (["show", "{in}/plain.csv", "-o", "{in}/o.abc"], "ends in one of .png"),
         (["embed", "{in}/none.csv", "-o", "{in}/o.csv"], "does not exist"),
         (["embed", "{in}/empty", "-o", "{in}/o.csv"], "holds no files"),
         (["weights", "info", "{in}/empty"], "neither model.safetensors nor"),
@@ -129,12 +137,30 @@ def test_selfcheck_says_that_this_machine_is_good(run):
     assert "this machine is good" in out
 
 
+def test_what_errors_advise_exists():
+    package = Path(tiny_biomoe.__file__).parent
+    advised = {
+        word for path in package.glob("*.py") for word in re.findall(r"(?<![\w-])--[a-z]+[a-z-]*", path.read_text())
+    }
+    known = {option for command in _commands(cli) for parameter in command.params for option in parameter.opts}
+    known |= {
+        option for command in _commands(cli) for parameter in command.params for option in parameter.secondary_opts
+    }
+    assert advised - known == set()
+
+
+def _commands(group):
+    yield group
+    for command in getattr(group, "commands", {}).values():
+        yield from _commands(command)
+
+
 def test_row_104_terminal_escapes_are_escaped(run, tmp_path):
     (tmp_path / "a\x1b[31m.csv").write_text("x")
     _, _, err = run("embed", tmp_path, "--fs", 10, "--modality", "eda", "-o", tmp_path / "out.csv")
     assert "\x1b" not in err
 
 
-def test_help_and_the_signal_commands_do_not_load_torch():
+def test_the_command_line_starts_without_torch():
     program = "import sys, tiny_biomoe.cli; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0

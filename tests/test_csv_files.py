@@ -196,12 +196,12 @@ def test_any_content_is_read_or_refused(file, content):
         ("a\tb\n1,5\t2\n", {"a": [1.5], "b": [2]}),
         ("1,5 2,5\n3,5 4\n", {"0": [1.5, 3.5], "1": [2.5, 4]}),
         ("EDA\n1,5\n2,5\n", {"EDA": [1.5, 2.5]}),
-        ("time,EDA\n1,5\n2,6\n", {"time": [1, 2], "EDA": [5, 6]}),
+        ("left,EDA\n1,5\n2,6\n", {"left": [1, 2], "EDA": [5, 6]}),
         ("0.5,3\n1,4\n", {"0": [0.5, 1], "1": [3, 4]}),
     ],
 )
 def test_row_35_decimal_commas_are_recognised(file, text, expected):
-    assert values(read(file(text), fs=1, time_column="")) == expected
+    assert values(read(file(text), fs=1)) == expected
 
 
 def test_row_35_a_doubtful_comma_is_refused_and_decided_by_the_caller(file):

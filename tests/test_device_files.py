@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import datetime
+import importlib.util
 import json
 import os
 import random
 import re
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -23,7 +23,7 @@ from conftest import ROOT
 
 from tiny_biomoe import binary_files
 from tiny_biomoe.device_files import looks_like_e4
-from tiny_biomoe.errors import SignalError, TinyBioMoEError
+from tiny_biomoe.errors import ConfigError, SignalError, TinyBioMoEError
 from tiny_biomoe.recordings import FORMATS, Recording, read
 
 NAN = np.nan
@@ -491,20 +491,16 @@ def test_a_damaged_file_is_read_or_refused_and_nothing_else_happens(samples, nam
                 raise
 
 
-def test_a_missing_package_is_named_with_the_pip_line():
-    script = """
-import sys
-for package in ("pyarrow", "edfio", "wfdb", "h5py"):
-    sys.modules[package] = None
-    try:
-        import tiny_biomoe.recordings
-    except ImportError as error:
-        print(error)
-    del sys.modules[package]
-"""
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
-    expected = 'reading files needs {}: pip install "tiny-biomoe[io]"'
-    assert done.stdout.splitlines() == [expected.format(package) for package in ("pyarrow", "edfio", "wfdb", "h5py")]
+@pytest.mark.parametrize(
+    ("module", "package"),
+    [("csv_files", "pyarrow"), *(("binary_files", package) for package in ("pyarrow", "edfio", "wfdb", "h5py"))],
+)
+def test_a_missing_package_is_named_with_the_pip_line(monkeypatch, module, package):
+    monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
+    spec = importlib.util.spec_from_file_location(f"tiny_biomoe.{module}_again", ROOT / "tiny_biomoe" / f"{module}.py")
+    with pytest.raises(ConfigError, match=rf'reading files needs {package}: pip install "tiny-biomoe\[io\]"') as caught:
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    assert isinstance(caught.value, ImportError)
 
 
 def test_an_archive_that_is_no_numpy_archive(tmp_path):

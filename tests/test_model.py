@@ -182,6 +182,35 @@ def test_row_08_flat_window_keeps_its_level_under_a_given_scale(model):
     assert not np.allclose(low, model.embed(flat, FS, "eda", "waveform", scale=(90, 100)), atol=1e-2)
 
 
+@pytest.mark.parametrize("modality", ["eda", "bvp", "resp", "spo2"])
+def test_row_08_a_given_scale_shows_the_level_of_every_modality(model, modality):
+    rng = np.random.default_rng(0)
+    signal = 95 + 0.1 * rng.standard_normal(3200)
+    images = [render(signal + level, FS, modality, "waveform", scale=(90, 100)) for level in (-3, 0, 3)]
+    rows = [np.argmax(image[..., 1].max(axis=1) > 200) for image in images]  # of the first bright pixel, from the top
+    assert rows[0] > rows[1] + 50 > rows[2] + 100
+    facts = model.provenance(FS, modality, scale=(90, 100))
+    assert facts["filter"]["low"] is None
+    assert model.provenance(FS, "bvp", scale=(-1, 1))["filter"]["low"] == 0.04
+
+
+def test_row_08_a_flat_window_of_a_filtered_recording_is_flat(model):
+    t = np.arange(3000) / 100
+    signal = np.where(t < 20, 5.0, 5.0 + np.sin(t))
+    with pytest.raises(SignalError, match="signal, 0-10 s, is flat"):
+        model.embed_windows(signal, 100, "eda", window=10)
+
+
+def test_a_flat_signal_of_a_batch_is_named(model, pulses):
+    with pytest.raises(SignalError, match=r"signal\[1\] is flat"):
+        model.embed([pulses[0], np.ones(640)], FS, "eda")
+
+
+def test_no_pictures_are_an_error(model):
+    with pytest.raises(SignalError, match="images is empty"):
+        model.embed_images([])
+
+
 def test_row_09_clipped_signal_warns_and_is_measured(model, pulses):
     clipped = np.clip(pulses[0], -0.5, 0.5)
     with pytest.warns(SignalWarning, match="saturated"):
@@ -197,7 +226,9 @@ def test_row_01_gaps_are_interpolated_on_request_and_reported(model, pulses):
     with pytest.raises(SignalError, match="10 missing samples.*index 100"):
         model.embed(broken, FS, "bvp")
     found = model.embed_windows(broken, FS, "bvp", window=10, nan_policy="interpolate")
-    assert found.missing == pytest.approx(10 / broken.size)
+    assert found.missing.tolist() == [10 / broken.size]
+    halves = model.embed_windows(broken, FS, "bvp", window=5, nan_policy="interpolate")
+    assert halves.missing.tolist() == [10 / 320, 0.0]
     assert found.provenance["nan_policy"] == "interpolate"
 
 
@@ -265,7 +296,8 @@ def test_globals_are_left_as_they_were(model, pulses):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"stride": 5}, "stride= needs window="),
+        ({"stride": 5}, "stride= and short= need window="),
+        ({"short": "drop"}, "stride= and short= need window="),
         ({"scale": "recording"}, "needs windows cut from a recording"),
         ({"fusion": "mean"}, "unknown fusion 'mean'"),
         ({"representation": ["psd", "spectrogram-psd"]}, "twice"),

@@ -66,6 +66,13 @@ def test_the_time_column_is_named_by_the_caller(timed, time_column):
     assert only(read(path, time_column=time_column)).fs == 10
 
 
+def test_the_times_are_read_as_samples_only_on_request(timed):
+    path = timed([n / 10 for n in range(9)])
+    assert [each.channel for each in read(path, fs=7, time_column="")] == ["EDA"]
+    (times,) = read(path, column="time [s]")
+    assert times.signal.tolist() == [n / 10 for n in range(9)]
+
+
 def test_times_need_a_header_or_the_callers_word(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("0.0,5\n0.1,6\n0.2,7\n")
@@ -117,6 +124,7 @@ def test_row_24_jittered_times_are_resampled_only_on_request(timed, rng):
     ):
         read(path)
     recording = only(read(path, fs=100, on_jitter="resample"))
+    assert only(read(path, on_jitter="resample")).fs == pytest.approx(100, rel=1e-3)
     grid = times[0] + np.arange(recording.signal.size) / 100
     np.testing.assert_allclose(recording.signal, np.interp(grid, times, np.arange(400)), atol=1e-9)
     assert recording.signal.size == pytest.approx(400, abs=1)
@@ -170,6 +178,16 @@ def test_row_26_holes_in_time_are_an_error_or_split(timed):
     assert [part.signal.size for part in parts] == [1000, 499, 400]
     assert {part.fs for part in parts} == {100.0}
     assert np.concatenate([part.signal for part in parts]).tolist() == list(range(1899))
+
+
+def test_row_26_holes_in_uneven_times(timed, rng):
+    times = np.array([*range(200), *range(300, 500)]) / 100 + rng.uniform(-0.003, 0.003, 400)
+    path = timed(times.tolist())
+    with pytest.raises(SignalError, match="the first of 1 holes"):
+        read(path, fs=100, on_jitter="resample")
+    parts = read(path, fs=100, on_jitter="resample", on_hole="split")
+    assert [part.channel for part in parts] == ["EDA[0:200]", "EDA[200:400]"]
+    assert [part.signal.size for part in parts] == pytest.approx([200, 200], abs=1)
 
 
 def test_row_26_a_part_knows_when_it_began(timed):
@@ -229,7 +247,7 @@ def test_the_modality_of_channels_that_do_not_say_theirs(tmp_path):
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ({"format": "cvs"}, "unknown format 'cvs': choose from 'csv', 'e4', .* did you mean 'csv'"),
+        ({"format": "cvs"}, "unknown format 'cvs': choose from 'csv', 'e4', .*did you mean 'csv'"),
         ({"modality": "edaa"}, "unknown modality 'edaa'"),
         ({"on_hole": "skip"}, "unknown on_hole 'skip': choose from 'error', 'split'"),
         ({"on_jitter": "ignore"}, "unknown on_jitter 'ignore'"),
@@ -341,12 +359,18 @@ def test_row_55_pipes_and_sockets_are_skipped_and_never_opened(tmp_path, monkeyp
             read(name, fs=100)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root opens every folder")
-def test_a_folder_that_cannot_be_opened_is_reported(tmp_path):
+def test_a_folder_that_cannot_be_opened_is_reported(tmp_path, monkeypatch):
     write(tmp_path / "a.csv")
-    write(tmp_path / "closed" / "b.csv").parent.chmod(0)
+    closed = write(tmp_path / "closed" / "b.csv").parent
+    scandir = os.scandir
+
+    def refuse(folder):
+        if Path(folder) == closed:
+            raise PermissionError(13, "Permission denied")
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", refuse)
     paths, skipped = find(tmp_path)
-    (tmp_path / "closed").chmod(0o700)
     assert [path.name for path in paths] == ["a.csv"]
     assert list(map(str, skipped)) == ["closed: the folder cannot be opened (Permission denied)"]
 

@@ -37,3 +37,9 @@ def test_the_network_is_the_papers_size():
     model = TinyBioMoE.from_pretrained()
     assert sum(parameter.numel() for parameter in model.parameters()) == 7_337_278
     assert model.source == "bundled"
+
+
+def test_every_link_of_the_readme_leads_somewhere():
+    links = re.findall(r"\]\(([^)#]+)\)", (ROOT / "README.md").read_text() + (ROOT / "weights_card.md").read_text())
+    assert len(links) >= 5
+    assert [link for link in links if not link.startswith("http") and not (ROOT / link).exists()] == []

@@ -19,7 +19,9 @@ from .representations import REPRESENTATIONS
 from .version import __version__
 
 if TYPE_CHECKING:
-    from .model import TinyBioMoE, WindowEmbeddings, embed
+    from .embedding import embed
+    from .model import TinyBioMoE
+    from .runtime import WindowEmbeddings
 
 __all__ = [
     "MODALITIES",
@@ -43,7 +45,14 @@ __all__ = [
 ]
 
 
+_LATER = {"TinyBioMoE": ".model", "WindowEmbeddings": ".runtime", "embed": ".embedding"}
+
+
 def __getattr__(name: str) -> Any:  # the network's half brings torch with it, so it is imported when first asked for
-    if name in ("TinyBioMoE", "WindowEmbeddings", "embed"):
-        return getattr(import_module(".model", __name__), name)
+    if name in _LATER:
+        return getattr(import_module(_LATER[name], __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

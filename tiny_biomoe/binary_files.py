@@ -195,6 +195,8 @@ def read_parquet(path: Path, options: Options) -> list[Channel]:
         if options.column is None and len(chosen) != 1:
             listed = ", ".join(map(excerpt, names[:50]))
             raise SignalError(f"Parquet may hold anything: name the columns to read, column= (--column), of {listed}")
+        if options.time_column == "":
+            clock_at = None
         _bounded(file.metadata.num_rows * (len(chosen) + 1))
         table = file.read(columns=[keys[index] for index in {*chosen, clock_at} - {None}])
         clock = None if clock_at is None else _parquet_clock(names[clock_at], table.column(keys[clock_at]), unit)

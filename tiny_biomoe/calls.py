@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -70,6 +70,9 @@ class Call:
         fs, modality = check_fs(fs), modality_name(modality)
         edges = passband(fs, modality, recipe, band)
         scale = check_scale(scale, windowed)
+        if isinstance(scale, tuple) and edges.low is not None and not scale[0] < 0 < scale[1]:
+            note = f"low cut-off {edges.low:g} Hz would remove the level that scale={scale} shows"
+            edges = replace(edges, low=None, dropped=(*edges.dropped, note))
         return cls(recipe, fs, modality, canonical, fusion, edges, scale, nan_policy, float(max_gap))
 
     @property
@@ -119,11 +122,16 @@ def check_scale(scale: Any, from_recording: bool = False) -> str | Limits:
     ConfigError
         None of those.
     """
-    if scale == "window" or (scale == "recording" and from_recording):
-        return str(scale)
+    if isinstance(scale, str) and (scale == "window" or (scale == "recording" and from_recording)):
+        return scale
     if isinstance(scale, str) and scale == "recording":
         raise ConfigError('scale="recording" needs windows cut from a recording: pass window= in seconds')
-    if isinstance(scale, tuple | list) and len(scale) == 2 and all(map(is_number, scale)) and scale[0] < scale[1]:
+    if (
+        isinstance(scale, tuple | list | np.ndarray)
+        and len(scale) == 2
+        and all(map(is_number, scale))
+        and scale[0] < scale[1]
+    ):
         return float(scale[0]), float(scale[1])
     raise ConfigError(
         f'scale={scale!r}: expected "window", "recording" or (low, high) in the signal\'s units, low < high'

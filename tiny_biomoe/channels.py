@@ -33,13 +33,13 @@ KINDS = {
 
 
 class MissingExtra(ConfigError, ImportError):
-    """A package of the extra `[io]` is not installed."""
+    """A package of an extra, such as `[io]`, is not installed."""
 
 
-def need(*packages: str) -> None:
-    """Refuse to go on where a package of the extra is missing; finding one costs less than importing it."""
+def need(*packages: str, extra: str = "io", what: str = "reading files") -> None:
+    """Refuse to go on where a package of an extra is missing; finding one costs less than importing it."""
     if missing := [name for name in packages if importlib.util.find_spec(name) is None]:
-        raise MissingExtra(f'reading files needs {", ".join(missing)}: pip install "tiny-biomoe[io]"')
+        raise MissingExtra(f'{what} needs {", ".join(missing)}: pip install "tiny-biomoe[{extra}]"')
 
 
 @dataclass(frozen=True)

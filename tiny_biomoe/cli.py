@@ -16,11 +16,13 @@ import click
 from tqdm import tqdm
 
 from .calls import FUSIONS
+from .channels import printable
 from .errors import ConfigError, SignalError, TinyBioMoEError
 from .filters import MODALITIES
 from .images import contact_sheet
 from .representations import REPRESENTATIONS
-from .tables import Table, check_output
+from .signals import NAN_POLICIES
+from .tables import WRITERS, Table, check_output
 from .version import __version__
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from .recordings import Recording
 
 
-class Scale(click.ParamType[Any]):
+class Scale(click.ParamType):  # type: ignore[type-arg]
     """`window`, `recording`, or LOW,HIGH in the signal's units."""
 
     name = "window|recording|LOW,HIGH"
@@ -39,7 +41,7 @@ class Scale(click.ParamType[Any]):
         return _pair(self, value, param, ctx)
 
 
-class Band(click.ParamType[Any]):
+class Band(click.ParamType):  # type: ignore[type-arg]
     """`modality`, `none`, or LOW,HIGH in Hz."""
 
     name = "modality|none|LOW,HIGH"
@@ -50,7 +52,7 @@ class Band(click.ParamType[Any]):
         return _pair(self, value, param, ctx)
 
 
-def _pair(kind: click.ParamType[Any], value: Any, param: Any, ctx: Any) -> tuple[float, float]:
+def _pair(kind: Any, value: Any, param: Any, ctx: Any) -> tuple[float, float]:
     try:
         low, high = map(float, value.split(","))
     except ValueError:
@@ -65,13 +67,34 @@ def cli(debug: bool) -> None:
     """Embeddings of physiological signals."""
 
 
+_CHOICES = ", ".join(MODALITIES)
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _READING = [
     click.option("--fs", type=float, help="Sampling rate in Hz, where the files do not hold it."),
-    click.option("--modality", help=f"One of {', '.join(MODALITIES)}, where the files do not say it."),
+    click.option("--modality", help=f"One of {_CHOICES}, where the files do not say it."),
     click.option("--column", help="Name or 0-based number of the column to read; all of them otherwise."),
-    click.option("--format", "format_", help="Layout of the files, where their content does not show it."),
+    click.option("--format", help="Layout of the files, where their content does not show it."),
+    click.option("--delimiter", help="What stands between two cells, where the content leaves a doubt."),
+    click.option("--decimal", type=click.Choice([".", ","]), help="Decimal mark, where the content leaves a doubt."),
+    click.option("--encoding", default="utf-8", show_default=True, help="Of text files."),
+    click.option("--header/--no-header", default=None, help="Whether the first row holds names."),
+    click.option("--time-column", help='Name or number of the column of times; "" reads without times.'),
+    click.option("--on-hole", type=click.Choice(["error", "split"]), default="error", help="Samples missing in time."),
+    click.option("--on-jitter", type=click.Choice(["error", "resample"]), default="error", help="Uneven times."),
+]
+READING = [
+    "fs",
+    "modality",
+    "column",
+    "format",
+    "delimiter",
+    "decimal",
+    "encoding",
+    "header",
+    "time_column",
+    "on_hole",
+    "on_jitter",
 ]
 _IMAGES = [
     click.option("--band", type=Band(), default="modality", show_default=True, help="Filter, in Hz."),
@@ -97,85 +120,86 @@ def _options(*groups: list[Any]) -> Callable[[Command], Command]:
 @click.option("--fusion", type=click.Choice(FUSIONS), default="concat", show_default=True)
 @click.option("--window", type=float, help="Cut windows of so many seconds; whole recordings otherwise.")
 @click.option("--stride", type=float, help="Seconds between the starts of two windows; the window otherwise.")
+@click.option("--short", type=click.Choice(["error", "drop", "pad"]), default="error", help="Shorter than a window.")
+@click.option("--nan-policy", type=click.Choice(NAN_POLICIES), default="error", help="What to do with empty cells.")
+@click.option("--max-gap", type=float, default=1.0, show_default=True, help="Longest gap to interpolate, in seconds.")
 @click.option("--weights", help="Folder, Tiny-BioMoE.pth or owner/name on the Hub; the bundled weights otherwise.")
 @click.option(
-    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True, help=".csv, .npz or .parquet"
+    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True, help=".csv|.npz|.parquet"
 )
-def embed(
-    source: Path, fs: float | None, modality: str | None, column: str | None, format_: str | None, weights: str | None,
-    output: Path, representation: tuple[str, ...], **options: Any,
-) -> None:  # fmt: skip
+def embed(source: Path, weights: str | None, output: Path, representation: tuple[str, ...], **options: Any) -> None:
     """Embed SOURCE, a recording or a folder of them."""
     from .model import TinyBioMoE
 
-    write = check_output(output)
+    write = WRITERS[check_output(output)]
+    if options["stride"] is not None and options["window"] is None:
+        raise ConfigError("--stride needs --window: both are seconds")
+    reading = {key: options.pop(key) for key in READING}
     paths, root, skipped = _inputs(source)
     model = TinyBioMoE.from_pretrained(weights)
-    table, failures, read = Table(), [], 0
+    table, failures = Table(), []
     for path in tqdm(paths, unit="file", disable=not sys.stderr.isatty()):
         try:
-            for recording in _read(path, root, fs, modality, column, format_):
-                _embed_recording(model, recording, table, representation=list(representation), **options)
-            read += 1
-        except SignalError as error:
-            failures.append(f"{_printable(path)}: {error}")
+            table.add(_embed_file(model, path, root, reading, representation=list(representation), **options))
+        except (SignalError, MemoryError) as error:
+            failures.append(str(error) or f"{printable(str(path))}: not enough memory")
     for failure in [*skipped, *failures]:
         click.echo(f"not embedded: {failure}", err=True)
-    if not table.ids:
-        raise ConfigError(f"nothing could be embedded of {len(paths)} files in {_printable(source)}")
+    if not table.sources:
+        raise ConfigError(f"nothing could be embedded of {len(paths)} files in {printable(str(source))}")
     write(table, output)
     click.echo(
-        f"{len(table.ids)} vectors of {len(table.embeddings[0])} numbers from {read} files in {output} "
-        f"({len(paths) + len(skipped)} inputs = {read} embedded + {len(failures)} failed + {len(skipped)} skipped)"
+        f"{len(table.sources)} vectors of {len(table.embeddings[0])} numbers in {output} ({len(paths) + len(skipped)} "
+        f"inputs = {len(paths) - len(failures)} embedded + {len(failures)} failed + {len(skipped)} skipped)"
     )
     if failures:
         raise SystemExit(2)
 
 
-def _embed_recording(model: TinyBioMoE, recording: Recording, table: Table, **options: Any) -> None:
-    """Add a recording's vectors to the table: of its windows, or of the whole."""
-    name = f"{recording.source}#{recording.channel}"
-    if recording.modality is None:
-        raise SignalError(
-            f"{name}: the file does not say what it measures; pass --modality, one of {', '.join(MODALITIES)}"
+def _embed_file(model: TinyBioMoE, path: Path, root: Path, reading: dict[str, Any], **options: Any) -> Table:
+    """The vectors of every channel of a file: of its windows, or of the whole."""
+    table = Table()
+    for recording in _read(path, root, reading):
+        name = f"{printable(recording.source)}: {printable(recording.channel)}"
+        if recording.modality is None:
+            raise SignalError(f"{name}: the file does not say what it measures; pass --modality, one of {_CHOICES}")
+        whole = recording.signal.size / recording.fs
+        window = options["window"] if options["window"] is not None else whole
+        found = model.embed_windows(
+            recording.signal, recording.fs, recording.modality, **{**options, "window": window}, where=name
         )
-    options["window"] = options["window"] or recording.signal.size / recording.fs
-    found = model.embed_windows(recording.signal, recording.fs, recording.modality, **options)
-    n = len(found.embeddings)
-    table.ids += [name] * n
-    table.starts += found.starts.tolist()
-    table.stops += found.stops.tolist()
-    table.fs += [recording.fs] * n
-    table.modality += [recording.modality] * n
-    table.flat += found.flat.tolist()
-    table.clipped += found.clipped.tolist()
-    table.embeddings += list(found.embeddings)
-    table.provenance[f"{recording.modality} {recording.fs:g} Hz"] = found.provenance
+        n = len(found.embeddings)
+        table.add(
+            Table(
+                [recording.source] * n, [recording.channel] * n, found.starts.tolist(), found.stops.tolist(),
+                [recording.fs] * n, [recording.modality] * n, found.missing.tolist(), found.flat.tolist(),
+                found.clipped.tolist(), list(found.embeddings),
+                {f"{recording.modality} {recording.fs:g} Hz": found.provenance},
+            )
+        )  # fmt: skip
+    return table
 
 
 @cli.command()
 @click.argument("source", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @_options(_READING, _IMAGES)
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True, help="A picture, .png")
-def show(
-    source: Path,
-    fs: float | None,
-    modality: str | None,
-    column: str | None,
-    format_: str | None,
-    output: Path,
-    **options: Any,
-) -> None:
+def show(source: Path, output: Path, **options: Any) -> None:
     """Draw the six images of a recording as one sheet."""
-    recordings = _read(source, source.parent, fs, modality, column, format_)
+    check_output(output, [".png"])
+    reading = {key: options.pop(key) for key in READING}
+    recordings = _read(source, source.parent, reading)
     if len(recordings) != 1:
-        names = ", ".join(recording.channel for recording in recordings)
-        raise SignalError(f"{_printable(source)} holds {len(recordings)} channels ({names}): choose one with --column")
+        names = ", ".join(printable(recording.channel) for recording in recordings)
+        raise SignalError(
+            f"{printable(str(source))} holds {len(recordings)} channels ({names}): choose one with --column"
+        )
     (recording,) = recordings
     if recording.modality is None:
-        raise SignalError(f"{_printable(source)} does not say what it measures: pass --modality")
+        raise SignalError(f"{printable(str(source))} does not say what it measures: pass --modality, one of {_CHOICES}")
     contact_sheet(recording.signal, recording.fs, recording.modality, **options).save(output)
-    click.echo(f"six images of {recording.channel}, {recording.signal.size / recording.fs:g} s, in {output}")
+    seconds = recording.signal.size / recording.fs
+    click.echo(f"six images of {printable(recording.channel)}, {seconds:g} s, in {output}")
 
 
 @cli.group()
@@ -202,7 +226,7 @@ def verify(source: str | None) -> None:
     from .weights import load
 
     loaded = load(source)
-    click.echo(f"{loaded.config.name}: {len(loaded.tensors)} tensors verified, sha256 {loaded.sha256}")
+    click.echo(f"{printable(loaded.config.name)}: {len(loaded.tensors)} tensors verified, sha256 {loaded.sha256}")
 
 
 @weights.command()
@@ -230,29 +254,19 @@ def selfcheck() -> None:
 
 
 def _inputs(source: Path) -> tuple[list[Path], Path, list[str]]:
-    """Files to read, the folder that ids are relative to, and what was passed over."""
+    """Files to read, the folder that their names are relative to, and what was passed over."""
     from .recordings import find
 
     if source.is_file():
         return [source], source.parent, []
     paths, skipped = find(source)
-    if not paths:
-        raise ConfigError(f"{_printable(source)} holds no files to embed")
     return paths, source, [str(item) for item in skipped]
 
 
-def _read(
-    path: Path, root: Path, fs: float | None, modality: str | None, column: str | None, format_: str | None
-) -> list[Recording]:
+def _read(path: Path, root: Path, reading: dict[str, Any]) -> list[Recording]:
     from .recordings import read
 
-    which = int(column) if column is not None and column.isdigit() else column
-    return read(path, root=root, format=format_, fs=fs, modality=modality, column=which)
-
-
-def _printable(path: Path) -> str:
-    """A path without the control characters that a terminal would obey."""
-    return str(path).encode("unicode_escape", "surrogateescape").decode("ascii", "replace")
+    return read(path, root=root, **reading)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -265,7 +279,7 @@ def main(arguments: list[str] | None = None) -> None:
         error.show()
     except click.Abort:
         sys.exit(130)
-    except TinyBioMoEError as error:
+    except (TinyBioMoEError, OSError) as error:
         if "--debug" in arguments:
             raise
         click.echo(f"error: {error}", err=True)

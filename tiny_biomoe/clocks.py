@@ -12,6 +12,7 @@ from .channels import AGREEMENT, Clock, excerpt, position
 from .errors import SignalError
 
 HOLE = 1.5  # a step of the clock longer than so many sample periods means that samples are missing
+UNEVEN_HOLE = 2.0  # the same where the caller accepts uneven times
 JITTER = 0.1  # rms of the steps' errors, in periods; a tenth of one turns Nyquist's frequency by 18 degrees
 SURELY_SECONDS = 4.0  # Hz; a clock of unknown unit and this rate would, in milliseconds, tell of 4 kHz: too fast
 UNIX_SECONDS = 1e8, 1e11  # s; between March 1973 and the year 5138 a clock counts from 1970, below from its own start
@@ -34,15 +35,16 @@ def find_clock(names: list[str], time_column: str | int | None) -> tuple[int | N
     >>> find_clock(["Time [ms]", "ECG"], None)
     (0, 0.001)
     """
-    if time_column == "":
-        return None, None
-    if time_column is None:
-        clocks = [index for index, name in enumerate(names) if _split_unit(name)[0].lower() in TIME_NAMES]
-        return (clocks[0], _split_unit(names[clocks[0]])[1]) if clocks else (None, None)
-    base, unit = _split_unit(time_column) if isinstance(time_column, str) else ("", None)
-    exact = isinstance(time_column, int) or time_column.strip() in names
-    index = position(names, time_column if exact else base)
-    return index, unit or _split_unit(names[index])[1]
+    told = [_split_unit(name) for name in names]
+    if time_column in (None, ""):
+        found = next((index for index, (base, _) in enumerate(told) if base.lower() in TIME_NAMES), None)
+        return found, None if found is None else told[found][1]
+    if not isinstance(time_column, str) or time_column.strip() in names:
+        index = position(names, time_column)  # type: ignore[arg-type]
+        return index, told[index][1]
+    base, unit = _split_unit(time_column)  # the caller's unit counts, not the file's
+    index = position([name for name, _ in told], base)
+    return index, unit or told[index][1]
 
 
 def _split_unit(name: str) -> tuple[str, float | None]:
@@ -90,19 +92,19 @@ def read_clock(clock: Clock, n_samples: int, fs: float | None, holes: bool = Fal
     edges, even = [0, times.size], True
     period = _grid_period(times)
     if period is None:
-        period, edges = _steps(clock, times)
+        period, edges = _steps(clock, times, UNEVEN_HOLE if jitter else HOLE)
         even = all(_is_even(times[start:stop], period) for start, stop in zip(edges[:-1], edges[1:], strict=True))
     unit = _unit(clock, period, fs)
+    if not even and not jitter:
+        raise SignalError(
+            f"time column {name}: the times are uneven, their steps deviate by more than {JITTER:.0%} of the sample "
+            'period: interpolate to an even rate, on_jitter="resample" (--on-jitter resample)'
+        )
     if len(edges) > 2 and not holes:
         length = (times[edges[1]] - times[edges[1] - 1]) * unit
         raise SignalError(
             f"time column {name}, row {clock.first_row + edges[1]}: samples are missing for {length:g} s, the first of "
             f'{len(edges) - 2} holes: split the recording there, on_hole="split" (--on-hole split)'
-        )
-    if not even and not jitter:
-        raise SignalError(
-            f"time column {name}: the times are uneven, their steps deviate by more than {JITTER:.0%} of the sample "
-            'period: interpolate to an even rate, on_jitter="resample" (--on-jitter resample)'
         )
     rate = fs if fs is not None else float(f"{1 / (period * unit):.6g}")  # further digits are rounding of the times
     return Timing(rate, times * unit, list(zip(edges[:-1], edges[1:], strict=True)), even)
@@ -115,14 +117,16 @@ def _grid_period(times: NDArray[np.float64]) -> float | None:
     """
     index = np.arange(times.size) - (times.size - 1) / 2
     period = float(index @ (times - times.mean()) / (index @ index))  # least squares
-    late = times[times.size // 2 :]  # where significant digits leave the fewest decimals
-    digit = next((d for d in range(10) if np.abs(late * 10.0**d - np.round(late * 10.0**d)).max() < 1e-3), None)
-    if digit is None or not 10.0**-digit < 2 * period:
+    largest = times[times >= 10.0 ** np.floor(np.log10(times[-1]))] if times[-1] > 0 else times  # fewest decimals
+    decimals = next(
+        (d for d in range(10) if np.abs(largest * 10.0**d - np.round(largest * 10.0**d)).max() < 1e-3), None
+    )
+    if decimals is None or not 10.0**-decimals < 2 * period:
         return None
-    return period if np.abs(times - times.mean() - index * period).max() <= 0.6 * 10.0**-digit else None
+    return period if np.abs(times - times.mean() - index * period).max() <= 0.6 * 10.0**-decimals else None
 
 
-def _steps(clock: Clock, times: NDArray[np.float64]) -> tuple[float, list[int]]:
+def _steps(clock: Clock, times: NDArray[np.float64], hole: float) -> tuple[float, list[int]]:
     """Mean step of times that do advance, and where the runs between holes begin and end."""
     steps = np.diff(times)
     if (wrong := np.flatnonzero(steps <= 0)).size:
@@ -131,7 +135,7 @@ def _steps(clock: Clock, times: NDArray[np.float64]) -> tuple[float, list[int]]:
         raise SignalError(
             f"time column {excerpt(clock.name)}, row {clock.first_row + at}: {times[at]:.12g} {what}; {REMEDY}"
         )
-    whole = steps < HOLE * np.median(steps)
+    whole = steps < hole * np.median(steps)
     return float(steps[whole].mean()), [0, *(np.flatnonzero(~whole) + 1).tolist(), times.size]
 
 

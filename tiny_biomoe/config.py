@@ -77,7 +77,7 @@ class Recipe:
             "psd_range_db": self.psd_range_db > 0,
             "morlet_omega": self.morlet_omega > 0,
             "scalogram_gamma": self.scalogram_gamma > 0,
-            "recurrence_dimension": self.recurrence_dimension >= 1,
+            "recurrence_dimension": 1 <= self.recurrence_dimension <= 16,
             "recurrence_delay": 0 <= reach < math.sqrt(self.minimum_periods) if self.minimum_periods >= 0 else True,
             "waveform_thickness": self.waveform_thickness > 0,
             "waveform_margin": 0 <= self.waveform_margin < IMAGE_SIZE / 2,

@@ -42,18 +42,19 @@ REMEDIES = [  # what a cell that is no number looks like, and what to do about i
 def read_csv(path: Path, options: Options) -> list[Channel]:
     """Every column of numbers, or the chosen ones; a time column becomes their clock."""
     table = open_table(path, options)
-    named = table.titled or options.time_column is not None
-    clock_at, unit = find_clock(table.names, options.time_column) if named else (None, None)
+    clock_at, unit = find_clock(table.names, options.time_column)
     chosen = choose(table.names, options.column, but=clock_at)
-    wanted = chosen if clock_at is None else [clock_at, *chosen]
-    columns = table.columns(wanted)
-    clock = None
-    if clock_at is not None:
-        clock = Clock(table.names[clock_at], columns.pop(0), unit, table.first_row)
-    if not table.titled and options.column is None and not columns[-1].size:
-        del columns[-1], chosen[-1]  # every row ends with a delimiter, and nothing stands behind it
-    names = [table.names[index] or str(index) for index in chosen]
-    return [Channel(name, each, kind_of(name), clock=clock) for name, each in zip(names, columns, strict=True)]
+    if not chosen:
+        return []
+    if options.time_column == "":
+        clock_at = None
+    wanted = sorted({*chosen, *([] if clock_at is None else [clock_at])})
+    columns = dict(zip(wanted, table.columns(wanted), strict=True))
+    if not table.titled and options.column is None and not columns[chosen[-1]].size:
+        chosen.pop()  # every row ends with a delimiter, and nothing stands behind it
+    clock = None if clock_at is None else Clock(table.names[clock_at], columns[clock_at], unit, table.first_row)
+    names = {index: table.names[index] or str(index) for index in chosen}
+    return [Channel(name, columns[index], kind_of(name), clock=clock) for index, name in names.items()]
 
 
 @dataclass(frozen=True)

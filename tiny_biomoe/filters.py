@@ -17,6 +17,7 @@ from .signals import Signal, check_length, is_flat, is_number
 
 NYQUIST_MARGIN = 0.99  # a cut-off above this share of Nyquist counts as at Nyquist: it removes nothing
 NOTHING_LEFT = 1e-6  # a filtered signal spanning less than this share of the raw one is rounding noise
+NARROWEST = 0.02  # of the upper edge; the frames that would resolve a narrower band are without end
 MODALITY_BAND = "modality"  # band=: the paper's filter for the modality
 
 
@@ -101,6 +102,8 @@ def passband(fs: float, modality: str, recipe: Recipe, band: Any = MODALITY_BAND
                 f"the band {shown_low} to {shown_high} Hz lies above the Nyquist frequency, {nyquist:g} Hz at "
                 f"fs={fs:g}: the signal holds nothing there; record faster, or pass band=(low, high) below it"
             )
+    if min(shown_high, nyquist) - (shown_low or 0.0) < NARROWEST * shown_high:
+        raise ConfigError(f"band={band!r} is too narrow to draw: its edges differ by less than {NARROWEST:.0%}")
     dropped: tuple[str, ...] = ()
     if high is not None and high >= NYQUIST_MARGIN * nyquist:
         dropped = (f"high cut-off {high:g} Hz is at or above Nyquist ({nyquist:g} Hz) and removes nothing",)

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 
 from .calls import Call, Limits
 from .config import IMAGE_SIZE, Recipe
-from .errors import SignalError
+from .errors import ConfigError, SignalError
 from .filters import MODALITY_BAND, Passband
 from .representations import REPRESENTATIONS, Matrix
 from .signals import Signal, check_signals
@@ -72,7 +72,15 @@ def to_levels(matrix: Matrix, representation: str, recipe: Recipe, own_range: bo
 
 
 def draw(
-    filtered: Signal, fs: float, edges: Passband, representation: str, recipe: Recipe, limits: Limits | None = None
+    filtered: Signal,
+    fs: float,
+    edges: Passband,
+    representation: str,
+    recipe: Recipe,
+    limits: Limits | None = None,
+    *,
+    noise: float = 0.0,
+    where: str = "signal",
 ) -> Levels:
     """One representation of a checked, filtered signal.
 
@@ -81,6 +89,8 @@ def draw(
     filtered : (n_samples,), finite
     representation : canonical name
     limits : what the image spans, in the signal's units; None for the signal's own minimum and maximum
+    noise : a signal that spans no more than this, in its units, is flat
+    where : what an error calls the signal
 
     Raises
     ------
@@ -88,20 +98,25 @@ def draw(
         Flat, and no limits are given: the image would be of rounding noise.
     """
     low, high = limits or (filtered.min(), filtered.max())
-    if not low < high:
+    if not high - low > noise:
         raise SignalError(
-            f"the signal is flat: all {filtered.size} samples are {filtered[0]:g}, so an image of its range shows "
+            f"{where} is flat: all {filtered.size} samples are {filtered[0]:g}, so an image of its range shows "
             "nothing; check the sensor, or pass scale=(low, high) to keep its level"
         )
     unit = (filtered - low) / (high - low) * 2 - 1  # the limits become -1 and 1
     matrix = REPRESENTATIONS[representation](unit, fs, edges.shown(filtered.size / fs), recipe)
-    return to_levels(matrix, representation, recipe, own_range=limits is None)
+    levels = to_levels(matrix, representation, recipe, own_range=limits is None)
+    if limits is None and (levels == levels[0, 0]).all():
+        raise SignalError(f"the {representation} of {where} is one single value: choose another representation")
+    return levels
 
 
-def draw_all(filtered: Signal, call: Call, limits: Limits | None = None) -> Iterator[Levels]:
+def draw_all(
+    filtered: Signal, call: Call, limits: Limits | None = None, *, noise: float = 0.0, where: str = "signal"
+) -> Iterator[Levels]:
     """The representations that a call asks for, of one signal it has prepared."""
     for name in call.representations:
-        yield draw(filtered, call.fs, call.edges, name, call.recipe, limits)
+        yield draw(filtered, call.fs, call.edges, name, call.recipe, limits, noise=noise, where=where)
 
 
 def colour(levels: Levels) -> NDArray[np.uint8]:
@@ -148,28 +163,40 @@ def render(
     (224, 224, 3)
     """
     call = Call.check(recipe, fs, modality, representation, band=band, scale=scale)
-    rows, _ = check_signals(signal)
-    if len(rows) != 1 or len(call.representations) != 1:
-        raise SignalError(
-            f"render draws one representation of one signal, (n_samples,), not {len(call.representations)} of "
-            f"{len(rows)}: call it once for each"
-        )
-    filtered, _ = call.prepare(rows[0])
+    if len(call.representations) != 1:
+        raise ConfigError(f"render draws one representation, not {len(call.representations)}: call once for each")
+    filtered = _prepare_one(signal, call)
     return colour(draw(filtered, call.fs, call.edges, call.representations[0], recipe, call.limits))
 
 
-def contact_sheet(signal: Any, fs: float, modality: str, **options: Any) -> Image.Image:
-    """All six representations of one signal in one titled picture, 3 x 2; options as in `render`."""
+def contact_sheet(
+    signal: Any,
+    fs: float,
+    modality: str,
+    *,
+    band: Any = MODALITY_BAND,
+    scale: Any = "window",
+    recipe: Recipe = Recipe(),
+) -> Image.Image:
+    """All six representations of one signal in one titled picture, 3 x 2; arguments as in `render`."""
+    call = Call.check(recipe, fs, modality, list(REPRESENTATIONS), band=band, scale=scale)
+    filtered = _prepare_one(signal, call)
     gap, title = 12, 22
     sheet = Image.new("RGB", (3 * (IMAGE_SIZE + gap) + gap, 2 * (IMAGE_SIZE + title + gap)), "white")
     pen = ImageDraw.Draw(sheet)
-    for index, name in enumerate(REPRESENTATIONS):
+    for index, levels in enumerate(draw_all(filtered, call, call.limits)):
         left = gap + index % 3 * (IMAGE_SIZE + gap)
         top = index // 3 * (IMAGE_SIZE + title + gap)
-        pen.text((left, top + 5), name, fill="black", font_size=13)
-        image = render(signal, fs, modality, name, **options)
-        sheet.paste(Image.fromarray(image), (left, top + title))
+        pen.text((left, top + 5), call.representations[index], fill="black", font_size=13)
+        sheet.paste(Image.fromarray(colour(levels)), (left, top + title))
     return sheet
+
+
+def _prepare_one(signal: Any, call: Call) -> Signal:
+    rows, _ = check_signals(signal)
+    if len(rows) != 1:
+        raise SignalError(f"pictures are drawn of one signal, (n_samples,), not of {len(rows)}: call once for each")
+    return call.prepare(rows[0])[0]
 
 
 def read_images(images: Any) -> tuple[Iterator[NDArray[np.uint8]], bool]:
@@ -180,6 +207,8 @@ def read_images(images: Any) -> tuple[Iterator[NDArray[np.uint8]], bool]:
     SignalError
         Not a picture, too large to be one, or an array of another shape or dtype.
     """
+    if isinstance(images, list | tuple | np.ndarray) and len(images) == 0:
+        raise SignalError("images is empty: give at least one picture")
     single = not isinstance(images, list | tuple) and not (isinstance(images, np.ndarray) and images.ndim == 4)
     return (_read_image(image, index) for index, image in enumerate([images] if single else images)), single
 

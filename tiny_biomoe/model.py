@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,34 +16,20 @@ from . import weights
 from .calls import Call
 from .config import Architecture, Config, Recipe
 from .errors import ConfigError, SignalError
+from .filters import MODALITY_BAND, NOTHING_LEFT
 from .images import Levels, draw_all, read_images
 from .network import Network
-from .runtime import check_device, embed_levels
-from .signals import Quality, check_positive, check_signals, cut, quality, windows
+from .runtime import WindowEmbeddings, check_device, embed_levels
+from .signals import Quality, check_positive, check_signals, cut, fill_gaps, quality, windows
 from .version import __version__
 
 Embeddings = NDArray[np.float32]  # (192,) or (n, 192); k * 192 where k representations are concatenated
-
-
-@dataclass(frozen=True)
-class WindowEmbeddings:
-    """What `TinyBioMoE.embed_windows` gives: row i belongs to the window from `starts[i]` to `stops[i]`."""
-
-    embeddings: Embeddings  # (n, 192)
-    starts: NDArray[np.float64]  # (n,), seconds from the recording's first sample
-    stops: NDArray[np.float64]  # (n,), seconds
-    flat: NDArray[np.float64]  # (n,), share of samples equal to the one before
-    clipped: NDArray[np.float64]  # (n,), share of samples resting on the window's extremes
-    missing: float  # share of the recording that was interpolated
-    provenance: dict[str, Any]
 
 
 class TinyBioMoE(
     Network,
     ModelHubMixin,
     library_name="tiny-biomoe",
-    license="mit",
-    tags=["biosignals", "embeddings", "ecg", "eda", "ppg", "emg", "eeg"],
 ):
     """The embedding model: a signal, or an image, to 192 numbers.
 
@@ -70,6 +54,7 @@ class TinyBioMoE(
         super().__init__(Config(name, architecture, recipe))
         self.source = "untrained"  # where the weights were loaded from
         self._loaded = ("", "")  # sha256 of the weights' file, and digest of the tensors it gave
+        self._digest_of: tuple[tuple[tuple[int, int], ...], str] = ((), "")  # the tensors last hashed, and their digest
 
     def embed(
         self,
@@ -82,8 +67,11 @@ class TinyBioMoE(
         window: float | None = None,
         stride: float | None = None,
         short: str = "error",
+        band: Any = MODALITY_BAND,
+        scale: Any = "window",
+        nan_policy: str = "error",
+        max_gap: float = 1.0,
         batch_size: int = 32,
-        **options: Any,
     ) -> Embeddings:
         """Signals to vectors.
 
@@ -102,12 +90,16 @@ class TinyBioMoE(
             Of several representations: "concat" (k * 192 numbers) or "add" (their sum, 192; paper, Table 5).
         window, stride, short
             Seconds; cut one long recording into windows, as `embed_windows` does.
+        band
+            "modality" (the paper's filter), None (no filter) or (low, high) in Hz.
+        scale
+            What an image spans: "window" (its own range), "recording" (with `window`: the 1st to 99th percentile of
+            the filtered recording) or (low, high) in the signal's units. With a (low, high) that does not hold 0 the
+            level is meant, so no high-pass is applied; provenance says so.
+        nan_policy, max_gap
+            "error", or "interpolate" gaps of up to `max_gap` seconds.
         batch_size
-            Images on the device at once; changes no number.
-        **options
-            `band`: "modality" (the paper's filter), None (no filter) or (low, high) in Hz. `scale`: what an image
-            spans, "window" (its own range), "recording" (its recording's 1st-99th percentile) or (low, high) in the
-            signal's units. `nan_policy`: "error" or "interpolate", with `max_gap` in seconds.
+            Images on the device at once. On the CPU it changes no byte; elsewhere rounding, by up to 1e-5.
 
         Returns
         -------
@@ -123,17 +115,21 @@ class TinyBioMoE(
         if window is not None:
             return self.embed_windows(
                 signals, fs, modality, representation, fusion=fusion, window=window, stride=stride, short=short,
-                batch_size=batch_size, **options,
+                band=band, scale=scale, nan_policy=nan_policy, max_gap=max_gap, batch_size=batch_size,
             ).embeddings  # fmt: skip
-        if stride is not None:
-            raise ConfigError("stride= needs window=: both are seconds")
-        call = Call.check(self.recipe, fs, modality, representation, fusion=fusion, **options)
+        if stride is not None or short != "error":
+            raise ConfigError("stride= and short= need window=, in seconds")
+        call = Call.check(
+            self.recipe, fs, modality, representation, fusion=fusion, band=band, scale=scale, nan_policy=nan_policy,
+            max_gap=max_gap,
+        )  # fmt: skip
         rows, single = check_signals(signals)
 
         def images() -> Iterator[Levels]:
             for index, row in enumerate(rows):
-                filtered, _ = call.prepare(row, "signal" if single else f"signal[{index}]")
-                yield from draw_all(filtered, call, call.limits)
+                where = "signal" if single else f"signal[{index}]"
+                filtered, _ = call.prepare(row, where)
+                yield from draw_all(filtered, call, call.limits, where=where)
 
         vectors = self._fuse(embed_levels(self, images(), check_positive(batch_size, "batch_size")), call)
         return vectors[0] if single else vectors
@@ -149,8 +145,12 @@ class TinyBioMoE(
         stride: float | None = None,
         short: str = "error",
         fusion: str = "concat",
+        band: Any = MODALITY_BAND,
+        scale: Any = "window",
+        nan_policy: str = "error",
+        max_gap: float = 1.0,
         batch_size: int = 32,
-        **options: Any,
+        where: str = "signal",
     ) -> WindowEmbeddings:
         """Filter one recording, cut it into windows, and embed each.
 
@@ -160,36 +160,40 @@ class TinyBioMoE(
         window, stride : seconds; `stride` is `window` unless given
         short : what to do where the recording is shorter than one window: "error", "drop" (no rows), or "pad"
             (one row, lengthened by the last value)
-        others : as in `embed`; `scale` may also be "recording"
+        where : what errors and warnings call the recording
+        others : as in `embed`
 
         Returns
         -------
         WindowEmbeddings
             The vectors, with start and stop times, quality, and provenance.
         """
-        call = Call.check(self.recipe, fs, modality, representation, fusion=fusion, windowed=True, **options)
-        rows, single = check_signals(signal)
+        call = Call.check(
+            self.recipe, fs, modality, representation, fusion=fusion, band=band, scale=scale, nan_policy=nan_policy,
+            max_gap=max_gap, windowed=True,
+        )  # fmt: skip
+        rows, single = check_signals(signal, where)
         if not single:
             raise SignalError(
                 f"windows are cut from one recording, (n_samples,), and {len(rows)} were given: call once for each"
             )
         spans = windows(rows[0].size, call.fs, window, stride, short)
-        filtered, measured = call.prepare(rows[0])
-        limits = call.window_limits(filtered)
+        gaps = np.isnan(rows[0])
+        filled, _ = fill_gaps(rows[0], call.fs, call.nan_policy, call.max_gap, where)
+        filtered, _ = call.prepare(filled, where)
+        limits, noise = call.window_limits(filtered), NOTHING_LEFT * float(np.ptp(filtered))
         qualities: list[Quality] = []
 
         def images() -> Iterator[Levels]:
-            for raw, part in zip(cut(rows[0], spans), cut(filtered, spans), strict=True):
-                qualities.append(quality(raw))
-                yield from draw_all(part, call, limits)
+            for (start, stop), raw, part in zip(spans, cut(filled, spans), cut(filtered, spans), strict=True):
+                qualities.append(quality(raw, float(gaps[start:stop].mean())))
+                name = f"{where}, {start / call.fs:g}-{stop / call.fs:g} s,"
+                yield from draw_all(part, call, limits, noise=noise, where=name)
 
         vectors = self._fuse(embed_levels(self, images(), check_positive(batch_size, "batch_size")), call)
-        times = np.array(spans, np.float64).reshape(-1, 2) / call.fs
-        return WindowEmbeddings(
-            vectors, times[:, 0], times[:, 1], np.array([q.flat for q in qualities]),
-            np.array([q.clipped for q in qualities]), measured.missing,
-            {**self._weights_facts(), **call.describe(), "window": float(window), "stride": float(stride or window)},
-        )  # fmt: skip
+        step = window if stride is None else stride
+        provenance = {**self._weights_facts(), **call.describe(), "window": float(window), "stride": float(step)}
+        return WindowEmbeddings.of(vectors, spans, call.fs, qualities, provenance)
 
     def embed_images(self, images: Any, *, batch_size: int = 32) -> Embeddings:
         """Embed pictures: PIL images, paths, or uint8 arrays (height, width, 3); one gives (192,), a list (n, 192).
@@ -203,13 +207,18 @@ class TinyBioMoE(
     def provenance(self, fs: float, modality: str, representation: Any = "scalogram", **options: Any) -> dict[str, Any]:
         """Where the vectors of such a call come from, as plain values: weights, recipe, version, filter, scale.
 
-        Arguments are those of `embed`. The weights' sha256 is that of the file they were loaded from, or None
+        Arguments are those of `embed`, without window, stride, short and batch_size; of windows, `embed_windows` gives
+        it. The weights' sha256 is that of the file they were loaded from, or None
         (and the digest of the tensors themselves) where they were changed since.
         """
         return {**self._weights_facts(), **Call.check(self.recipe, fs, modality, representation, **options).describe()}
 
     def _weights_facts(self) -> dict[str, Any]:
-        digest = weights.tensor_digest(self.state_dict())
+        tensors = self.state_dict()
+        state = tuple((tensor.data_ptr(), tensor._version) for tensor in tensors.values())
+        if state != self._digest_of[0]:  # hashing takes a third of the time of one embedding
+            self._digest_of = state, weights.tensor_digest(tensors)
+        digest = self._digest_of[1]
         unchanged = digest == self._loaded[1]
         return {
             "library": f"tiny-biomoe {__version__}",
@@ -268,31 +277,3 @@ class TinyBioMoE(
 
     def _save_pretrained(self, save_directory: Path) -> None:
         weights.save(save_directory, self.state_dict(), self.config)
-
-
-@lru_cache(maxsize=1)
-def _bundled() -> TinyBioMoE:
-    return TinyBioMoE.from_pretrained()
-
-
-def embed(
-    signals: Any,
-    fs: float | None = None,
-    modality: str | None = None,
-    representation: str | list[str] = "scalogram",
-    *,
-    sampling_rate: float | None = None,
-    **options: Any,
-) -> Embeddings:
-    """`TinyBioMoE.embed` with the bundled weights, loaded once a process; `sampling_rate` is another name of `fs`.
-
-    Examples
-    --------
-    >>> import pywt
-    >>> embed(pywt.data.ecg(), fs=360, modality="ecg", representation=["scalogram", "waveform"]).shape
-    (384,)
-    """
-    if fs is not None and sampling_rate is not None:
-        raise ConfigError(f"fs={fs!r} and sampling_rate={sampling_rate!r} are two names of one argument: give one")
-    rate = fs if fs is not None else sampling_rate
-    return _bundled().embed(signals, rate, modality, representation, **options)  # type: ignore[arg-type]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +15,34 @@ from torch import Tensor, nn
 
 from .errors import ConfigError, SignalError
 from .images import PALETTE, Levels
+from .signals import Quality
+
+
+@dataclass(frozen=True)
+class WindowEmbeddings:
+    """What `TinyBioMoE.embed_windows` gives: row i belongs to the window from `starts[i]` to `stops[i]`."""
+
+    embeddings: NDArray[np.float32]  # (n, 192)
+    starts: NDArray[np.float64]  # (n,), seconds from the recording's first sample
+    stops: NDArray[np.float64]  # (n,), seconds
+    missing: NDArray[np.float64]  # (n,), share of samples that were interpolated
+    flat: NDArray[np.float64]  # (n,), share of samples equal to the one before
+    clipped: NDArray[np.float64]  # (n,), share of samples resting on the window's extremes
+    provenance: dict[str, Any]
+
+    @classmethod
+    def of(
+        cls,
+        vectors: NDArray[np.float32],
+        spans: list[tuple[int, int]],
+        fs: float,
+        qualities: list[Quality],
+        provenance: dict[str, Any],
+    ) -> WindowEmbeddings:
+        """From spans in samples and one quality a window."""
+        times = np.array(spans, np.float64).reshape(-1, 2) / fs
+        shares = np.array([(q.missing, q.flat, q.clipped) for q in qualities], np.float64).reshape(-1, 3)
+        return cls(vectors, times[:, 0], times[:, 1], shares[:, 0], shares[:, 1], shares[:, 2], provenance)
 
 
 def check_device(device: str | torch.device) -> torch.device:

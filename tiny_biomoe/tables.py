@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,39 +20,51 @@ from .errors import ConfigError
 class Table:
     """Rows of a run, in order; a row is one window, or one whole recording."""
 
-    ids: list[str] = field(default_factory=list)  # relative path # channel
+    sources: list[str] = field(default_factory=list)  # path of the file, relative to the folder that was read
+    channels: list[str] = field(default_factory=list)  # name of the column or sensor
     starts: list[float] = field(default_factory=list)  # seconds from the recording's first sample
     stops: list[float] = field(default_factory=list)
     fs: list[float] = field(default_factory=list)  # Hz
     modality: list[str] = field(default_factory=list)
+    missing: list[float] = field(default_factory=list)  # share of samples that were interpolated
     flat: list[float] = field(default_factory=list)  # share of samples equal to the one before
     clipped: list[float] = field(default_factory=list)  # share of samples on the window's extremes
     embeddings: list[Any] = field(default_factory=list)  # (192,) float32 each
     provenance: dict[str, Any] = field(default_factory=dict)  # of each modality and rate met
 
+    def add(self, other: Table) -> None:
+        """Append another table's rows."""
+        for name, column in vars(other).items():
+            if name == "provenance":
+                self.provenance |= column
+            else:
+                getattr(self, name).extend(column)
+
     def facts(self) -> dict[str, list[Any]]:
         """The columns in front of the embedding."""
         return {
-            "id": self.ids,
+            "source": self.sources,
+            "channel": self.channels,
             "start": self.starts,
             "stop": self.stops,
             "fs": self.fs,
             "modality": self.modality,
+            "missing": self.missing,
             "flat": self.flat,
             "clipped": self.clipped,
         }
 
 
 def write_csv(table: Table, path: Path) -> None:
-    """One column a number; ids that a spreadsheet would run as a formula get a quote in front."""
+    """One column a number, and provenance beside it in `<path>.json`; text that a spreadsheet would run is quoted."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    text.write(f"# {json.dumps(table.provenance)}\n")
     width = len(table.embeddings[0]) if table.embeddings else 0
     writer.writerow([*table.facts(), *(f"e{index}" for index in range(width))])
     for facts, vector in zip(zip(*table.facts().values(), strict=True), table.embeddings, strict=True):
-        writer.writerow([neutral(facts[0]), *facts[1:], *map(np.format_float_positional, vector)])
-    _replace(path, text.getvalue().encode())
+        writer.writerow([neutral(facts[0]), neutral(facts[1]), *facts[2:], *map(np.format_float_positional, vector)])
+    _replace(path.with_name(path.name + ".json"), (json.dumps(table.provenance, indent=2) + "\n").encode())
+    _replace(path, text.getvalue().encode("utf-8", "surrogateescape"))
 
 
 def neutral(text: str) -> str:
@@ -65,7 +77,7 @@ def neutral(text: str) -> str:
 
 
 def write_npz(table: Table, path: Path) -> None:
-    """Arrays `id`, `start`, ..., `embedding` (n, 192), and `provenance`, a JSON text."""
+    """Arrays `source`, `start`, ..., `embedding` (n, 192), and `provenance`, a JSON text."""
     buffer = io.BytesIO()
     np.savez(
         buffer,
@@ -96,22 +108,22 @@ def write_parquet(table: Table, path: Path) -> None:
 WRITERS: dict[str, Callable[[Table, Path], None]] = {".csv": write_csv, ".npz": write_npz, ".parquet": write_parquet}
 
 
-def check_output(path: Path) -> Callable[[Table, Path], None]:
-    """The writer for a file's ending, after making sure that the file can be written.
+def check_output(path: Path, endings: Iterable[str] = WRITERS) -> str:
+    """The ending of a file, after making sure that it is one of `endings` and that the file can be written.
 
     Raises
     ------
     ConfigError
         Another ending, or a folder that is missing or cannot be written to.
     """
-    if path.suffix.lower() not in WRITERS:
-        raise ConfigError(f"{str(path)!r}: the output ends in one of {', '.join(WRITERS)}")
+    if path.suffix.lower() not in endings:
+        raise ConfigError(f"{str(path)!r}: the output ends in one of {', '.join(endings)}")
     folder = path.absolute().parent
     if not folder.is_dir():
         raise ConfigError(f"the folder {str(folder)!r} does not exist: create it first")
     if not os.access(folder, os.W_OK):
         raise ConfigError(f"the folder {str(folder)!r} cannot be written to: choose another output")
-    return WRITERS[path.suffix.lower()]
+    return path.suffix.lower()
 
 
 def _replace(path: Path, data: bytes) -> None:

@@ -80,13 +80,16 @@ def load(
     tiny_biomoe.errors.WeightsError: 'no/such/folder' is no file or folder, nor of the form 'owner/name' ...
     """
     if source is None:
+        if revision is not None or force_download:
+            raise WeightsError("revision= and force_download= are for the Hub: name a repository, 'owner/name'")
         if not (BUNDLED / TENSORS).is_file():
             raise WeightsError(f"{BUNDLED}: this installation has no weights; reinstall tiny-biomoe, or name others")
         return _from_folder(BUNDLED, "bundled")
     name = os.fspath(source)
     path = Path(name)
     if not os.path.exists(name):
-        if not isinstance(source, str) or not hub.REPO_ID.fullmatch(name):
+        file = name.endswith((".pth", ".pt", ".safetensors", ".json"))
+        if file or not isinstance(source, str) or not hub.REPO_ID.fullmatch(name):
             raise WeightsError(
                 f"{quote(name)} is no file or folder, nor of the form 'owner/name' of a Hub repository; check it, "
                 "or give none for the weights that come with the package"

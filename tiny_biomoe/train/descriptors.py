@@ -2,7 +2,7 @@
 
 A label says one thing of a window, and few windows fit into an hour; thirty facts that the image must contain teach the
 network to read it. None depends on the signal's offset or gain. Their weight is `Settings.descriptor_weight`; with 0
-the training is the paper's.
+the labels alone are learnt.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Pretraining as the paper does it: three supervised tasks on six images a window (section 3.3).
+"""Pretraining after the paper (section 3.3): three supervised tasks, their losses balanced by Eq. 8.
+
+Unlike the paper, a step shows one of the six representations of each window, which are as many windows; each
+representation has heads of its own; and facts of the window are learnt beside its label (`descriptors`).
 
 Run it with `python -m tiny_biomoe.train.multitask --archives FOLDER --out FOLDER`. It is deterministic, and
 a run that was killed goes on from its last checkpoint to the same weights, bit for bit.
@@ -7,6 +10,7 @@ a run that was killed goes on from its last checkpoint to the same weights, bit 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -22,7 +26,7 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from ..errors import WeightsError
+from ..errors import ConfigError, WeightsError
 from ..model import TinyBioMoE
 from ..representations import REPRESENTATIONS
 from ..runtime import to_pixels
@@ -47,7 +51,7 @@ class Settings:
     norm_momentum: float = 0.02  # of BatchNorm statistics: batches are small and mixed, so that they are averaged long
     clip: float = 1.0  # largest norm of the gradient
     seed: int = 20251123
-    descriptor_weight: float = 3.0  # of the loss on `descriptors`; 0 is the paper's training
+    descriptor_weight: float = 3.0  # of the loss on `descriptors`; with 0 the labels alone are learnt
     precision: str = "bfloat16"
     threads: int = 2  # of the CPU: sums are taken in another order with another number
     augmentation: Augmentation = field(default_factory=Augmentation)
@@ -142,6 +146,8 @@ def _train(tasks: list[Task], out: Path, settings: Settings, device: str, worker
         batches, sampler=range(start, settings.steps), batch_size=None, num_workers=workers,
         prefetch_factor=4 if workers else None,
     )  # fmt: skip
+    if settings.images % len(tasks):
+        raise ConfigError(f"images={settings.images} must be a multiple of the {len(tasks)} tasks")
     _standardise(model, batches)
     model.train()
     progress = tqdm(loader, total=settings.steps, initial=start, unit="step", smoothing=0.05)
@@ -195,7 +201,7 @@ def _loss(
         mine = which == index
         shown = torch.from_numpy(batch.representations).to(device)[mine]
         logits = heads(embeddings[mine], shown)
-        losses.append(F.cross_entropy(logits, labels[mine]) if mine.any() else embeddings.new_zeros(()))
+        losses.append(F.cross_entropy(logits, labels[mine]))
         facts[f"{task.name}_loss"] = losses[-1].item()
         facts[f"{task.name}_accuracy"] = (logits.argmax(1) == labels[mine]).float().mean().item()
         wanted = (described[mine] - model.descriptor_mean[index]) / model.descriptor_std[index]
@@ -260,6 +266,7 @@ def _plain(value: Any) -> Any:
 @click.option("--every", default=100, show_default=True, help="Steps between checkpoints.")
 def main(archives: Path, out: Path, device: str, workers: int, every: int, **settings: Any) -> None:
     """Pretrain on the three archives and write OUT/model, loadable by TinyBioMoE.from_pretrained."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it, CUDA's products are not deterministic
     tasks = load_tasks(archives, out / "data")
     model = train(tasks, out, Settings(**settings), device, workers, every)
     model.save_pretrained(out / "model")
