@@ -110,7 +110,7 @@ def test_row_20_provenance_says_which_edge_was_dropped():
 
 def test_row_20_provenance_says_which_edges_were_applied():
     described = Call.check(
-        RECIPE, 64, "ppg", ["psd", "angle"], scale=(0, 1), nan_policy="interpolate", max_gap=2
+        RECIPE, 64, "ppg", ["psd", "angle"], scale=(-1, 1), nan_policy="interpolate", max_gap=2
     ).describe()
     assert described["filter"] == {"low": 0.04, "high": 1.7, "order": 4}
-    assert (described["fusion"], described["scale"], described["max_gap"]) == ("concat", [0.0, 1.0], 2.0)
+    assert (described["fusion"], described["scale"], described["max_gap"]) == ("concat", [-1.0, 1.0], 2.0)

@@ -177,7 +177,7 @@ def test_a_given_scale_moves_the_waveform():
 @pytest.mark.parametrize("representation", REPRESENTATIONS)
 @pytest.mark.parametrize("modality", ["eda", "spo2", "ecg"])
 def test_row_08_33_a_flat_signal_is_an_error_where_the_image_spans_its_range(modality, representation):
-    with pytest.raises(SignalError, match="the signal is flat: all 400 samples are .*pass scale="):
+    with pytest.raises(SignalError, match="signal is flat: all 400 samples are .*pass scale="):
         render(np.full(400, 97.0), 10, modality, representation)
 
 

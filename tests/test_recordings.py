@@ -58,7 +58,7 @@ def test_a_clock_that_counts_from_1970_tells_the_start(timed):
     assert only(read(timed([1_600_000_000_000 + 250 * n for n in range(9)], "time [ms]"))).start == 1.6e9
 
 
-@pytest.mark.parametrize("time_column", ["clock", 0, "clock [s]"])
+@pytest.mark.parametrize("time_column", ["clock", 0, "0", "clock [s]"])
 def test_the_time_column_is_named_by_the_caller(timed, time_column):
     path = timed([n / 10 for n in range(9)], "clock")
     assert [each.channel for each in read(path, fs=10)] == ["clock", "EDA"]

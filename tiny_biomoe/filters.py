@@ -102,13 +102,14 @@ def passband(fs: float, modality: str, recipe: Recipe, band: Any = MODALITY_BAND
                 f"the band {shown_low} to {shown_high} Hz lies above the Nyquist frequency, {nyquist:g} Hz at "
                 f"fs={fs:g}: the signal holds nothing there; record faster, or pass band=(low, high) below it"
             )
-    if min(shown_high, nyquist) - (shown_low or 0.0) < NARROWEST * shown_high:
+    shown_high = min(shown_high, nyquist)
+    if shown_high - (shown_low or 0.0) < NARROWEST * shown_high:
         raise ConfigError(f"band={band!r} is too narrow to draw: its edges differ by less than {NARROWEST:.0%}")
     dropped: tuple[str, ...] = ()
     if high is not None and high >= NYQUIST_MARGIN * nyquist:
         dropped = (f"high cut-off {high:g} Hz is at or above Nyquist ({nyquist:g} Hz) and removes nothing",)
         high = None
-    return Passband(low, high, shown_low, min(shown_high, nyquist), dropped)
+    return Passband(low, high, shown_low, shown_high, dropped)
 
 
 def _edges(band: Any) -> tuple[float | None, float | None]:
