@@ -79,6 +79,16 @@ def test_a_bad_file_among_good_ones_is_reported_and_the_rest_embedded(run, tmp_p
     assert "bad.csv" in err
 
 
+def test_channels_of_no_known_modality_are_named_and_the_others_embedded(run, tmp_path):
+    t = np.arange(400) / 10
+    rows = "\n".join(f"{x:.4f},{25 + x:.4f}" for x in np.sin(t))
+    (tmp_path / "both.csv").write_text(f"EDA,TEMP\n{rows}\n")
+    code, out, err = run("embed", tmp_path / "both.csv", "--fs", 10, "-o", tmp_path / "out.csv")
+    assert code == 0
+    assert "TEMP, of no known modality" in err
+    assert "1 vectors" in out
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

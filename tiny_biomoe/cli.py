@@ -157,24 +157,30 @@ def embed(source: Path, weights: str | None, output: Path, representation: tuple
 
 
 def _embed_file(model: TinyBioMoE, path: Path, root: Path, reading: dict[str, Any], **options: Any) -> Table:
-    """The vectors of every channel of a file: of its windows, or of the whole."""
+    """The vectors of every channel of a file whose modality is known: of its windows, or of the whole."""
     table = Table()
-    for recording in _read(path, root, reading):
-        name = f"{printable(recording.source)}: {printable(recording.channel)}"
-        if recording.modality is None:
-            raise SignalError(f"{name}: the file does not say what it measures; pass --modality, one of {_CHOICES}")
+    recordings = _read(path, root, reading)
+    known = [(recording, recording.modality) for recording in recordings if recording.modality is not None]
+    if not known:
+        source = recordings[0].source
+        raise SignalError(f"{source}: the file does not say what it measures; pass --modality, one of {_CHOICES}")
+    unknown = [printable(recording.channel) for recording in recordings if recording.modality is None]
+    if unknown:
+        click.echo(f"not embedded: {recordings[0].source}: {', '.join(unknown)}, of no known modality", err=True)
+    for recording, modality in known:
+        name = f"{recording.source}: {printable(recording.channel)}"
         whole = recording.signal.size / recording.fs
         window = options["window"] if options["window"] is not None else whole
         found = model.embed_windows(
-            recording.signal, recording.fs, recording.modality, **{**options, "window": window}, where=name
+            recording.signal, recording.fs, modality, **{**options, "window": window}, where=name
         )
         n = len(found.embeddings)
         table.add(
             Table(
                 [recording.source] * n, [recording.channel] * n, found.starts.tolist(), found.stops.tolist(),
-                [recording.fs] * n, [recording.modality] * n, found.missing.tolist(), found.flat.tolist(),
+                [recording.fs] * n, [modality] * n, found.missing.tolist(), found.flat.tolist(),
                 found.clipped.tolist(), list(found.embeddings),
-                {f"{recording.modality} {recording.fs:g} Hz": found.provenance},
+                {f"{modality} {recording.fs:g} Hz": found.provenance},
             )
         )  # fmt: skip
     return table
