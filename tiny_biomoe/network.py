@@ -12,16 +12,19 @@ from .waterfall_encoder import WaterfallEncoder
 
 
 class Network(nn.Module):
-    """Image to embedding. `TinyBioMoE` adds signals on one side and weights on the other."""
+    """Image to embedding. `TinyBioMoE` adds signals on one side and weights on the other.
 
-    def __init__(self, config: Config) -> None:
+    Its images are 224 pixels a side; only pretraining builds it smaller, to see more of them (`train.growth`).
+    """
+
+    def __init__(self, config: Config, image_size: int = IMAGE_SIZE) -> None:
         super().__init__()
         architecture = config.architecture
         width = architecture.spectral_widths[-1]
         self.config = config
-        self.image_norm = nn.LayerNorm((3, IMAGE_SIZE, IMAGE_SIZE))
-        self.spectral_encoder = SpectralEncoder(architecture)
-        self.waterfall_encoder = WaterfallEncoder(architecture)
+        self.image_norm = nn.LayerNorm((3, image_size, image_size))
+        self.spectral_encoder = SpectralEncoder(architecture, image_size)
+        self.waterfall_encoder = WaterfallEncoder(architecture, image_size)
         self.embedding_norm = nn.LayerNorm(width)
         self.gate = nn.Linear(width, width)
         self.output_norm = nn.LayerNorm(2 * width)

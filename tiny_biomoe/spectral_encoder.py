@@ -144,10 +144,10 @@ class ClassBlock(nn.Module):
 class SpectralEncoder(nn.Module):
     """Image to vector: four stages of one block each, then the class block."""
 
-    def __init__(self, architecture: Architecture):
+    def __init__(self, architecture: Architecture, image_size: int = IMAGE_SIZE):
         super().__init__()
         widths = architecture.spectral_widths
-        side = IMAGE_SIZE // 4
+        side = image_size // 4
         self.stem = Stem(architecture.stem_width, widths[0])
         self.downsamples = nn.ModuleList(Downsample(a, b) for a, b in zip(widths, widths[1:], strict=False))
         self.blocks = nn.ModuleList()

@@ -134,7 +134,7 @@ class PatchMerging(nn.Module):
 class WaterfallEncoder(nn.Module):
     """Image to vector: a convolutional patch embedding, three waterfall blocks, global average pooling."""
 
-    def __init__(self, architecture: Architecture):
+    def __init__(self, architecture: Architecture, image_size: int = IMAGE_SIZE):
         super().__init__()
         widths = architecture.waterfall_widths
         steps = (3, widths[0] // 8, widths[0] // 4, widths[0] // 2, widths[0])
@@ -142,7 +142,7 @@ class WaterfallEncoder(nn.Module):
         for inputs, outputs in zip(steps, steps[1:], strict=False):
             embedding += [ConvNorm(inputs, outputs, kernel=3, stride=2), nn.ReLU()]
         self.patch_embedding = nn.Sequential(*embedding[:-1])
-        side = IMAGE_SIZE // 16
+        side = image_size // 16
         self.blocks = nn.ModuleList()
         self.merges = nn.ModuleList(PatchMerging(a, b) for a, b in zip(widths, widths[1:], strict=False))
         for width, heads in zip(widths, architecture.waterfall_heads, strict=True):
