@@ -14,13 +14,21 @@ import pytest
 import torch
 
 from tiny_biomoe import Recipe, WeightsError
-from tiny_biomoe.representations import REPRESENTATIONS
 from tiny_biomoe.train.archives import Task
 from tiny_biomoe.train.checkpoints import load_checkpoint, save_checkpoint
-from tiny_biomoe.train.draws import Augmentation, TrainingBatches, draw_window, evaluation_windows, person_limits
-from tiny_biomoe.train.multitask import Settings, multitask_loss, train
+from tiny_biomoe.train.draws import (
+    NO_LABEL,
+    Augmentation,
+    TrainingBatches,
+    draw_window,
+    evaluation_windows,
+    person_limits,
+)
+from tiny_biomoe.train.multitask import Settings, finished, train
+from tiny_biomoe.train.reading import multitask_loss
 from tiny_biomoe.train.schedules import cosine_factor, linear
 
+PLAIN_NOISE = Augmentation(noise_share=1.0, noise_db=(20, 20), drift_share=0.0, flip_share=0.0)
 QUICK = Settings(steps=4, images=6, threads=1, precision="float32")
 
 
@@ -60,8 +68,8 @@ def test_eq_9_end_points():
 
 def test_cosine_rises_falls_and_rests():
     factors = [cosine_factor(step, 200) for step in range(200)]
-    assert factors[:10] == pytest.approx(np.arange(1, 11) / 10)
-    assert np.all(np.diff(factors[10:190]) <= 0)
+    assert factors[:4] == pytest.approx([0.25, 0.5, 0.75, 1.0])
+    assert np.all(np.diff(factors[4:190]) <= 0)
     assert factors[190:] == [0.01] * 10
 
 
@@ -74,21 +82,21 @@ def test_a_batch_is_a_pure_function_of_seed_and_step(tasks):
     assert first.tasks.tolist() == [0, 1] * 6
 
 
-def test_every_task_shows_every_representation_equally_often(tasks, monkeypatch):
-    drawn = []
-    monkeypatch.setattr(
-        "tiny_biomoe.train.draws.draw_window",
-        lambda window, task, recipe, names, limits: (
-            drawn.append((task.name, names[0])),
-            np.zeros((1, 224, 224), np.uint8),
-        )[1],
-    )
+def test_every_task_shows_every_representation_equally_often(tasks):
     batches = TrainingBatches(tasks, Recipe(), 12, 0, Augmentation())
-    for step in range(4):
-        batches[step]
-    assert {(task, name): drawn.count((task, name)) for task, name in set(drawn)} == {
-        (task, name): 4 for task in ("ecg", "eeg") for name in REPRESENTATIONS
-    }
+    drawn = [
+        (task, name)
+        for step in range(4)
+        for task, name in zip(batches[step].tasks, batches[step].representations, strict=True)
+    ]
+    assert {pair: drawn.count(pair) for pair in set(drawn)} == {(t, r): 4 for t in range(2) for r in range(6)}
+
+
+def test_a_window_in_disguise_has_no_label(tasks):
+    for share in (0.0, 0.5, 1.0):
+        batches = TrainingBatches(tasks, Recipe(), 48, 0, Augmentation(disguise_share=share))
+        hidden = np.concatenate([batches[step].labels for step in range(3)]) == NO_LABEL
+        assert hidden.mean() == pytest.approx(share, abs=0.12)
 
 
 def test_held_out_recordings_are_never_drawn(tasks, monkeypatch):
@@ -104,16 +112,21 @@ def test_held_out_recordings_are_never_drawn(tasks, monkeypatch):
 
 
 def test_augmentation_shares_are_what_they_say(tasks):
-    class Counting(Augmentation):
-        pass
-
-    batches = TrainingBatches(tasks[:1], Recipe(), 1, 0, Counting(noise_share=0.0, flip_share=0.5))
+    batches = TrainingBatches(tasks[:1], Recipe(), 1, 0, Augmentation(noise_share=0.0, drift_share=0.0, flip_share=0.5))
     window = np.arange(100.0)
     flips = [batches._vary(window, np.random.default_rng(seed))[0] != window[0] for seed in range(400)]
     assert np.mean(flips) == pytest.approx(0.5, abs=0.08)
-    noisy = TrainingBatches(tasks[:1], Recipe(), 1, 0, Augmentation(noise_share=1.0, noise_db=(20, 20), flip_share=0.0))
+    noisy = TrainingBatches(tasks[:1], Recipe(), 1, 0, PLAIN_NOISE)
     added = noisy._vary(np.sin(np.arange(20000.0)), np.random.default_rng(0)) - np.sin(np.arange(20000.0))
     assert added.std() == pytest.approx(np.sqrt(0.5) / 10, rel=0.03)
+
+
+def test_drift_wanders_as_far_as_it_says(tasks):
+    drift = Augmentation(noise_share=0.0, drift_share=1.0, drift_size=(0.5, 0.5), flip_share=0.0)
+    signal = np.sin(np.arange(20000.0))
+    added = TrainingBatches(tasks, Recipe(), 1, 0, drift)._vary(signal, np.random.default_rng(0)) - signal
+    assert added.std() == pytest.approx(0.5 * signal.std(), rel=1e-6)
+    assert np.abs(np.diff(added)).max() < 0.1 * added.std()
 
 
 def test_person_limits_span_the_persons_recordings(tasks):
@@ -161,6 +174,31 @@ def test_row_89_killed_at_any_moment_and_resumed_is_uninterrupted(tasks, uninter
     ]
 
 
+def test_small_images_first_then_whole_ones(tasks, tmp_path):
+    settings = Settings(**{**QUICK.__dict__, "steps": 2, "image_size": 112})
+    small = train(tasks, tmp_path / "small", settings, workers=0)
+    assert small.image_norm.weight.shape == (3, 112, 112)
+    start = finished(tmp_path / "small")
+    assert torch.equal(start["network.gate.weight"], small.gate.weight)
+    settings = Settings(**{**QUICK.__dict__, "steps": 2, "seed": 1})
+    whole = train(tasks, tmp_path / "whole", settings, workers=0, start=start)
+    assert whole.image_norm.weight.shape == (3, 224, 224)
+    difference = (whole.gate.weight - small.gate.weight).abs().max().item()
+    assert 0 < difference < 3 * settings.learning_rate  # two steps away from where the small one ended
+    with pytest.raises(WeightsError, match="holds a run with start="):
+        train(tasks, tmp_path / "whole", settings, workers=0)
+
+
+def test_a_run_without_a_checkpoint_is_no_start(tmp_path):
+    with pytest.raises(WeightsError, match="holds no checkpoint to start from"):
+        finished(tmp_path)
+
+
+def test_a_checkpoint_of_other_recordings_is_refused(tasks, uninterrupted):
+    with pytest.raises(WeightsError, match="other recordings"):
+        train([tasks[0], toy_task("emg")], uninterrupted[1], QUICK, workers=0)
+
+
 def test_a_checkpoint_of_other_settings_is_refused(tasks, uninterrupted):
     with pytest.raises(WeightsError, match="seed=20251123, not 1"):
         train(tasks, uninterrupted[1], Settings(**{**QUICK.__dict__, "seed": 1}), workers=0)
@@ -192,9 +230,7 @@ def test_row_91_a_checkpoint_that_names_code_is_never_run(tmp_path):
 
 
 def test_row_90_a_loss_that_is_not_finite_stops_the_run(tasks, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        "tiny_biomoe.train.multitask.multitask_loss", lambda losses, weights: losses.sum() * float("nan")
-    )
+    monkeypatch.setattr("tiny_biomoe.train.reading.multitask_loss", lambda losses, weights: losses.sum() * float("nan"))
     with pytest.raises(WeightsError, match="the loss is nan at step 0"):
         train(tasks, tmp_path, QUICK, workers=0)
     assert load_checkpoint(tmp_path) is None

@@ -6,6 +6,7 @@ Sources: ECG, PhysioNet/CinC Challenge 2017 (Clifford et al. 2017); EMG, wearabl
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import re
@@ -116,6 +117,16 @@ def load_tasks(archives: Path, cache: Path) -> list[Task]:
         held_out = np.load(folder / "held_out.npy")
         tasks.append(Task(name, fs, classes, seconds, test_seconds, **columns, held_out=held_out))
     return tasks
+
+
+def recordings_digest(tasks: Iterable[Task]) -> str:
+    """sha256 that tells data sets apart: over each task's name, lengths, labels and who is held out."""
+    digest = hashlib.sha256()
+    for task in tasks:
+        digest.update(task.name.encode())
+        for column in (task.offsets, task.labels, task.groups, task.held_out):
+            digest.update(np.ascontiguousarray(column).tobytes())
+    return digest.hexdigest()
 
 
 def _unpack(rows: Iterable[Row], folder: Path) -> None:

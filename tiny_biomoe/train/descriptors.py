@@ -1,8 +1,7 @@
 """Facts of a window that can be computed from its samples, as targets beside the labels.
 
-A label says one thing of a window, and few windows fit into an hour; thirty facts that the image must contain teach the
-network to read it. None depends on the signal's offset or gain. Their weight is `Settings.descriptor_weight`; with 0
-the labels alone are learnt.
+A label says one thing of a window, and few windows fit into an hour; 32 facts that the image must contain teach the
+network to read it. Their weight is `Settings.descriptor_weight`; with 0 the labels alone are learnt.
 """
 
 from __future__ import annotations
@@ -11,21 +10,24 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
+from ..calls import Limits
 from ..representations import Band
 from ..signals import Signal
 
 BANDS = 12  # log-spaced, across the band that the image shows
 SEGMENTS = 6  # of the window, in time
-COUNT = BANDS + SEGMENTS + 12
+COUNT = BANDS + SEGMENTS + 14
 FLOOR = 1e-6  # of a share of power, before its logarithm
 
 
-def describe(signal: Signal, fs: float, band: Band) -> NDArray[np.float32]:
-    """Describe one filtered window that is not flat: (n_samples,) to (30,), each number of the order of 1.
+def describe(signal: Signal, fs: float, band: Band, limits: Limits | None = None) -> NDArray[np.float32]:
+    """Describe one filtered window that is not flat: (n_samples,) to (32,), each number of the order of 1.
 
     In order: log10 share of power in 12 bands; log10 share of power in 6 segments of time; log centroid and entropy
     of the spectrum; skewness, kurtosis, crest; sign changes and mean absolute slope; lag and height of the highest
-    peak of the autocorrelation, of the signal and of the energy of its slope; and the slope of its trend.
+    peak of the autocorrelation, of the signal and of the energy of its slope; the slope of its trend; and its mean and
+    log spread as shares of the range that its image spans. Only these two depend on the signal's offset and gain, and
+    only where `limits` are given.
     """
     x = (signal - signal.mean()) / max(signal.std(), 1e-300)
     power = np.abs(fft.rfft(x * np.hanning(x.size))) ** 2
@@ -47,9 +49,17 @@ def describe(signal: Signal, fs: float, band: Band) -> NDArray[np.float32]:
     return np.concatenate(
         [
             np.log10(bands + FLOOR), np.log10(segments + FLOOR), [share @ octave, entropy], shape, motion,
-            _rhythm(x, fs, band), _rhythm(slope**2, fs, band), [trend],
+            _rhythm(x, fs, band), _rhythm(slope**2, fs, band), [trend], _level(signal, limits),
         ]
     ).astype(np.float32)  # fmt: skip
+
+
+def _level(signal: Signal, limits: Limits | None) -> list[float]:
+    low, high = limits if limits is not None else (signal.min(), signal.max())
+    return [
+        float(np.clip((signal.mean() - low) / (high - low), -1, 2)),
+        float(np.log(signal.std() / (high - low) + 1e-3)),
+    ]
 
 
 def _rhythm(x: Signal, fs: float, band: Band) -> list[float]:

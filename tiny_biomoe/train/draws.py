@@ -29,7 +29,18 @@ class Augmentation:
     noise_share: float = 0.3  # of windows get white noise ...
     noise_db: tuple[float, float] = (10.0, 40.0)  # ... this far below the signal's own power
     flip_share: float = 0.5  # of windows are turned upside down: electrodes are often swapped
+    drift_share: float = 0.2  # of windows get a slow random walk ...
+    drift_size: tuple[float, float] = (0.1, 2.0)  # ... that wanders over so many times the signal's spread
     person_scale_share: float = 0.25  # of windows are drawn against the person's range instead of their own
+    disguise_share: float = 0.5  # of windows are shown as another modality, stretched in time to its pace
+
+
+# How long windows of each modality last that images show in training, seconds
+DURATIONS = {
+    "eda": (8.0, 60.0), "bvp": (6.0, 40.0), "resp": (15.0, 60.0), "spo2": (15.0, 90.0),
+    "ecg": (4.0, 30.0), "emg": (0.6, 5.0), "eeg": (2.0, 30.0),
+}  # fmt: skip
+NO_LABEL = -1  # a window in disguise no longer shows what its label says
 
 
 @dataclass(frozen=True)
@@ -39,8 +50,8 @@ class Batch:
     levels: NDArray[np.uint8]  # (n, 224, 224)
     tasks: NDArray[np.int64]  # (n,), index of the task
     representations: NDArray[np.int64]  # (n,), index of the representation
-    labels: NDArray[np.int64]  # (n,), class within the task
-    facts: NDArray[np.float32]  # (n, 30), `descriptors.describe`
+    labels: NDArray[np.int64]  # (n,), class within the task, or NO_LABEL
+    facts: NDArray[np.float32]  # (n, 32), `descriptors.describe`
 
 
 class TrainingBatches(Dataset[Batch]):
@@ -78,10 +89,18 @@ class TrainingBatches(Dataset[Batch]):
             window = self._vary(window, rng)
             if rng.random() < self.augmentation.person_scale_share:
                 limits = self._person_limits(task, int(task.groups[index]))
-            edges = passband(task.fs, task.name, self.recipe)
-            facts = describe(window, task.fs, edges.shown(window.size / task.fs))
-            return int(task.labels[index]), draw_window(window, task, self.recipe, [representation], limits)[0], facts
-        raise SignalError(f"{task.name}: {ATTEMPTS} windows in a row are flat; is the archive damaged?")
+            label, modality, fs = int(task.labels[index]), task.name, task.fs
+            if rng.random() < self.augmentation.disguise_share:
+                label, modality = NO_LABEL, str(rng.choice(list(DURATIONS)))
+                fs = window.size / np.exp(rng.uniform(*np.log(DURATIONS[modality])))
+            try:
+                edges = passband(fs, modality, self.recipe)
+                filtered = apply_filter(window, fs, edges, self.recipe)
+                levels = draw(filtered, fs, edges, representation, self.recipe, limits)
+            except SignalError:
+                continue  # nothing of it lies in the band of its disguise
+            return label, levels, describe(filtered, fs, edges.shown(window.size / fs), limits)
+        raise SignalError(f"{task.name}: {ATTEMPTS} windows in a row cannot be drawn; is the archive damaged?")
 
     def _person_limits(self, task: Task, group: int) -> Limits | None:
         if (task.name, group) not in self.limits:
@@ -92,6 +111,9 @@ class TrainingBatches(Dataset[Batch]):
         if rng.random() < self.augmentation.noise_share:
             below = rng.uniform(*self.augmentation.noise_db)
             window = window + rng.standard_normal(window.size) * window.std() * 10 ** (-below / 20)
+        if rng.random() < self.augmentation.drift_share:
+            walk = rng.standard_normal(window.size).cumsum()
+            window = window + walk * (rng.uniform(*self.augmentation.drift_size) * window.std() / walk.std())
         if rng.random() < self.augmentation.flip_share:
             window = 2 * window.mean() - window
         return window

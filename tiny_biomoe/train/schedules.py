@@ -13,14 +13,14 @@ def linear(start: float, end: float, share: float) -> float:
     return start + share * (end - start)
 
 
-def cosine_factor(step: int, total: int, warmup: float = 0.05, cooldown: float = 0.05, floor: float = 0.01) -> float:
+def cosine_factor(step: int, total: int, warmup: float = 0.02, cooldown: float = 0.05, floor: float = 0.01) -> float:
     """Learning rate at `step`, as a share of its peak.
 
     It rises linearly over the share `warmup` of all steps, falls by a half cosine to `floor`, and stays there
     for the last share `cooldown`.
 
-    >>> [round(cosine_factor(step, 100), 3) for step in (0, 4, 5, 50, 94, 95, 99)]
-    [0.2, 1.0, 1.0, 0.505, 0.01, 0.01, 0.01]
+    >>> [round(cosine_factor(step, 100), 3) for step in (0, 1, 2, 95, 99)]
+    [0.5, 1.0, 1.0, 0.01, 0.01]
     """
     rising, resting = max(1, round(warmup * total)), round(cooldown * total)
     if step < rising:

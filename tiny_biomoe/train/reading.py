@@ -1,0 +1,105 @@
+"""What pretraining reads from the network's vectors: labels and descriptors, and the loss on both (Eq. 8)."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..network import Network
+from ..representations import REPRESENTATIONS
+from ..runtime import to_pixels
+from .descriptors import COUNT
+from .draws import NO_LABEL, Batch
+from .growth import shrink
+
+READ = {"embedding": 1.0, "encoder1": 0.5, "encoder2": 0.5}  # the vectors read, and the weights of their losses
+
+
+class Heads(nn.Linear):
+    """A linear head for each representation: six pictures of a window need not be read alike."""
+
+    def __init__(self, width: int, outputs: int):
+        super().__init__(width, len(REPRESENTATIONS) * outputs)
+
+    def forward(self, vectors: Tensor, representations: Tensor) -> Tensor:  # type: ignore[override]  # (n, width), (n,)
+        every = super().forward(vectors).unflatten(1, (len(REPRESENTATIONS), -1))  # (n, 6, outputs)
+        return every[torch.arange(len(every)), representations]  # (n, outputs)
+
+
+class Reader(nn.Module):
+    """What is read, linearly, from one vector: the label of each task, and the descriptors."""
+
+    labels: nn.ModuleList
+    descriptors: Heads
+
+    def __init__(self, width: int, classes: list[int]):
+        super().__init__()
+        self.labels = nn.ModuleList(Heads(width, n) for n in classes)
+        self.descriptors = Heads(width, COUNT)
+
+
+class MultitaskModel(nn.Module):
+    """The network, its readers, and the learnt weights of the losses."""
+
+    descriptor_mean: Tensor
+    descriptor_std: Tensor
+
+    def __init__(self, network: Network, classes: list[int]):
+        super().__init__()
+        self.network = network
+        width = network.architecture.embedding_dim
+        self.readers = nn.ModuleDict(
+            {name: Reader(width if name == "embedding" else width // 2, classes) for name in READ}
+        )
+        self.register_buffer("descriptor_mean", torch.zeros(COUNT))  # over training windows
+        self.register_buffer("descriptor_std", torch.ones(COUNT))
+        self.loss_weights = nn.Parameter(torch.zeros(len(classes) + 1))  # w of Eq. 8: the tasks', the descriptors' last
+
+
+def multitask_loss(losses: Tensor, weights: Tensor) -> Tensor:
+    """`sum_i exp(w_i) L_i + w_i` (Eq. 8): (n_losses,), (n_losses,) to a scalar.
+
+    As printed it has no minimum in w: every w falls steadily, and with Adam, whose steps do not depend on the
+    gradient's size, all fall together, so the losses keep the weights they began with.
+    """
+    return (weights.exp() * losses + weights).sum()
+
+
+def read_loss(
+    model: MultitaskModel, batch: Batch, names: list[str], descriptor_weight: float, half: bool
+) -> tuple[Tensor, dict[str, float]]:
+    """Loss of one batch, and its parts: loss and accuracy of each task, and the loss on the descriptors.
+
+    Parameters
+    ----------
+    names : the tasks', in the order of their heads
+    descriptor_weight : of the loss on the descriptors, beside the tasks' 1
+    half : compute in bfloat16 where it is safe
+    """
+    device = model.loss_weights.device
+    levels = shrink(torch.from_numpy(batch.levels), model.network.image_norm.normalized_shape[-1])  # (n, size, size)
+    labels, shown = torch.from_numpy(batch.labels).to(device), torch.from_numpy(batch.representations).to(device)
+    which, wanted = torch.from_numpy(batch.tasks).to(device), torch.from_numpy(batch.facts).to(device)  # (n,), (n, 32)
+    wanted = ((wanted - model.descriptor_mean) / model.descriptor_std).clamp(-4, 4)
+    with torch.autocast(device.type, torch.bfloat16, enabled=half):
+        vectors = model.network.encode(to_pixels(levels, device))
+    parts: dict[str, float] = {}
+    total = torch.zeros((), device=device)
+    for name, weight in READ.items():
+        vector, reader = vectors[name].float(), cast(Reader, model.readers[name])
+        losses = []
+        for index, task in enumerate(names):
+            mine = (which == index) & (labels != NO_LABEL)
+            count = max(1, int(mine.sum()))
+            logits = reader.labels[index](vector[mine], shown[mine])
+            losses.append(F.cross_entropy(logits, labels[mine], reduction="sum") / count)
+            if name == "embedding":
+                parts[f"{task}_loss"] = losses[-1].item()
+                parts[f"{task}_accuracy"] = (logits.argmax(1) == labels[mine]).sum().item() / count
+        missed = F.smooth_l1_loss(reader.descriptors(vector, shown), wanted)
+        parts[f"{name}_descriptor_loss"] = missed.item()
+        total = total + weight * multitask_loss(torch.stack([*losses, descriptor_weight * missed]), model.loss_weights)
+    return total, parts
