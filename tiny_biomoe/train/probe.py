@@ -42,13 +42,14 @@ def probe(model: TinyBioMoE, task: Task, training: int, testing: int, seed: int 
     scores = {"chance": 1 / len(task.classes), "windows": float(len(y_test))}
     for index, name in enumerate([*REPRESENTATIONS, "all six"]):
         part = slice(index, index + 1) if index < len(REPRESENTATIONS) else slice(None)
-        scores[name] = _score(x_train[:, part], y_train, x_test[:, part], y_test)
+        scores[name] = fitted_score(x_train[:, part], y_train, x_test[:, part], y_test)
     return scores
 
 
-def _score(
+def fitted_score(
     x_train: NDArray[np.float32], y_train: NDArray[np.int64], x_test: NDArray[np.float32], y_test: NDArray[np.int64]
 ) -> float:
+    """Balanced accuracy on the test windows of a linear probe whose strength is chosen within the training windows."""
     logistic = LogisticRegression(max_iter=500, class_weight="balanced")
     search = GridSearchCV(
         make_pipeline(StandardScaler(), logistic),
