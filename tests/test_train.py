@@ -179,7 +179,7 @@ def test_small_images_first_then_whole_ones(tasks, tmp_path):
     small = train(tasks, tmp_path / "small", settings, workers=0)
     assert small.image_norm.weight.shape == (3, 112, 112)
     start = finished(tmp_path / "small")
-    assert torch.equal(start["network.gate.weight"], small.gate.weight)
+    assert torch.equal(start["gate.weight"], small.gate.weight)
     settings = Settings(**{**QUICK.__dict__, "steps": 2, "seed": 1})
     whole = train(tasks, tmp_path / "whole", settings, workers=0, start=start)
     assert whole.image_norm.weight.shape == (3, 224, 224)

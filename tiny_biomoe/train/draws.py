@@ -18,6 +18,7 @@ from ..representations import REPRESENTATIONS
 from ..signals import is_flat
 from .archives import Task
 from .descriptors import describe
+from .kernels import kernel_shares
 
 ATTEMPTS = 20  # to find a window that is not flat; the archives hold few that are
 
@@ -52,6 +53,7 @@ class Batch:
     representations: NDArray[np.int64]  # (n,), index of the representation
     labels: NDArray[np.int64]  # (n,), class within the task, or NO_LABEL
     facts: NDArray[np.float32]  # (n, 32), `descriptors.describe`
+    shares: NDArray[np.float32]  # (n, 126), `kernels.kernel_shares`
 
 
 class TrainingBatches(Dataset[Batch]):
@@ -72,12 +74,13 @@ class TrainingBatches(Dataset[Batch]):
             drawn = turn % len(REPRESENTATIONS)
             representation = list(REPRESENTATIONS)[drawn]
             rows.append((which, drawn, *self._draw(self.tasks[which], self.odds[which], representation, rng)))
-        chosen, drawns, labels, levels, facts = zip(*rows, strict=True)
-        return Batch(np.stack(levels), np.array(chosen), np.array(drawns), np.array(labels), np.stack(facts))
+        chosen, drawns, labels, levels, *targets = zip(*rows, strict=True)
+        facts, shares = (np.stack(columns) for columns in targets)
+        return Batch(np.stack(levels), np.array(chosen), np.array(drawns), np.array(labels), facts, shares)
 
     def _draw(
         self, task: Task, odds: NDArray[np.float64], representation: str, rng: np.random.Generator
-    ) -> tuple[int, Levels, NDArray[np.float32]]:
+    ) -> tuple[int, Levels, NDArray[np.float32], NDArray[np.float32]]:
         for _ in range(ATTEMPTS):
             index = int(rng.choice(odds.size, p=odds))
             recording = task.recording(index)
@@ -99,7 +102,8 @@ class TrainingBatches(Dataset[Batch]):
                 levels = draw(filtered, fs, edges, representation, self.recipe, limits)
             except SignalError:
                 continue  # nothing of it lies in the band of its disguise
-            return label, levels, describe(filtered, fs, edges.shown(window.size / fs), limits)
+            facts = describe(filtered, fs, edges.shown(window.size / fs), limits)
+            return label, levels, facts, kernel_shares(filtered)
         raise SignalError(f"{task.name}: {ATTEMPTS} windows in a row cannot be drawn; is the archive damaged?")
 
     def _person_limits(self, task: Task, group: int) -> Limits | None:

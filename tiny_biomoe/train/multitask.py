@@ -1,8 +1,8 @@
 """Pretraining after the paper (section 3.3): three supervised tasks, their losses balanced by Eq. 8.
 
 Unlike the paper, a step shows one of the six representations of each window, which are as many windows; each
-representation has heads of its own; facts of the window are learnt beside its label (`descriptors`); half of all
-windows are shown in the guise of another modality; and both encoders are taught on their own beside the embedding.
+representation has heads of its own; facts of the window are learnt beside its label (`descriptors`, `kernels`); half of
+all windows are shown in the guise of another modality; and both encoders are taught on their own beside the embedding.
 
 Run it with `python -m tiny_biomoe.train.multitask --archives FOLDER --out FOLDER`. It is deterministic, and
 a run that was killed goes on from its last checkpoint to the same weights, bit for bit.
@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -37,10 +36,10 @@ from .checkpoints import load_checkpoint, save_checkpoint
 from .draws import Augmentation, Batch, TrainingBatches
 from .growth import grow
 from .metrics import draw_metrics, forget_after, log_row
-from .reading import MultitaskModel, read_loss
+from .reading import MultitaskModel, read_loss, targets
 from .schedules import cosine_with_warmup
 
-STANDARDISING_STEPS = 20  # batches whose windows give the descriptors' mean and spread
+STANDARDISING_STEPS = 20  # batches whose windows give the targets' mean and spread
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class Settings:
     norm_momentum: float = 0.02  # of BatchNorm statistics: batches are small and mixed, so that they are averaged long
     clip: float = 1.0  # largest norm of the gradient
     seed: int = 20251123
-    descriptor_weight: float = 20.0  # of the loss on `descriptors`; with 0 the labels alone are learnt
+    descriptor_weight: float = 20.0  # of the loss on `descriptors` and `kernels`; with 0 the labels alone are learnt
     precision: str = "bfloat16"
     threads: int = 2  # of the CPU: sums are taken in another order with another number
     augmentation: Augmentation = field(default_factory=Augmentation)
@@ -93,7 +92,7 @@ def train(
 
 
 def finished(run: Path) -> dict[str, Tensor]:
-    """Every tensor that a run ended with, of its network and its readers.
+    """The tensors of the network that a run ended with, or has got to.
 
     Raises
     ------
@@ -103,8 +102,8 @@ def finished(run: Path) -> dict[str, Tensor]:
     state = load_checkpoint(run)
     if state is None:
         raise WeightsError(f"{run} holds no checkpoint to start from")
-    tensors: dict[str, Tensor] = state["model"]
-    return tensors
+    prefix = "network."
+    return {name.removeprefix(prefix): t for name, t in state["model"].items() if name.startswith(prefix)}
 
 
 @contextmanager
@@ -137,7 +136,7 @@ def _train(
     network = Network(Config(), settings.image_size)
     model = MultitaskModel(network, [len(task.classes) for task in tasks])
     if begin is not None:
-        model.load_state_dict(grow(begin, model.state_dict()))
+        network.load_state_dict(grow(begin, network.state_dict()))
     model.to(device)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -190,10 +189,10 @@ def _step(
 
 
 def _standardise(model: MultitaskModel, batches: TrainingBatches) -> None:
-    """Mean and spread of the descriptors, over the windows of the first batches."""
-    facts = torch.from_numpy(np.concatenate([batches[step].facts for step in range(STANDARDISING_STEPS)]))
-    model.descriptor_mean.copy_(facts.mean(0))
-    model.descriptor_std.copy_(facts.std(0).clamp_min(1e-3))
+    """Mean and spread of the targets, over the windows of the first batches."""
+    wanted = torch.cat([targets(batches[step]) for step in range(STANDARDISING_STEPS)])
+    model.target_mean.copy_(wanted.mean(0))
+    model.target_std.copy_(wanted.std(0).clamp_min(1e-3))
 
 
 def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

@@ -1,9 +1,10 @@
-"""What pretraining reads from the network's vectors: labels and descriptors, and the loss on both (Eq. 8)."""
+"""What pretraining reads from the network's vectors: labels and facts of the window, and the loss on both (Eq. 8)."""
 
 from __future__ import annotations
 
 from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -11,9 +12,10 @@ from torch.nn import functional as F
 from ..network import Network
 from ..representations import REPRESENTATIONS
 from ..runtime import to_pixels
-from .descriptors import COUNT
+from .descriptors import COUNT as FACTS
 from .draws import NO_LABEL, Batch
 from .growth import shrink
+from .kernels import COUNT as SHARES
 
 READ = {"embedding": 1.0, "encoder1": 0.5, "encoder2": 0.5}  # the vectors read, and the weights of their losses
 
@@ -30,22 +32,23 @@ class Heads(nn.Linear):
 
 
 class Reader(nn.Module):
-    """What is read, linearly, from one vector: the label of each task, and the descriptors."""
+    """What is read from one vector, linearly once its numbers are standardised, as a probe does: labels and targets."""
 
     labels: nn.ModuleList
-    descriptors: Heads
+    targets: Heads
 
     def __init__(self, width: int, classes: list[int]):
         super().__init__()
+        self.standardise = nn.BatchNorm1d(width, affine=False)
         self.labels = nn.ModuleList(Heads(width, n) for n in classes)
-        self.descriptors = Heads(width, COUNT)
+        self.targets = Heads(width, FACTS + SHARES)
 
 
 class MultitaskModel(nn.Module):
     """The network, its readers, and the learnt weights of the losses."""
 
-    descriptor_mean: Tensor
-    descriptor_std: Tensor
+    target_mean: Tensor
+    target_std: Tensor
 
     def __init__(self, network: Network, classes: list[int]):
         super().__init__()
@@ -54,9 +57,9 @@ class MultitaskModel(nn.Module):
         self.readers = nn.ModuleDict(
             {name: Reader(width if name == "embedding" else width // 2, classes) for name in READ}
         )
-        self.register_buffer("descriptor_mean", torch.zeros(COUNT))  # over training windows
-        self.register_buffer("descriptor_std", torch.ones(COUNT))
-        self.loss_weights = nn.Parameter(torch.zeros(len(classes) + 1))  # w of Eq. 8: the tasks', the descriptors' last
+        self.register_buffer("target_mean", torch.zeros(FACTS + SHARES))  # over training windows
+        self.register_buffer("target_std", torch.ones(FACTS + SHARES))
+        self.loss_weights = nn.Parameter(torch.zeros(len(classes) + 1))  # w of Eq. 8: the tasks', the targets' last
 
 
 def multitask_loss(losses: Tensor, weights: Tensor) -> Tensor:
@@ -71,25 +74,26 @@ def multitask_loss(losses: Tensor, weights: Tensor) -> Tensor:
 def read_loss(
     model: MultitaskModel, batch: Batch, names: list[str], descriptor_weight: float, half: bool
 ) -> tuple[Tensor, dict[str, float]]:
-    """Loss of one batch, and its parts: loss and accuracy of each task, and the loss on the descriptors.
+    """Loss of one batch, and its parts: loss and accuracy of each task, loss on the descriptors and on the shares.
 
     Parameters
     ----------
     names : the tasks', in the order of their heads
-    descriptor_weight : of the loss on the descriptors, beside the tasks' 1
+    descriptor_weight : of the loss on descriptors and shares, beside the tasks' 1
     half : compute in bfloat16 where it is safe
     """
     device = model.loss_weights.device
     levels = shrink(torch.from_numpy(batch.levels), model.network.image_norm.normalized_shape[-1])  # (n, size, size)
     labels, shown = torch.from_numpy(batch.labels).to(device), torch.from_numpy(batch.representations).to(device)
-    which, wanted = torch.from_numpy(batch.tasks).to(device), torch.from_numpy(batch.facts).to(device)  # (n,), (n, 32)
-    wanted = ((wanted - model.descriptor_mean) / model.descriptor_std).clamp(-4, 4)
+    which, wanted = torch.from_numpy(batch.tasks).to(device), targets(batch).to(device)  # (n,), (n, 158)
+    wanted = ((wanted - model.target_mean) / model.target_std).clamp(-4, 4)
     with torch.autocast(device.type, torch.bfloat16, enabled=half):
         vectors = model.network.encode(to_pixels(levels, device))
     parts: dict[str, float] = {}
     total = torch.zeros((), device=device)
     for name, weight in READ.items():
-        vector, reader = vectors[name].float(), cast(Reader, model.readers[name])
+        reader = cast(Reader, model.readers[name])
+        vector = reader.standardise(vectors[name].float())
         losses = []
         for index, task in enumerate(names):
             mine = (which == index) & (labels != NO_LABEL)
@@ -99,7 +103,14 @@ def read_loss(
             if name == "embedding":
                 parts[f"{task}_loss"] = losses[-1].item()
                 parts[f"{task}_accuracy"] = (logits.argmax(1) == labels[mine]).sum().item() / count
-        missed = F.smooth_l1_loss(reader.descriptors(vector, shown), wanted)
-        parts[f"{name}_descriptor_loss"] = missed.item()
-        total = total + weight * multitask_loss(torch.stack([*losses, descriptor_weight * missed]), model.loss_weights)
+        missed = F.smooth_l1_loss(reader.targets(vector, shown), wanted, reduction="none").mean(0)  # (158,)
+        of_facts, of_shares = missed[:FACTS].mean(), missed[FACTS:].mean()
+        parts |= {f"{name}_descriptor_loss": of_facts.item(), f"{name}_share_loss": of_shares.item()}
+        told = descriptor_weight * (of_facts + of_shares) / 2
+        total = total + weight * multitask_loss(torch.stack([*losses, told]), model.loss_weights)
     return total, parts
+
+
+def targets(batch: Batch) -> Tensor:
+    """Descriptors and shares of a batch's windows, (n, 158)."""
+    return torch.from_numpy(np.concatenate([batch.facts, batch.shares], axis=1))
