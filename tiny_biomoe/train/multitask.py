@@ -51,6 +51,7 @@ class Settings:
     image_size: int = IMAGE_SIZE  # pixels a side; with half of them a step costs a quarter (`growth`)
     start: str = ""  # sha256 of the tensors that the run began with, where it did not begin from scratch
     learning_rate: float = 3e-4
+    spectral_rate: float = 0.3  # of the learning rate, for encoder 1: at the full rate its loss rises again
     weight_decay: float = 0.05
     norm_momentum: float = 0.02  # of BatchNorm statistics: batches are small and mixed, so that they are averaged long
     clip: float = 1.0  # largest norm of the gradient
@@ -141,7 +142,7 @@ def _train(
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = settings.norm_momentum
-    optimizer = torch.optim.AdamW(_parameter_groups(model, settings.weight_decay), lr=settings.learning_rate)
+    optimizer = torch.optim.AdamW(_parameter_groups(model, settings))
     scheduler = cosine_with_warmup(optimizer, settings.steps)
     data = recordings_digest(tasks)
     start = _resume(out, settings, data, model, optimizer, scheduler)
@@ -195,15 +196,14 @@ def _standardise(model: MultitaskModel, batches: TrainingBatches) -> None:
     model.target_std.copy_(wanted.std(0).clamp_min(1e-3))
 
 
-def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Matrices and kernels decay; norms, biases and the weights of the losses do not."""
-    decayed: list[nn.Parameter] = []
-    free: list[nn.Parameter] = []
+def _parameter_groups(model: nn.Module, settings: Settings) -> list[dict[str, Any]]:
+    """Matrices and kernels decay; norms, biases and the weights of the losses do not. Encoder 1 learns slower."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
-        (decayed if parameter.ndim > 1 and "image_norm" not in name and "position_bias" not in name else free).append(
-            parameter
-        )
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
+        decays = parameter.ndim > 1 and "image_norm" not in name and "position_bias" not in name
+        rate = settings.learning_rate * (settings.spectral_rate if "spectral_encoder" in name else 1.0)
+        groups.setdefault((settings.weight_decay if decays else 0.0, rate), []).append(parameter)
+    return [{"params": params, "weight_decay": decay, "lr": rate} for (decay, rate), params in groups.items()]
 
 
 def _resume(

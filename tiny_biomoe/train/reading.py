@@ -32,14 +32,13 @@ class Heads(nn.Linear):
 
 
 class Reader(nn.Module):
-    """What is read from one vector, linearly once its numbers are standardised, as a probe does: labels and targets."""
+    """What is read, linearly, from one vector: the label of each task, and the descriptors and shares."""
 
     labels: nn.ModuleList
     targets: Heads
 
     def __init__(self, width: int, classes: list[int]):
         super().__init__()
-        self.standardise = nn.BatchNorm1d(width, affine=False)
         self.labels = nn.ModuleList(Heads(width, n) for n in classes)
         self.targets = Heads(width, FACTS + SHARES)
 
@@ -93,7 +92,7 @@ def read_loss(
     total = torch.zeros((), device=device)
     for name, weight in READ.items():
         reader = cast(Reader, model.readers[name])
-        vector = reader.standardise(vectors[name].float())
+        vector = vectors[name].float()
         losses = []
         for index, task in enumerate(names):
             mine = (which == index) & (labels != NO_LABEL)
