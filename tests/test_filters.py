@@ -1,13 +1,15 @@
 """The filters, by physics: a tone inside the band passes, a tone an octave outside dies, nothing is shifted."""
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
+from scipy.signal import butter, sosfiltfilt
 
 from tiny_biomoe.config import Recipe
 from tiny_biomoe.errors import ConfigError, SignalError
-from tiny_biomoe.filters import MODALITIES, Passband, apply_filter, minimum_duration, modality_name, passband
+from tiny_biomoe.filters import BLOCK, MODALITIES, Passband, apply_filter, minimum_duration, modality_name, passband
 
 RECIPE = Recipe()
 RATES = (1, 4, 25, 64, 100, 1000, 10_000)  # Hz
@@ -278,3 +280,24 @@ def test_row_28_unknown_modality_names_the_choices(name, nearest):
 def test_every_modality_has_numbers_and_a_meaning():
     assert list(MODALITIES) == [row.name for row in RECIPE.modalities]
     assert MODALITIES["eda"].measures == "electrodermal activity"
+
+
+@pytest.mark.parametrize("n_samples", [80, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 7])
+@pytest.mark.parametrize(("low", "high", "kind"), [(None, 5, "low"), (0.5, None, "high"), (0.04, 1.7, "band")])
+def test_row_16_blocks_give_the_bytes_of_one_call(n_samples, low, high, kind, rng):
+    signal, fs = noise(rng, n_samples), 64
+    sections = butter(RECIPE.filter_order, (low, high) if kind == "band" else low or high, kind, fs=fs, output="sos")
+    padding = min(n_samples - 1, max(6 * RECIPE.filter_order, math.ceil(fs / (low or high))))
+    level, span = signal[0], np.ptp(signal)
+    expected = sosfiltfilt(sections, (signal - level) / span, padlen=padding) * span + (0.0 if low else level)
+    filtered = apply_filter(signal, fs, passband(fs, "bvp", RECIPE, (low, high)), RECIPE)
+    np.testing.assert_array_equal(filtered, expected)
+
+
+def test_row_16_a_long_recording_is_held_once_more(rng):
+    signal = rng.standard_normal(10**7)
+    tracemalloc.start()
+    apply_filter(signal, 1000, passband(1000, "eda", RECIPE), RECIPE)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.2 * signal.nbytes

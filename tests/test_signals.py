@@ -214,6 +214,31 @@ def test_row_16_a_recording_of_1e8_samples_is_cut_in_bounded_memory():
     assert peak < 4e6  # bytes
 
 
+def test_row_16_a_long_recording_is_checked_in_bounded_memory(rng):
+    signal = rng.standard_normal(10**7).clip(-2, 2)
+    signal[10**6 : 10**6 + 5] = NAN
+    tracemalloc.start()
+    filled, _ = fill_gaps(signal, 1000.0, "interpolate", 1.0)
+    quality(filled)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2 * signal.nbytes  # one copy without gaps, and bytes where samples are compared
+
+
+@given(seed=st.integers(0, 2**32 - 1), n_samples=st.integers(1, 60), share=st.floats(0, 0.9))
+@settings(max_examples=100, derandomize=True, deadline=None)
+def test_row_01_gaps_are_bridged_as_numpy_does(seed, n_samples, share):
+    rng = np.random.default_rng(seed)
+    signal = rng.standard_normal(n_samples)
+    gaps = rng.random(n_samples) < share
+    gaps[rng.integers(n_samples)] = False
+    index = np.arange(n_samples)
+    expected = np.where(gaps, np.interp(index, index[~gaps], signal[~gaps]), signal)
+    filled, missing = fill_gaps(np.where(gaps, NAN, signal), 1.0, "interpolate", 1e9)
+    assert filled.tobytes() == expected.tobytes()
+    assert missing == gaps.mean()
+
+
 def test_row_18_there_is_no_default_rate():
     with pytest.raises(SignalError, match="fs is missing: give the sampling rate in Hz"):
         check_fs(None)

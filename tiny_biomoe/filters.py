@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import butter, sosfiltfilt
+from scipy.signal import butter, sosfilt, sosfilt_zi
 
 from .config import Recipe
 from .errors import ConfigError, SignalError, unknown
@@ -18,6 +18,7 @@ from .signals import Signal, check_length, is_flat, is_number
 NYQUIST_MARGIN = 0.99  # a cut-off above this share of Nyquist counts as at Nyquist: it removes nothing
 NOTHING_LEFT = 1e-6  # a filtered signal spanning less than this share of the raw one is rounding noise
 NARROWEST = 0.02  # of the upper edge; the frames that would resolve a narrower band are without end
+BLOCK = 2**16  # samples filtered at a time; a long recording is held once more, not five times
 MODALITY_BAND = "modality"  # band=: the paper's filter for the modality
 
 
@@ -134,6 +135,7 @@ def apply_filter(signal: Signal, fs: float, edges: Passband, recipe: Recipe, whe
 
     A Butterworth filter runs forwards and backwards, so an edge is 6 dB down, and an octave outside it
     48 dB (order 4). Both ends are extended by their point reflection, over one period of the slowest edge.
+    Beside the signal and the result nothing of their size is held.
 
     Raises
     ------
@@ -149,20 +151,41 @@ def apply_filter(signal: Signal, fs: float, edges: Passband, recipe: Recipe, whe
         return signal
     if is_flat(signal):
         return np.zeros_like(signal)
-    unit = (signal - start) / span  # no rounding from a large offset, no denormals
+    filtered = signal - start
+    filtered /= span  # no rounding from a large offset, no denormals
     slowest = edges.low if edges.low is not None else edges.high
     sections = _butterworth(recipe.filter_order, fs, edges.low, edges.high)
     padding = min(signal.size - 1, max(6 * recipe.filter_order, math.ceil(fs / slowest)))  # type: ignore[operator]
-    filtered = np.asarray(sosfiltfilt(sections, unit, padlen=padding))
+    _forwards_and_backwards(sections, filtered, padding)
     if np.ptp(filtered) < NOTHING_LEFT:
         raise SignalError(
             f"{where} holds nothing in {edges.low or 0:g}-{edges.high or fs / 2:g} Hz, the band that is kept: check fs "
             "and modality, or pass band="
         )
-    filtered = filtered * span if edges.low is not None else filtered * span + start
+    filtered *= span
+    if edges.low is None:
+        filtered += start
     if not np.isfinite(np.ptp(filtered)):
         raise SignalError(f"{where}: the filtered signal overflows; look for extreme samples")
     return filtered
+
+
+def _forwards_and_backwards(sections: NDArray[np.float64], signal: Signal, padding: int) -> None:
+    """What `scipy.signal.sosfiltfilt` gives, to the byte, in place of the signal and block by block.
+
+    The state of a filter after one block is its state before the next, so the blocks join without a seam.
+    """
+    before = 2 * signal[0] - signal[padding:0:-1]  # point reflections
+    after = 2 * signal[-1] - signal[-2 : -padding - 2 : -1]
+    blocks = [signal[start : start + BLOCK] for start in range(0, signal.size, BLOCK)]
+    settled = sosfilt_zi(sections)  # the state that a constant 1 leads to
+    _, state = sosfilt(sections, before, zi=settled * before[0])
+    for block in blocks:
+        block[:], state = sosfilt(sections, block, zi=state)
+    after, _ = sosfilt(sections, after, zi=state)
+    _, state = sosfilt(sections, after[::-1], zi=settled * after[-1])
+    for block in reversed(blocks):
+        block[::-1], state = sosfilt(sections, block[::-1], zi=state)
 
 
 @lru_cache(maxsize=64)

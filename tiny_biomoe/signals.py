@@ -158,8 +158,10 @@ def fill_gaps(
             f"{where} has a gap of {lengths[longest] / fs:g} s at index {begins[longest]}, longer than "
             f"max_gap={max_gap:g} s: cut the signal there, or raise max_gap"
         )
-    index = np.arange(signal.size)
-    filled = np.where(gaps, np.interp(index, index[~gaps], signal[~gaps]), signal)
+    borders = edges - np.tile([1, 0], begins.size)  # the last sample before each gap and the first after it
+    borders = borders[(borders >= 0) & (borders < signal.size)]
+    filled = signal.copy()
+    filled[gaps] = np.interp(np.flatnonzero(gaps), borders, signal[borders])
     return filled, count / signal.size
 
 
@@ -185,12 +187,23 @@ def quality(signal: Signal, missing: float = 0.0) -> Quality:
     Quality(missing=0.0, flat=0.25, clipped=0.275)
     """
     same = np.concatenate([[False], signal[1:] == signal[:-1]])
-    at_rail = (signal == signal.min()) | (signal == signal.max())
-    runs = np.diff(np.flatnonzero(np.concatenate([[True], ~(same[1:] & at_rail[1:]), [True]])))
+    resting = same & ((signal == signal.min()) | (signal == signal.max()))
+    edges = np.flatnonzero(np.diff(resting, prepend=False, append=False))
+    runs = edges[1::2] - edges[::2] + 1  # with the first sample of each, which equals none before it
     clipped = float(runs[runs >= CLIPPED_RUN].sum() / signal.size)
-    if clipped and np.unique(signal).size < COARSE:
+    if clipped and _is_coarse(signal):
         clipped = 0.0
     return Quality(missing, float(same.mean()), clipped)
+
+
+def _is_coarse(signal: Signal) -> bool:
+    """Whether fewer than `COARSE` values occur; a fine signal shows that in its first thousands of samples."""
+    values: set[float] = set()
+    for start in range(0, signal.size, 4096):
+        values.update(np.unique(signal[start : start + 4096]).tolist())
+        if len(values) >= COARSE:
+            return False
+    return True
 
 
 def warn_if_clipped(measured: Quality, where: str = "signal") -> None:
