@@ -2,14 +2,25 @@
 
 import math
 import tracemalloc
+import warnings
 
 import numpy as np
 import pytest
 from scipy.signal import butter, sosfiltfilt
 
 from tiny_biomoe.config import Recipe
-from tiny_biomoe.errors import ConfigError, SignalError
-from tiny_biomoe.filters import BLOCK, MODALITIES, Passband, apply_filter, minimum_duration, modality_name, passband
+from tiny_biomoe.errors import ConfigError, SignalError, SignalWarning
+from tiny_biomoe.filters import (
+    BLOCK,
+    MODALITIES,
+    Passband,
+    apply_filter,
+    minimum_duration,
+    modality_name,
+    passband,
+    share_in_band,
+    warn_if_outside,
+)
 
 RECIPE = Recipe()
 RATES = (1, 4, 25, 64, 100, 1000, 10_000)  # Hz
@@ -301,3 +312,44 @@ def test_row_16_a_long_recording_is_held_once_more(rng):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 1.2 * signal.nbytes
+
+
+@pytest.mark.parametrize("duration", [3, 30, 300])  # the last is longer than one segment
+@pytest.mark.parametrize(("inside", "outside"), [(10, 200), (1, 60), (49, 55)])
+def test_the_share_in_band_is_that_of_two_tones(inside, outside, duration):
+    edges = Passband(None, None, None, 50)
+    for amplitude in (1, 1e-2, 1e-4):
+        both = 1e3 + amplitude * tone(inside, 1000, duration) + tone(outside, 1000, duration)
+        expected = amplitude**2 / (amplitude**2 + 1)
+        assert share_in_band(both, 1000, edges) == pytest.approx(expected, rel=0.02), amplitude
+
+
+def test_the_share_in_band_knows_no_unit_and_no_drift(rng):
+    edges, t = passband(64, "bvp", RECIPE), np.arange(64 * 60) / 64
+    pulse = tone(1.1, 64, 60)
+    share = share_in_band(pulse, 64, edges)
+    assert share == pytest.approx(1, abs=1e-6)
+    assert share_in_band(1e300 * pulse, 64, edges) == pytest.approx(share)
+    assert share_in_band(pulse * 1e-300, 64, edges) == pytest.approx(share)
+    assert share_in_band(pulse + 1e5 * tone(0.005, 64, 60) + 1e4 * t, 64, edges) > 0.9
+    assert share_in_band(np.full(100, 5.0), 64, edges) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("modality", "fs", "frequency", "band"),
+    [("ecg", 1000, 200, "modality"), ("emg", 10_000, 3000, "modality"), ("eda", 1000, 60, "modality"),
+     ("eeg", 500, 60, "modality"), ("bvp", 1000, 60, None), ("resp", 100, 20, None), ("ecg", 1000, 60, (1, 10))],
+)  # fmt: skip
+def test_row_33_a_signal_outside_the_band_that_is_shown_is_warned_of(modality, fs, frequency, band):
+    edges = passband(fs, modality, RECIPE, band)
+    with pytest.warns(SignalWarning, match=r"a\.csv: of its power above .* only a share of .* check fs and modality"):
+        warn_if_outside(tone(frequency, fs, 10), fs, edges, "a.csv")
+
+
+def test_row_33_no_example_is_warned_of(examples, rng):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for modality, (signal, fs) in examples.items():
+            warn_if_outside(signal, fs, passband(fs, modality, RECIPE))
+            for rate in RATES[2:]:  # nor white noise, of which little lies in a low band
+                warn_if_outside(rng.standard_normal(20 * rate), rate, passband(rate, modality, RECIPE))

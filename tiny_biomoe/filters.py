@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import fft
 from scipy.signal import butter, sosfilt, sosfilt_zi
 
 from .config import Recipe
-from .errors import ConfigError, SignalError, unknown
+from .errors import ConfigError, SignalError, SignalWarning, unknown
 from .signals import Signal, check_length, is_flat, is_number
 
 NYQUIST_MARGIN = 0.99  # a cut-off above this share of Nyquist counts as at Nyquist: it removes nothing
 NOTHING_LEFT = 1e-6  # a filtered signal spanning less than this share of the raw one is rounding noise
+OUTSIDE = 1e-6  # share of power in the band, below which an image shows little but leakage and rounding
 NARROWEST = 0.02  # of the upper edge; the frames that would resolve a narrower band are without end
 BLOCK = 2**16  # samples filtered at a time; a long recording is held once more, not five times
 MODALITY_BAND = "modality"  # band=: the paper's filter for the modality
@@ -168,6 +171,49 @@ def apply_filter(signal: Signal, fs: float, edges: Passband, recipe: Recipe, whe
     if not np.isfinite(np.ptp(filtered)):
         raise SignalError(f"{where}: the filtered signal overflows; look for extreme samples")
     return filtered
+
+
+def share_in_band(signal: Signal, fs: float, edges: Passband) -> float:
+    """How much of a finite signal's power from the shown band's lower edge upwards lies in that band, in [0, 1].
+
+    Slow drift does not count: it is seen as such, or filtered away. The power is that of segments of up to
+    `BLOCK` samples under a squared Hann window, whose leakage is 200 dB down a hundred bins away.
+
+    >>> t = np.arange(2000) / 1000
+    >>> ecg = Passband(None, None, None, 50.0)
+    >>> share_in_band(np.sin(2 * np.pi * 20 * t), 1000, ecg) > 0.999
+    True
+    >>> share_in_band(np.sin(2 * np.pi * 200 * t), 1000, ecg) < 1e-12
+    True
+    """
+    span = np.ptp(signal)
+    if not 0 < span < math.inf:
+        return 1.0
+    size = min(signal.size, BLOCK)
+    low, high = edges.shown(size / fs)
+    first, last = math.ceil(low * size / fs * (1 - 1e-9)), math.floor(high * size / fs * (1 + 1e-9))  # bins
+    window = (0.5 - 0.5 * np.cos(2 * np.pi * (np.arange(size) + 0.5) / size)) ** 2
+    window /= window.sum()
+    inside = above = 0.0
+    for start in np.linspace(0, signal.size - size, math.ceil(signal.size / size)).astype(np.intp):
+        segment = signal[start : start + size] / span
+        level = np.sum(segment * window)  # as the window weighs it: a plain mean would leave a constant behind
+        power = np.abs(fft.rfft((segment - level) * window)) ** 2
+        inside += float(power[first : last + 1].sum())
+        above += float(power[last + 1 :].sum())
+    return inside / (inside + above) if above > 0 else 1.0
+
+
+def warn_if_outside(signal: Signal, fs: float, edges: Passband, where: str = "signal") -> None:
+    """Tell the caller of a signal of which less than `OUTSIDE` lies in the band that its images show."""
+    if (share := share_in_band(signal, fs, edges)) < OUTSIDE:
+        warnings.warn(
+            f"{where}: of its power above {edges.shown_low or 0:g} Hz only a share of {share:.0e} lies in the band "
+            f"that is shown, up to {edges.shown_high:g} Hz: an image shows little but leakage and rounding; check fs "
+            "and modality, or pass band=",
+            SignalWarning,
+            stacklevel=4,
+        )
 
 
 def _forwards_and_backwards(sections: NDArray[np.float64], signal: Signal, padding: int) -> None:
