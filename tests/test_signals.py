@@ -131,6 +131,19 @@ def test_row_11_a_column_is_too_short_and_is_told_why():
         check_length(column[0], 10.0, 1.6, "EDA")
 
 
+def test_row_11_many_short_signals_are_no_transposed_recording(rng):
+    walk = np.cumsum(rng.standard_normal(64 * 500))
+    beats = np.sin(np.linspace(0, 6, 100)) + 0.1 * rng.standard_normal((1000, 100)) + rng.standard_normal((1000, 1))
+    overlapping = np.lib.stride_tricks.sliding_window_view(walk, 64)[::16]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for windows_of_one in (walk.reshape(500, 64), overlapping, beats, walk[:128].reshape(2, 64), walk[:, None]):
+            check_signals(windows_of_one)
+    for transposed in (walk.reshape(64, 500).T, walk.reshape(16, 2000).T.astype(np.float32)):
+        with pytest.warns(SignalWarning, match=r"changes less from row to row .* pass its transpose, \(n_signals, n_"):
+            check_signals(transposed)
+
+
 @pytest.mark.parametrize(
     "signals",
     [

@@ -20,6 +20,7 @@ Signal = NDArray[np.float64]  # (n_samples,), finite once checked
 FLOAT_MAX = sys.float_info.max
 CLIPPED_SHARE = 0.05  # of samples resting on the signal's own extremes; more is warned of
 NAN_POLICIES = ("error", "interpolate")
+TRANSPOSED = 4  # times as many signals as samples: the array may be a recording with a column a channel
 COARSE = 16  # distinct values; a signal of fewer rests on its extremes without being clipped (SpO2 in whole percent)
 CLIPPED_RUN = 3  # successive equal samples at an extreme that count as resting on a rail
 
@@ -76,6 +77,12 @@ def check_signals(signals: Any, where: str = "signal") -> tuple[list[Signal], bo
         Empty, or of a shape that is neither of those.
     SignalTypeError
         Complex, text, object or masked samples.
+
+    Warns
+    -----
+    SignalWarning
+        An array of many more signals than samples that is smoother from signal to signal than from sample to
+        sample, as a transposed one is. It is read as it stands: the axis is never guessed.
     """
     if isinstance(signals, list | tuple) and signals and not np.isscalar(signals[0]) and np.ndim(signals[0]) > 0:
         rows = [_real_array(item, f"{where}[{index}]") for index, item in enumerate(signals)]
@@ -91,9 +98,26 @@ def check_signals(signals: Any, where: str = "signal") -> tuple[list[Signal], bo
             )
         single = array.ndim == 1
         rows = [array] if single else list(array)
+        if not single and array.size:
+            _warn_if_transposed(array, where)
     if not rows or any(row.size == 0 for row in rows):
         raise SignalError(f"{where} is empty: at least one signal with samples is needed")
     return rows, single
+
+
+def _warn_if_transposed(array: NDArray[np.float64], where: str) -> None:
+    n_signals, n_samples = array.shape
+    head = array[:4096]
+    if n_signals < TRANSPOSED * n_samples or n_samples == 1 or not np.isfinite(head).all():
+        return
+    if np.abs(np.diff(head, axis=0)).mean() < np.abs(np.diff(head, axis=1)).mean():
+        warnings.warn(
+            f"{where} has shape {array.shape} and is read as {n_signals} signals of {n_samples} samples each, yet it "
+            f"changes less from row to row than along a row: for {n_samples} channels of {n_signals} samples pass its "
+            "transpose, (n_signals, n_samples); otherwise a list of signals says that rows are meant",
+            SignalWarning,
+            stacklevel=4,
+        )
 
 
 def _real_array(values: Any, where: str) -> NDArray[np.float64]:
