@@ -233,10 +233,16 @@ def test_row_01_gaps_are_interpolated_on_request_and_reported(model, pulses):
     assert found.provenance["nan_policy"] == "interpolate"
 
 
-@pytest.mark.parametrize(("short", "rows"), [("drop", 0), ("pad", 1)])
-def test_row_07_shorter_than_a_window(model, pulses, short, rows):
-    found = model.embed_windows(pulses[0], FS, "bvp", window=20, short=short)
-    assert found.embeddings.shape == (rows, 192)
+def test_row_07_shorter_than_a_window_is_padded_dropped_and_said_or_refused(model, pulses):
+    padded = model.embed_windows(pulses[0], FS, "bvp", window=20, short="pad")
+    assert padded.embeddings.shape == (1, 192)
+    assert padded.stops.tolist() == [20]  # of a recording that lasts 10
+    with pytest.warns(SignalWarning, match=r"a\.csv lasts 10 s, less than one window of 20 s, and is dropped"):
+        dropped = model.embed_windows(pulses[0], FS, "bvp", window=20, short="drop", where="a.csv")
+    assert dropped.embeddings.shape == (0, 192)
+    assert len(dropped.starts) == 0
+    with pytest.warns(SignalWarning, match="dropped"):  # also where nothing could be drawn of it
+        assert model.embed(np.ones(3), FS, "bvp", ["psd", "angle"], window=20, short="drop").shape == (0, 384)
     with pytest.raises(SignalError, match="less than one window of 20 s"):
         model.embed_windows(pulses[0], FS, "bvp", window=20)
 
@@ -319,6 +325,21 @@ def test_several_signals_have_no_windows(model, pulses):
 def test_an_error_names_the_signal_of_a_batch(model, pulses):
     with pytest.raises(SignalError, match=r"signal\[2\] has 1 infinite"):
         model.embed([pulses[0], pulses[1], np.r_[pulses[2], np.inf]], FS, "bvp")
+
+
+def test_row_11_a_transposed_array_is_warned_of_and_a_list_is_not(model):
+    recording = np.cumsum(np.random.default_rng(0).standard_normal((80, 16)), axis=0)
+    stub = TinyBioMoE()
+    stub.forward = lambda pixels: pixels.mean((2, 3)).repeat(1, 64)
+    with pytest.warns(
+        SignalWarning, match=r"shape \(80, 16\) .* for 16 channels of 80 samples pass its transpose"
+    ) as said:
+        vectors = stub.embed(recording, 1.0, "eda")
+    assert vectors.shape == (80, 192)  # the axis is never guessed
+    assert said[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        stub.embed(list(recording), 1.0, "eda")
 
 
 def test_saved_and_loaded_is_the_same_model(model, pulses, tmp_path: Path):
