@@ -167,6 +167,9 @@ def test_biosppy_text(tmp_path):
     path.write_text(head + "PPG\traw\n1.5\t2\n3.5\t4\n")
     start = datetime.datetime(2021, 7, 18, 23, 58, 26, 500_000, UTC).timestamp()
     assert facts(read(path)) == [("PPG", 125.5, "bvp", start, [1.5, 3.5]), ("raw", 125.5, None, start, [2, 4])]
+    for date in ("2021-07-18T23:58:26.500000001", "2021-07-18T23:58:26.50Z", "2021-07-19 01:58:26.500+02:00"):
+        path.write_text(head.replace("2021-07-18T23:58:26.5", date) + "PPG\n1.5\n3.5\n")
+        assert facts(read(path)) == [("PPG", 125.5, "bvp", start, [1.5, 3.5])]
     path.write_text("# Labels:= ECG\n1\n2\n")
     assert facts(read(path, format="biosppy", fs=100)) == [("ECG", 100.0, "ecg", None, [1, 2])]
 
