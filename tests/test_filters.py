@@ -1,6 +1,7 @@
 """The filters, by physics: a tone inside the band passes, a tone an octave outside dies, nothing is shifted."""
 
 import math
+import re
 import tracemalloc
 
 import numpy as np
@@ -285,7 +286,7 @@ def test_row_30_documented_aliases_and_case_only(name, canonical):
 def test_row_28_unknown_modality_names_the_choices(name, nearest):
     with pytest.raises(ConfigError, match="unknown modality .*: choose from 'eda', 'gsr', 'bvp', 'ppg'") as caught:
         modality_name(name)
-    assert f"did you mean {nearest!r}?" in str(caught.value) or nearest is None
+    assert re.findall(r"did you mean '(\w+)'\?", str(caught.value)) == ([nearest] if nearest else [])
 
 
 def test_every_modality_has_numbers_and_a_meaning():
