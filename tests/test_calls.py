@@ -88,6 +88,15 @@ def test_row_09_a_clipped_signal_is_warned_of(rng):
     assert quality.clipped > 0.5
 
 
+@pytest.mark.parametrize("modality", ["ecg", "eda"])
+def test_row_33_a_tone_outside_the_band_is_warned_of_filtered_or_not(modality):
+    hum = np.sin(2 * np.pi * 60 * np.arange(10_000) / 1000)
+    with pytest.warns(
+        SignalWarning, match=r"b\.csv: of its power above 0 Hz only a share of \de-\d\d lies in the band"
+    ):
+        Call.check(RECIPE, 1000, modality).prepare(hum, "b.csv")
+
+
 def test_row_20_provenance_says_which_edge_was_dropped():
     described = Call.check(RECIPE, 4, "gsr", "scalogram").describe()
     assert (

@@ -183,7 +183,10 @@ def test_any_content_is_read_or_refused(file, content):
         found = read(file(content), fs=100)
     except TinyBioMoEError:
         return
-    assert all(recording.signal.size for recording in found)
+    assert len(found) > 0
+    for recording in found:
+        assert (recording.signal.dtype, recording.signal.ndim, recording.fs) == (np.float64, 1, 100)
+        assert recording.signal.size > 0
 
 
 # --- What is refused -------------------------------------------------------------------------------------------------

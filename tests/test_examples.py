@@ -26,7 +26,8 @@ def test_wheel_installs_into_an_empty_environment_and_embeds_without_a_network(t
     assert wheel.stat().st_size < 16e6
     venv.create(tmp_path / "env", with_pip=True)
     python = tmp_path / "env" / "bin" / "python"
-    subprocess.run([python, "-m", "pip", "install", "-q", "--no-deps", "--no-index", wheel], check=True)
+    install = [python, "-I", "-m", "pip", "install", "-q", "--no-deps", "--no-index", wheel]  # -I: as if PYTHONPATH
+    subprocess.run(install, check=True)  # were empty, where pip would find this tree and be content with it
     program = (
         "import socket, sys\n"
         "def refuse(*a): raise OSError('no network')\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 import warnings
 from pathlib import Path
 
@@ -232,10 +233,16 @@ def test_row_01_gaps_are_interpolated_on_request_and_reported(model, pulses):
     assert found.provenance["nan_policy"] == "interpolate"
 
 
-@pytest.mark.parametrize(("short", "rows"), [("drop", 0), ("pad", 1)])
-def test_row_07_shorter_than_a_window(model, pulses, short, rows):
-    found = model.embed_windows(pulses[0], FS, "bvp", window=20, short=short)
-    assert found.embeddings.shape == (rows, 192)
+def test_row_07_shorter_than_a_window_is_padded_dropped_and_said_or_refused(model, pulses):
+    padded = model.embed_windows(pulses[0], FS, "bvp", window=20, short="pad")
+    assert padded.embeddings.shape == (1, 192)
+    assert padded.stops.tolist() == [20]  # of a recording that lasts 10
+    with pytest.warns(SignalWarning, match=r"a\.csv lasts 10 s, less than one window of 20 s, and is dropped"):
+        dropped = model.embed_windows(pulses[0], FS, "bvp", window=20, short="drop", where="a.csv")
+    assert dropped.embeddings.shape == (0, 192)
+    assert len(dropped.starts) == 0
+    with pytest.warns(SignalWarning, match="dropped"):  # also where nothing could be drawn of it
+        assert model.embed(np.ones(3), FS, "bvp", ["psd", "angle"], window=20, short="drop").shape == (0, 384)
     with pytest.raises(SignalError, match="less than one window of 20 s"):
         model.embed_windows(pulses[0], FS, "bvp", window=20)
 
@@ -320,6 +327,21 @@ def test_an_error_names_the_signal_of_a_batch(model, pulses):
         model.embed([pulses[0], pulses[1], np.r_[pulses[2], np.inf]], FS, "bvp")
 
 
+def test_row_11_a_transposed_array_is_warned_of_and_a_list_is_not(model):
+    recording = np.cumsum(np.random.default_rng(0).standard_normal((80, 16)), axis=0)
+    stub = TinyBioMoE()
+    stub.forward = lambda pixels: pixels.mean((2, 3)).repeat(1, 64)
+    with pytest.warns(
+        SignalWarning, match=r"shape \(80, 16\) .* for 16 channels of 80 samples pass its transpose"
+    ) as said:
+        vectors = stub.embed(recording, 1.0, "eda")
+    assert vectors.shape == (80, 192)  # the axis is never guessed
+    assert said[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        stub.embed(list(recording), 1.0, "eda")
+
+
 def test_saved_and_loaded_is_the_same_model(model, pulses, tmp_path: Path):
     model.save_pretrained(tmp_path / "saved")
     again = TinyBioMoE.from_pretrained(tmp_path / "saved")
@@ -328,11 +350,27 @@ def test_saved_and_loaded_is_the_same_model(model, pulses, tmp_path: Path):
     assert again.config == model.config
 
 
-def test_row_16_a_long_recording_streams_its_windows(model):
+@pytest.fixture
+def stub() -> TinyBioMoE:
+    """A model that notes how many pictures it is given at once, and looks at none."""
+    quick = TinyBioMoE()
+    quick.seen = []
+    quick.forward = lambda pixels: (quick.seen.append(pixels.shape[0]), pixels.mean((2, 3)).repeat(1, 64))[1]
+    return quick
+
+
+def test_row_16_a_long_recording_streams_its_windows(stub):
     rng = np.random.default_rng(0)
-    seen = []
-    stub = TinyBioMoE.from_pretrained()
-    stub.forward = lambda pixels: (seen.append(pixels.shape[0]), pixels.mean((2, 3)).repeat(1, 64))[1]  # type: ignore[method-assign]
     found = stub.embed_windows(rng.standard_normal(200_000), 100.0, "eda", "waveform", window=10)
     assert found.embeddings.shape == (200, 192)
-    assert seen == [1] * 200
+    assert stub.seen == [1] * 200
+
+
+def test_row_16_a_long_recording_is_held_twice_beside_the_callers_array(stub):
+    signal = np.random.default_rng(0).standard_normal(10**7).astype(np.float32)
+    tracemalloc.start()
+    found = stub.embed_windows(signal, 1000.0, "eda", "waveform", window=10, stride=1000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(found.embeddings) == 10
+    assert peak < 2.4 * 8 * signal.size  # as float64: checked, filtered, and a byte or two a sample to compare them

@@ -1,6 +1,7 @@
 """The six representations against other people's code, and against signals small enough to work by hand."""
 
 import dataclasses
+import inspect
 import tracemalloc
 
 import numpy as np
@@ -142,11 +143,12 @@ def test_scalogram_is_pywavelets_inside_the_cone_of_influence(rng):
     expected = (2 * np.abs(coefficients) / np.sqrt(scales)[:, None])[:, 22::45]
     ours = upright(scalogram(signal, fs, band, RECIPE))[::8]
     instants = np.arange(22, n, 45)
+    share = 0.01 if "precision" in inspect.signature(pywt.cwt).parameters else 0.03  # coarser before pywt 1.9
     for row, measured, frequency in zip(expected, ours, frequencies, strict=True):
         reach = 3.5 * spread / frequency * fs  # samples; beyond, the ends are extended in another way
         inside = (instants > reach) & (instants < n - reach)
         assert inside.sum() > 70
-        np.testing.assert_allclose(measured[inside], row[inside], atol=0.01 * row.max())
+        np.testing.assert_allclose(measured[inside], row[inside], atol=share * row.max())
 
 
 @pytest.mark.parametrize("fs", [100.0, 1000.0])

@@ -6,9 +6,11 @@ import hashlib
 import re
 
 import numpy as np
+import torch
 from conftest import ROOT
 
-from tiny_biomoe import TinyBioMoE, selfcheck, weights
+from tiny_biomoe import TinyBioMoE, render, selfcheck, weights
+from tiny_biomoe.images import PALETTE
 
 
 def test_the_cards_hash_is_the_files():
@@ -25,12 +27,25 @@ def test_checksums_cover_every_file():
 
 
 def test_shipped_vectors_are_reproduced_and_differ_from_each_other():
-    assert selfcheck.largest_difference() < 1e-4
+    assert selfcheck.largest_difference() <= selfcheck.TOLERANCE
     with np.load(weights.BUNDLED / "selfcheck.npz") as shipped:
         vectors = shipped["vectors"]
     assert vectors.shape == (42, 192)
     distances = np.linalg.norm(vectors[:, None] - vectors, axis=2)
     assert distances[~np.eye(42, dtype=bool)].min() > 1e-2
+
+
+def test_the_selfcheck_sees_what_must_not_pass_and_not_one_pixel():
+    model = TinyBioMoE.from_pretrained()
+    signal, fs = selfcheck.shipped_signals()["ecg"]
+    right = model.embed(signal, fs, "ecg")
+    image = render(signal, fs, "ecg")
+    image[100, 100] = PALETTE[(image[100, 100] == PALETTE).all(axis=1).argmax() + 1]  # one level brighter
+    assert np.abs(model.embed_images(image) - right).max() < selfcheck.TOLERANCE
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(parameter.bfloat16())
+    assert np.abs(model.embed(signal, fs, "ecg") - right).max() > 5 * selfcheck.TOLERANCE
 
 
 def test_the_network_is_the_papers_size():

@@ -131,6 +131,19 @@ def test_row_11_a_column_is_too_short_and_is_told_why():
         check_length(column[0], 10.0, 1.6, "EDA")
 
 
+def test_row_11_many_short_signals_are_no_transposed_recording(rng):
+    walk = np.cumsum(rng.standard_normal(64 * 500))
+    beats = np.sin(np.linspace(0, 6, 100)) + 0.1 * rng.standard_normal((1000, 100)) + rng.standard_normal((1000, 1))
+    overlapping = np.lib.stride_tricks.sliding_window_view(walk, 64)[::16]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for windows_of_one in (walk.reshape(500, 64), overlapping, beats, walk[:128].reshape(2, 64), walk[:, None]):
+            check_signals(windows_of_one)
+    for transposed in (walk.reshape(64, 500).T, walk.reshape(16, 2000).T.astype(np.float32)):
+        with pytest.warns(SignalWarning, match=r"changes less from row to row .* pass its transpose, \(n_signals, n_"):
+            check_signals(transposed)
+
+
 @pytest.mark.parametrize(
     "signals",
     [
@@ -212,6 +225,31 @@ def test_row_16_a_recording_of_1e8_samples_is_cut_in_bounded_memory():
     tracemalloc.stop()
     assert (len(spans), total) == (10_000, 10**8)
     assert peak < 4e6  # bytes
+
+
+def test_row_16_a_long_recording_is_checked_in_bounded_memory(rng):
+    signal = rng.standard_normal(10**7).clip(-2, 2)
+    signal[10**6 : 10**6 + 5] = NAN
+    tracemalloc.start()
+    filled, _ = fill_gaps(signal, 1000.0, "interpolate", 1.0)
+    quality(filled)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2 * signal.nbytes  # one copy without gaps, and bytes where samples are compared
+
+
+@given(seed=st.integers(0, 2**32 - 1), n_samples=st.integers(1, 60), share=st.floats(0, 0.9))
+@settings(max_examples=100, derandomize=True, deadline=None)
+def test_row_01_gaps_are_bridged_as_numpy_does(seed, n_samples, share):
+    rng = np.random.default_rng(seed)
+    signal = rng.standard_normal(n_samples)
+    gaps = rng.random(n_samples) < share
+    gaps[rng.integers(n_samples)] = False
+    index = np.arange(n_samples)
+    expected = np.where(gaps, np.interp(index, index[~gaps], signal[~gaps]), signal)
+    filled, missing = fill_gaps(np.where(gaps, NAN, signal), 1.0, "interpolate", 1e9)
+    assert filled.tobytes() == expected.tobytes()
+    assert missing == gaps.mean()
 
 
 def test_row_18_there_is_no_default_rate():

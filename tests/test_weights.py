@@ -102,14 +102,19 @@ def test_a_networks_state_is_saved_without_its_counters(tmp_path: Path) -> None:
     assert weights.tensor_digest(network.state_dict()) == weights.tensor_digest(loaded.tensors)
 
 
-def test_card_is_written_once_unless_given(tmp_path: Path, tensors: dict[str, Tensor]) -> None:
+def test_a_card_is_kept_where_somebody_wrote_it_and_else_belongs_to_the_weights(
+    tmp_path: Path, tensors: dict[str, Tensor]
+) -> None:
+    card = tmp_path / "README.md"
     first = weights.save(tmp_path, tensors, CONFIG)
-    assert f"`{first.sha256}`" in (tmp_path / "README.md").read_text()
-    (tmp_path / "README.md").write_text("mine")
+    second = weights.save(tmp_path, {name: -tensor for name, tensor in tensors.items()}, CONFIG)
+    assert first.sha256 not in card.read_text()
+    assert second.sha256 in card.read_text()
+    card.write_text("mine")
     weights.save(tmp_path, tensors, CONFIG)
-    assert (tmp_path / "README.md").read_text() == "mine"
+    assert card.read_text() == "mine"
     weights.save(tmp_path, tensors, CONFIG, card="yours")
-    assert (tmp_path / "README.md").read_text() == "yours"
+    assert card.read_text() == "yours"
 
 
 def test_a_full_disk_leaves_the_weights_that_were_there(

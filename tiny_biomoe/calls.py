@@ -9,7 +9,7 @@ import numpy as np
 
 from .config import Recipe
 from .errors import ConfigError, SignalError, unknown
-from .filters import MODALITY_BAND, Passband, apply_filter, modality_name, passband
+from .filters import MODALITY_BAND, Passband, apply_filter, modality_name, passband, warn_if_outside
 from .representations import representation_name
 from .signals import NAN_POLICIES, Quality, Signal, check_fs, fill_gaps, is_number, quality, warn_if_clipped
 
@@ -87,11 +87,18 @@ class Call:
         ------
         SignalError
             Missing or infinite samples, too short, nothing in the band; the message says which.
+
+        Warns
+        -----
+        SignalWarning
+            Clipped; or next to nothing of it lies in the band that is shown.
         """
         filled, missing = fill_gaps(signal, self.fs, self.nan_policy, self.max_gap, where)
         measured = quality(filled, missing)
         warn_if_clipped(measured, where)
-        return apply_filter(filled, self.fs, self.edges, self.recipe, where), measured
+        filtered = apply_filter(filled, self.fs, self.edges, self.recipe, where)
+        warn_if_outside(filled, self.fs, self.edges, where)
+        return filtered, measured
 
     def window_limits(self, recording: Signal) -> Limits | None:
         """What the images of a filtered recording's windows span."""

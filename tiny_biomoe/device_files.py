@@ -69,12 +69,18 @@ def read_biosppy(path: Path, options: Options) -> list[Channel]:
         raise SignalError(f"the header labels {len(names)} columns, the rows have {len(table.names)}: mend the header")
     try:
         fs = float(fields["Sampling Rate (Hz)"]) if "Sampling Rate (Hz)" in fields else None
-        start = unix_time(datetime.fromisoformat(fields["Date"])) if "Date" in fields else None
+        start = unix_time(_moment(fields["Date"])) if "Date" in fields else None
     except ValueError as error:
         raise SignalError(f"the header's rate or date cannot be read ({brief(error)}): mend the header") from error
     chosen = choose(names, options.column)
     columns = table.columns(chosen)
     return [Channel(names[i], each, kind_of(names[i]), fs, start) for i, each in zip(chosen, columns, strict=True)]
+
+
+def _moment(text: str) -> datetime:
+    """A date by ISO 8601; Python 3.10 itself knows neither Z nor fractions of other than three or six digits."""
+    padded = re.sub(r"\.\d+", lambda fraction: f"{fraction[0]:0<7}"[:7], text)
+    return datetime.fromisoformat(re.sub(r"Z$", "+00:00", padded))
 
 
 @dataclass(frozen=True)

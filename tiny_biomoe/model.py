@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from . import weights
 from .calls import Call
 from .config import Architecture, Config, Recipe
-from .errors import ConfigError, SignalError
+from .errors import ConfigError, SignalError, SignalWarning
 from .filters import MODALITY_BAND, NOTHING_LEFT
 from .images import Levels, draw_all, read_images
 from .network import Network
@@ -158,8 +159,8 @@ class TinyBioMoE(
         ----------
         signal : (n_samples,)
         window, stride : seconds; `stride` is `window` unless given
-        short : what to do where the recording is shorter than one window: "error", "drop" (no rows), or "pad"
-            (one row, lengthened by the last value)
+        short : what to do where the recording is shorter than one window: "error", "drop" (no rows, and a
+            SignalWarning that says so), or "pad" (one row, lengthened by the last value)
         where : what errors and warnings call the recording
         others : as in `embed`
 
@@ -178,6 +179,18 @@ class TinyBioMoE(
                 f"windows are cut from one recording, (n_samples,), and {len(rows)} were given: call once for each"
             )
         spans = windows(rows[0].size, call.fs, window, stride, short)
+        batch_size = check_positive(batch_size, "batch_size")
+        step = window if stride is None else stride
+        provenance = {**self._weights_facts(), **call.describe(), "window": float(window), "stride": float(step)}
+        if not spans:
+            warnings.warn(
+                f"{where} lasts {rows[0].size / call.fs:g} s, less than one window of {window:g} s, and is dropped",
+                SignalWarning,
+                stacklevel=2,
+            )
+            return WindowEmbeddings.of(
+                self._fuse(embed_levels(self, [], batch_size), call), [], call.fs, [], provenance
+            )
         gaps = np.isnan(rows[0])
         filled, _ = fill_gaps(rows[0], call.fs, call.nan_policy, call.max_gap, where)
         filtered, _ = call.prepare(filled, where)
@@ -190,9 +203,7 @@ class TinyBioMoE(
                 name = f"{where}, {start / call.fs:g}-{stop / call.fs:g} s,"
                 yield from draw_all(part, call, limits, noise=noise, where=name)
 
-        vectors = self._fuse(embed_levels(self, images(), check_positive(batch_size, "batch_size")), call)
-        step = window if stride is None else stride
-        provenance = {**self._weights_facts(), **call.describe(), "window": float(window), "stride": float(step)}
+        vectors = self._fuse(embed_levels(self, images(), batch_size), call)
         return WindowEmbeddings.of(vectors, spans, call.fs, qualities, provenance)
 
     def embed_images(self, images: Any, *, batch_size: int = 32) -> Embeddings:

@@ -20,6 +20,7 @@ Signal = NDArray[np.float64]  # (n_samples,), finite once checked
 FLOAT_MAX = sys.float_info.max
 CLIPPED_SHARE = 0.05  # of samples resting on the signal's own extremes; more is warned of
 NAN_POLICIES = ("error", "interpolate")
+TRANSPOSED = 4  # times as many signals as samples: the array may be a recording with a column a channel
 COARSE = 16  # distinct values; a signal of fewer rests on its extremes without being clipped (SpO2 in whole percent)
 CLIPPED_RUN = 3  # successive equal samples at an extreme that count as resting on a rail
 
@@ -76,6 +77,12 @@ def check_signals(signals: Any, where: str = "signal") -> tuple[list[Signal], bo
         Empty, or of a shape that is neither of those.
     SignalTypeError
         Complex, text, object or masked samples.
+
+    Warns
+    -----
+    SignalWarning
+        An array of many more signals than samples that is smoother from signal to signal than from sample to
+        sample, as a transposed one is. It is read as it stands: the axis is never guessed.
     """
     if isinstance(signals, list | tuple) and signals and not np.isscalar(signals[0]) and np.ndim(signals[0]) > 0:
         rows = [_real_array(item, f"{where}[{index}]") for index, item in enumerate(signals)]
@@ -91,9 +98,26 @@ def check_signals(signals: Any, where: str = "signal") -> tuple[list[Signal], bo
             )
         single = array.ndim == 1
         rows = [array] if single else list(array)
+        if not single and array.size:
+            _warn_if_transposed(array, where)
     if not rows or any(row.size == 0 for row in rows):
         raise SignalError(f"{where} is empty: at least one signal with samples is needed")
     return rows, single
+
+
+def _warn_if_transposed(array: NDArray[np.float64], where: str) -> None:
+    n_signals, n_samples = array.shape
+    head = array[:4096]
+    if n_signals < TRANSPOSED * n_samples or n_samples == 1 or not np.isfinite(head).all():
+        return
+    if np.abs(np.diff(head, axis=0)).mean() < np.abs(np.diff(head, axis=1)).mean():
+        warnings.warn(
+            f"{where} has shape {array.shape} and is read as {n_signals} signals of {n_samples} samples each, yet it "
+            f"changes less from row to row than along a row: for {n_samples} channels of {n_signals} samples pass its "
+            "transpose, (n_signals, n_samples); otherwise a list of signals says that rows are meant",
+            SignalWarning,
+            stacklevel=4,
+        )
 
 
 def _real_array(values: Any, where: str) -> NDArray[np.float64]:
@@ -158,8 +182,10 @@ def fill_gaps(
             f"{where} has a gap of {lengths[longest] / fs:g} s at index {begins[longest]}, longer than "
             f"max_gap={max_gap:g} s: cut the signal there, or raise max_gap"
         )
-    index = np.arange(signal.size)
-    filled = np.where(gaps, np.interp(index, index[~gaps], signal[~gaps]), signal)
+    borders = edges - np.tile([1, 0], begins.size)  # the last sample before each gap and the first after it
+    borders = borders[(borders >= 0) & (borders < signal.size)]
+    filled = signal.copy()
+    filled[gaps] = np.interp(np.flatnonzero(gaps), borders, signal[borders])
     return filled, count / signal.size
 
 
@@ -185,12 +211,23 @@ def quality(signal: Signal, missing: float = 0.0) -> Quality:
     Quality(missing=0.0, flat=0.25, clipped=0.275)
     """
     same = np.concatenate([[False], signal[1:] == signal[:-1]])
-    at_rail = (signal == signal.min()) | (signal == signal.max())
-    runs = np.diff(np.flatnonzero(np.concatenate([[True], ~(same[1:] & at_rail[1:]), [True]])))
+    resting = same & ((signal == signal.min()) | (signal == signal.max()))
+    edges = np.flatnonzero(np.diff(resting, prepend=False, append=False))
+    runs = edges[1::2] - edges[::2] + 1  # with the first sample of each, which equals none before it
     clipped = float(runs[runs >= CLIPPED_RUN].sum() / signal.size)
-    if clipped and np.unique(signal).size < COARSE:
+    if clipped and _is_coarse(signal):
         clipped = 0.0
     return Quality(missing, float(same.mean()), clipped)
+
+
+def _is_coarse(signal: Signal) -> bool:
+    """Whether fewer than `COARSE` values occur; a fine signal shows that in its first thousands of samples."""
+    values: set[float] = set()
+    for start in range(0, signal.size, 4096):
+        values.update(np.unique(signal[start : start + 4096]).tolist())
+        if len(values) >= COARSE:
+            return False
+    return True
 
 
 def warn_if_clipped(measured: Quality, where: str = "signal") -> None:

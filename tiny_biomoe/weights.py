@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from . import hub
+from .card import MARK, model_card
 from .checkpoint import DamagedError, Shapes, compare, few, quote, read_pth, read_safetensors, require_finite
 from .config import Architecture, Config
 from .errors import ConfigError, WeightsError
@@ -213,7 +214,7 @@ def save(
     folder : made if missing
     tensors : our names; counters of BatchNorm may be among them and are left out
     half : store float16, half the size; the values loaded then are the rounded ones
-    card : text of `README.md`; None writes a short one, unless there is one already
+    card : text of `README.md`; None writes one of our own, unless somebody else's is there already
 
     Returns
     -------
@@ -235,12 +236,16 @@ def save(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _write(folder / TENSORS, data)
-        if card is not None or not (folder / CARD).exists():
-            _write(folder / CARD, (card or _card(config, digest)).encode())
+        if card is not None or not _is_own_text(folder / CARD):
+            _write(folder / CARD, (card or model_card(config, TENSORS, digest)).encode())
         _write(folder / CONFIG, config.to_json(sha256=digest).encode())  # last: its digest seals the folder
     except OSError as error:
         raise WeightsError(f"{folder}: cannot be written ({error}); make room, or choose another folder") from error
     return _from_folder(folder, str(folder))
+
+
+def _is_own_text(card: Path) -> bool:
+    return card.exists() and MARK not in card.read_text("utf-8", "replace")
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -254,28 +259,6 @@ def _write(path: Path, data: bytes) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _card(config: Config, digest: str) -> str:
-    return f"""---
-library_name: tiny-biomoe
-pipeline_tag: feature-extraction
-tags: [biosignals, embeddings]
----
-# {config.name}
-
-Weights of Tiny-BioMoE: a physiological signal in, {config.architecture.embedding_dim} numbers out.
-
-```python
-from tiny_biomoe import TinyBioMoE
-
-model = TinyBioMoE.from_pretrained("this folder, or owner/name of this repository")
-vector = model.embed(signal, fs=100, modality="eda", representation="scalogram")
-```
-
-The recipe of the images and the architecture of the network are in `{CONFIG}`; recipe version {config.recipe.version}.
-sha256 of `{TENSORS}`: `{digest}`.
-"""
 
 
 def convert(pth: str | os.PathLike[str], folder: str | os.PathLike[str]) -> Weights:
