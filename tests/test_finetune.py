@@ -16,7 +16,7 @@ from toy import QUICK, tiny, toy_samples
 
 from tiny_biomoe import ConfigError, WeightsError
 from tiny_biomoe.train.augment import Augmentation
-from tiny_biomoe.train.checkpoints import load_checkpoint
+from tiny_biomoe.train.checkpoints import load_checkpoint, save_checkpoint
 from tiny_biomoe.train.finetune import finetune
 from tiny_biomoe.train.settings import Settings
 
@@ -52,12 +52,13 @@ def uninterrupted(parts, tmp_path_factory):
 def test_it_learns_and_leaves_the_callers_model_and_settings_untouched(samples):
     model, state = tiny(), torch.random.get_rng_state()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    classifier = finetune(model, samples, settings=dataclasses.replace(QUICK, epochs=12, smoothing=(0.0, 0.0)))
+    settings = dataclasses.replace(QUICK, epochs=12, learning_rate=0.01, smoothing=(0.0, 0.0), dropout=(0.0, 0.0))
+    classifier = finetune(model, samples, settings=settings)
     assert same(before, model.state_dict())
     assert not model.training
     assert torch.equal(state, torch.random.get_rng_state())
     assert torch.are_deterministic_algorithms_enabled() is False
-    assert classifier.history[-1]["train_loss"] < 0.7 * classifier.history[0]["train_loss"]
+    assert classifier.history[-1]["train_loss"] < 0.3 * classifier.history[0]["train_loss"]
     assert classifier.evaluate(samples).accuracy > 0.9
     assert len(classifier.history) == 12
     changed = {name for name, value in classifier.backbone.state_dict().items() if not torch.equal(value, before[name])}
@@ -134,9 +135,7 @@ def test_row_88_a_damaged_newest_checkpoint_gives_way_to_the_one_before(parts, u
 def test_a_checkpoint_of_another_run_is_refused(parts, uninterrupted, change, message):
     arguments = {"model": tiny(change.get("model", 0)), "dataset": parts[0].take(change.get("dataset", slice(None)))}
     with pytest.raises(WeightsError, match=message):
-        finetune(
-            **arguments, validation=parts[1], settings=change.get("settings", AUGMENTED), out=uninterrupted[1]
-        )
+        finetune(**arguments, validation=parts[1], settings=change.get("settings", AUGMENTED), out=uninterrupted[1])
 
 
 def test_row_92_another_class_count_is_refused(parts, uninterrupted):
@@ -166,8 +165,6 @@ def test_row_93_a_full_disk_leaves_the_checkpoint_before(samples, tmp_path, monk
     finetune(tiny(), samples, settings=dataclasses.replace(QUICK, epochs=1), out=tmp_path)
     monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(OSError, match="No space left"):
-        from tiny_biomoe.train.checkpoints import save_checkpoint
-
         save_checkpoint(tmp_path, 2, {"step": 2})
     monkeypatch.undo()
     assert len(load_checkpoint(tmp_path)["history"]) == 1
@@ -180,7 +177,9 @@ def test_what_is_frozen_stays_with_its_running_statistics(samples, part):
     settings = dataclasses.replace(QUICK, part=part, epochs=1)
     classifier = finetune(model, samples, settings=settings)
     changed = {n for n, v in classifier.backbone.state_dict().items() if not torch.equal(v, model.state_dict()[n])}
-    assert not any(name.startswith(("image_norm", "spectral_encoder.stem", "waterfall_encoder.patch")) for name in changed)
+    assert not any(
+        name.startswith(("image_norm", "spectral_encoder.stem", "waterfall_encoder.patch")) for name in changed
+    )
     assert ("gate.weight" in changed) == (part == "last")
     if part == "head":
         assert not changed

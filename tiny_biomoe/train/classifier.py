@@ -16,15 +16,16 @@ import torch
 from numpy.typing import NDArray
 
 from .. import weights
-from ..checkpoint import read_safetensors
+from ..checkpoint import read_safetensors, require_finite
 from ..errors import ConfigError, SignalError, WeightsError
 from ..images import Levels
 from ..model import TinyBioMoE
 from ..runtime import embed_levels, evaluating
 from ..version import __version__
+from .drawing import Window, draw_samples
 from .evaluation import Evaluation, Progress, draw_learning_curve
 from .fusion import FusionClassifier
-from .samples import Samples, View, Window, check_labelled, draw_samples
+from .samples import Samples, View, check_labelled
 
 FORMAT = "tiny-biomoe-classifier/1"  # layout of classifier.json
 DESCRIPTION, HEAD, CURVE = "classifier.json", "head.safetensors", "learning_curve.png"
@@ -122,7 +123,7 @@ class TrainedClassifier:
 
         folder = Path(folder)
         stored = {name: tensor.detach().cpu().contiguous() for name, tensor in self.model.head.state_dict().items()}
-        head = safetensors.torch.save(stored)
+        head = safetensors.torch.save({n: require_finite(t, f"head.{n}", str(folder)) for n, t in stored.items()})
         card = model_card(self, evaluation)
         saved = weights.save(folder, self.backbone.state_dict(), self.backbone.config, card=card)
         description = {

@@ -1,4 +1,4 @@
-"""Labelled samples: each is one or several stretches of signal, drawn once as the views that a classifier looks at.
+"""Labelled samples: the images that a classifier looks at, and whose they are.
 
 A view is a modality and a representation. A sample may hold several, as in the fusion of the paper's Tables 5 and 6.
 Samples of one person stay together wherever they are divided.
@@ -7,7 +7,7 @@ Samples of one person stay together wherever they are divided.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -15,13 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..calls import Call, Limits
-from ..config import IMAGE_SIZE, Recipe
-from ..errors import ConfigError, SignalError, unknown
-from ..filters import MODALITY_BAND, modality_name
-from ..images import draw
-from ..representations import representation_name
-from ..signals import check_signals, is_flat
+from ..config import IMAGE_SIZE
+from ..errors import ConfigError, unknown
 
 MISSING = ("error", "mask")
 
@@ -34,16 +29,6 @@ class View(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.modality}/{self.representation}"
-
-
-@dataclass(frozen=True)
-class Window:
-    """One stretch of one signal."""
-
-    signal: Any  # (n_samples,)
-    fs: float  # Hz
-    limits: Limits | None = None  # what its images span, in the signal's units; None for its own range
-    filtered: bool = False  # whether it was cut from a recording that was filtered as a whole
 
 
 @dataclass(frozen=True)
@@ -112,7 +97,7 @@ class Samples:
 
     def name(self, index: int) -> str:
         """What errors and tables call a sample."""
-        return self.sources[index] if self.sources else f"sample {index}"
+        return name_of(self.sources, index)
 
     @cached_property
     def sha256(self) -> str:
@@ -123,81 +108,9 @@ class Samples:
         return digest.hexdigest()
 
 
-def draw_samples(
-    windows: Sequence[Mapping[str, Window]],
-    labels: Sequence[Any] | None,
-    subjects: Sequence[Any],
-    views: Sequence[tuple[str, str]],
-    recipe: Recipe = Recipe(),
-    *,
-    classes: Sequence[str] | None = None,
-    missing: str = "error",
-    band: Any = MODALITY_BAND,
-    sources: Sequence[str] = (),
-) -> Samples:
-    """Draw every view of every sample, so that a bad signal is met before training begins.
-
-    Parameters
-    ----------
-    windows : for each sample, its stretch of each modality
-    labels : for each sample; None where none is known
-    subjects : for each sample, whom it was recorded from
-    views : (modality, representation) pairs, in the order in which they are joined
-    recipe : of the model that will look at them
-    classes : in the order of the classifier's outputs; the sorted labels otherwise
-    missing : "error", or "mask" a view whose modality a sample does not have
-    band : as in `TinyBioMoE.embed`
-    sources : for each sample, where it came from
-
-    Raises
-    ------
-    SignalError
-        A signal cannot be drawn, or a modality is missing; the message says of which sample.
-    ConfigError
-        An argument is not one of its choices, or a label is none of the classes.
-
-    Notes
-    -----
-    Images are kept as bytes, 50 kB a view.
-    """
-    if missing not in MISSING:
-        raise unknown("missing", missing, MISSING)
-    if labels is not None and len(labels) != len(windows):
-        raise ConfigError(f"there are {len(windows)} samples and {len(labels)} labels: give one for each")
-    chosen = tuple(View(modality_name(modality), representation_name(name)) for modality, name in views)
-    named = tuple(map(str, classes)) if classes is not None else tuple(sorted({str(label) for label in labels or ()}))
-    levels = np.zeros((len(windows), len(chosen), IMAGE_SIZE, IMAGE_SIZE), np.uint8)
-    present = np.zeros(levels.shape[:2], bool)
-    for row, held in enumerate(windows):
-        where = sources[row] if sources else f"sample {row}"
-        own = {modality_name(name): window for name, window in held.items()}
-        for column, view in enumerate(chosen):
-            if view.modality in own:
-                levels[row, column] = _draw(own[view.modality], view, recipe, band, f"{where}, {view.modality},")
-                present[row, column] = True
-            elif missing == "error":
-                raise SignalError(
-                    f'{where} has no {view.modality}, only {sorted(own)}: leave it out, or pass missing="mask" '
-                    "(--missing mask) to learn from what there is"
-                )
-    codes = np.full(len(windows), -1) if labels is None else np.array([_code(x, named) for x in labels], np.int64)
-    return Samples(levels, present, codes.astype(np.int64), tuple(map(str, subjects)), chosen, named, tuple(sources))
-
-
-def _draw(window: Window, view: View, recipe: Recipe, band: Any, where: str) -> NDArray[np.uint8]:
-    call = Call.check(recipe, window.fs, view.modality, view.representation, band=band, scale=window.limits or "window")
-    (signal,), _ = check_signals([window.signal], where)
-    if not window.filtered:
-        signal, _ = call.prepare(signal, where)
-    elif window.limits is None and is_flat(signal):
-        raise SignalError(f"{where} is flat: leave it out, or give a scale that shows its level")
-    return draw(signal, call.fs, call.edges, view.representation, recipe, call.limits, where=where)
-
-
-def _code(label: Any, classes: tuple[str, ...]) -> int:
-    if str(label) not in classes:
-        raise unknown("label", label, classes)
-    return classes.index(str(label))
+def name_of(sources: Sequence[str], row: int) -> str:
+    """What errors and tables call a sample."""
+    return sources[row] if sources else f"sample {row}"
 
 
 def split_subjects(samples: Samples, share: float, seed: int = 0) -> tuple[Samples, Samples]:
