@@ -21,7 +21,8 @@ NETWORK = [
     "runtime",
 ]
 FILES = ["channels", "clocks", "text_files", "csv_files", "device_files", "binary_files", "folders", "recordings"]
-TOOLS = ["model", "embedding", "selfcheck", "tables", "batch", "train", "estimators", "cluster", "export", "cli"]
+TOOLS = ["model", "embedding", "selfcheck", "tables", "studies", "batch", "train", "estimators", "cluster", "export"]
+TOOLS += ["later", "cli"]
 ORDER = [*FIRST_HALF, *NETWORK, *FILES, *TOOLS]
 MODULES = [name for name in ORDER if (PACKAGE / f"{name}.py").exists()]
 SOURCES = sorted(PACKAGE.rglob("*.py"))

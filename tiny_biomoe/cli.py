@@ -20,6 +20,7 @@ from .channels import printable
 from .errors import ConfigError, SignalError, TinyBioMoEError
 from .filters import MODALITIES
 from .images import contact_sheet
+from .later import COMMANDS
 from .representations import REPRESENTATIONS
 from .signals import NAN_POLICIES
 from .tables import WRITERS, Table, check_output
@@ -66,6 +67,9 @@ def _pair(kind: Any, value: Any, param: Any, ctx: Any) -> tuple[float, float]:
 def cli(debug: bool) -> None:
     """Embeddings of physiological signals."""
 
+
+for _command in COMMANDS:
+    cli.add_command(_command)
 
 _CHOICES = ", ".join(MODALITIES)
 Command = TypeVar("Command", bound=Callable[..., Any])

@@ -2,4 +2,4 @@
 
 from ..channels import need
 
-need("sklearn", "matplotlib", "edfio", extra="train", what="training")
+need("sklearn", "matplotlib", "edfio", "kornia", extra="train", what="training")

@@ -1,0 +1,172 @@
+"""The scikit-learn transformer: scikit-learn's own checks, clones, pipelines, searches, and pickles without weights."""
+
+from __future__ import annotations
+
+import pickle
+from functools import lru_cache
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.utils.estimator_checks import check_estimator
+from torch.nn import functional
+from toy import beats, tiny
+
+from tiny_biomoe import ConfigError, SignalError, TinyBioMoE, WeightsError, estimators
+from tiny_biomoe.estimators import TinyBioMoEEmbedder
+
+LENGTH = 64  # samples of a stretched signal
+
+
+class Stretched(TinyBioMoEEmbedder):
+    """The transformer on the checks' two or three features drawn out to a signal of 64 samples.
+
+    It differs in nothing else, so that the checks say something of every other line.
+    """
+
+    def _validated(self, X, reset):
+        short = super()._validated(X, reset)
+        place = np.linspace(0, short.shape[1] - 1, LENGTH)
+        return (
+            np.stack([np.interp(place, np.arange(short.shape[1]), row) for row in short]) + np.arange(LENGTH) / LENGTH
+        )
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("weights")
+    tiny().save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def signals():
+    """Twelve signals, slow and fast by turns."""
+    return np.stack([beats(bool(i % 2), i).signal for i in range(12)])
+
+
+def embedder(kind=TinyBioMoEEmbedder, **options):
+    return kind(fs=100, modality="ecg", representation="waveform", scale=(-1e3, 1e3), **options)
+
+
+@lru_cache(maxsize=1)
+def pooling():
+    """A model whose network is a mean over 16 parts of the image: the checks embed some thousand signals."""
+    model = tiny()
+    model.forward = lambda pixels: functional.adaptive_avg_pool2d(pixels[:, :1], 4).flatten(1)
+    return model
+
+
+# Checks whose data are of one to three features: as signals they last less than two periods of anything.
+TOO_SHORT = (
+    "check_dict_unchanged", "check_dont_overwrite_parameters", "check_dtype_object", "check_estimators_dtypes",
+    "check_estimators_fit_returns_self", "check_estimators_nan_inf", "check_estimators_overwrite_params",
+    "check_estimators_pickle", "check_f_contiguous_array_estimator", "check_fit2d_1feature", "check_fit2d_1sample",
+    "check_fit2d_predict1d", "check_fit_check_is_fitted", "check_fit_idempotent", "check_fit_score_takes_y",
+    "check_methods_sample_order_invariance", "check_methods_subset_invariance", "check_n_features_in",
+    "check_n_features_in_after_fitting", "check_pipeline_consistency", "check_positive_only_tag_during_fit",
+    "check_readonly_memmap_input", "check_transformer_data_not_an_array", "check_transformer_general",
+)  # fmt: skip
+
+
+def test_the_checks_of_scikit_learn_pass_but_for_those_of_three_samples(monkeypatch):
+    monkeypatch.setattr(estimators, "_model", lambda weights, device: pooling())
+    expected = dict.fromkeys(TOO_SHORT, "its signals have one to ten samples, too few to draw: refused by name")
+    results = check_estimator(embedder(), expected_failed_checks=expected, on_fail=None, on_skip=None)
+    assert [row["check_name"] for row in results if row["status"] == "failed"] == []
+    refused = [row for row in results if row["status"] == "xfail"]
+    assert {row["check_name"] for row in refused} <= set(TOO_SHORT)
+    reasons = [f"{row['exception']} {row['exception'].__cause__}" for row in refused]
+    assert [reason for reason in reasons if "too short for" not in reason] == []
+
+
+def test_those_checks_pass_too_where_their_signals_are_drawn_out(monkeypatch):
+    monkeypatch.setattr(estimators, "_model", lambda weights, device: pooling())
+    results = check_estimator(embedder(Stretched), on_fail=None, on_skip=None)
+    failed = {row["check_name"]: str(row["exception"]) for row in results if row["status"] == "failed"}
+    assert failed == {}
+    assert set(TOO_SHORT) <= {row["check_name"] for row in results if row["status"] == "passed"}
+
+
+def test_it_gives_what_embed_gives_with_names(weights, signals):
+    views = ["waveform", "psd"]
+    estimator = TinyBioMoEEmbedder(64, "bvp", views, weights=weights).fit(signals)
+    expected = TinyBioMoE.from_pretrained(weights).embed(signals, 64, "bvp", views)
+    assert estimator.transform(signals).tobytes() == expected.tobytes()
+    names = estimator.get_feature_names_out()
+    assert (len(names), names[0], names[-1]) == (32, "waveform_0", "psd_15")
+    added = TinyBioMoEEmbedder(64, "bvp", views, fusion="add", weights=weights).fit(signals)
+    assert added.get_feature_names_out().tolist() == [f"waveform+psd_{i}" for i in range(16)]
+    assert added.transform(signals).shape == (12, 16)
+    assert estimator.provenance_["representation"] == views
+
+
+def test_set_output_gives_a_table_with_those_names(weights, signals):
+    pandas = pytest.importorskip("pandas")
+    frame = TinyBioMoEEmbedder(64, "bvp", weights=weights).set_output(transform="pandas").fit_transform(signals)
+    assert isinstance(frame, pandas.DataFrame)
+    assert frame.columns[3] == "scalogram_3"
+
+
+def test_set_output_is_there_and_refuses_what_it_does_not_know(weights, signals):
+    estimator = TinyBioMoEEmbedder(64, "bvp", weights=weights).set_output(transform="default").fit(signals)
+    assert estimator.transform(signals).dtype == np.float32
+    with pytest.raises(ValueError, match="output config must be in"):
+        TinyBioMoEEmbedder(64, "bvp").set_output(transform="tables").fit_transform(signals)
+
+
+def test_a_pipeline_is_searched_over_representations(weights, signals):
+    labels = np.arange(12) % 2
+    pipeline = make_pipeline(TinyBioMoEEmbedder(64, "bvp", weights=weights), LogisticRegression())
+    grid = {"tinybiomoeembedder__representation": ["waveform", ["waveform", "psd"]]}
+    search = GridSearchCV(pipeline, grid, cv=2, error_score="raise").fit(signals, labels)
+    assert search.predict(signals).shape == (12,)
+    assert search.best_params_["tinybiomoeembedder__representation"] in grid["tinybiomoeembedder__representation"]
+
+
+def test_a_clone_has_the_arguments_and_is_not_fitted(weights, signals):
+    fitted = TinyBioMoEEmbedder(64, "bvp", ["psd"], fusion="add", weights=weights).fit(signals)
+    copy = clone(fitted)
+    assert copy.get_params() == fitted.get_params()
+    assert not hasattr(copy, "provenance_")
+    with pytest.raises(ValueError, match="not fitted"):
+        copy.transform(signals)
+
+
+def test_a_pickle_holds_no_weights_and_refuses_others(weights, signals, tmp_path):
+    estimator = TinyBioMoEEmbedder(64, "bvp", weights=weights).fit(signals)
+    data = pickle.dumps(estimator)
+    assert len(data) < 4000
+    assert pickle.loads(data).transform(signals).tobytes() == estimator.transform(signals).tobytes()
+    tiny(seed=1).save_pretrained(tmp_path)
+    moved = pickle.loads(data).set_params(weights=str(tmp_path))
+    with pytest.raises(WeightsError, match="fit again, or bring back the weights"):
+        moved.transform(signals)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"fs": None}, SignalError, "fs is missing"),
+        ({"modality": None}, ConfigError, "modality is missing"),
+        ({"modality": "edaa"}, ConfigError, "did you mean 'eda'"),
+        ({"representation": "spectrum"}, ConfigError, "unknown representation"),
+        ({"fs": 1000}, SignalError, "too short"),
+        ({"batch_size": 0}, ConfigError, "batch_size=0"),
+    ],
+)
+def test_arguments_are_checked_in_fit_and_never_before(weights, signals, change, error, message):
+    estimator = TinyBioMoEEmbedder(**{"fs": 64, "modality": "bvp", "weights": weights, **change})
+    with pytest.raises(error, match=message):
+        estimator.fit(signals).transform(signals)
+
+
+def test_missing_samples_are_refused_or_interpolated(weights, signals):
+    signals[3, 10:12] = np.nan
+    with pytest.raises(ValueError, match="contains NaN"):
+        TinyBioMoEEmbedder(64, "bvp", weights=weights).fit(signals)
+    estimator = TinyBioMoEEmbedder(64, "bvp", nan_policy="interpolate", weights=weights)
+    assert np.isfinite(estimator.fit_transform(signals)).all()

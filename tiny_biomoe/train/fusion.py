@@ -1,0 +1,121 @@
+"""Several images of one sample through one shared network, joined before the head (paper, sections 4.2 and 4.3)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..calls import FUSIONS
+from ..errors import ConfigError, unknown
+from ..model import TinyBioMoE
+from .samples import MISSING
+
+PARTS = ("whole", "last", "head")  # of the network that learn
+# What "last" means: the end of both encoders, from their last change of resolution on, and all that follows.
+LAST = (
+    "spectral_encoder.downsamples.2.", "spectral_encoder.stage_norms.2.", "spectral_encoder.blocks.3.",
+    "spectral_encoder.class_block.", "spectral_encoder.norm.", "waterfall_encoder.merges.1.",
+    "waterfall_encoder.blocks.2.", "embedding_norm.", "gate.", "output_norm.",
+)  # fmt: skip
+
+
+class FusionClassifier(nn.Module):
+    """Images of a sample to one number a class.
+
+    Parameters
+    ----------
+    backbone : the embedding model, shared by all views
+    views : images a sample
+    classes : outputs
+    fusion : "concat" (views * 192 numbers before the head) or "add" (192)
+    missing : "error", or "mask" views that a sample lacks: a missing view is a block of zeros under "concat", and under
+        "add" the sum of those present is scaled up to all of them
+    """
+
+    def __init__(self, backbone: TinyBioMoE, views: int, classes: int, fusion: str = "concat", missing: str = "error"):
+        super().__init__()
+        if fusion not in FUSIONS:
+            raise unknown("fusion", fusion, FUSIONS)
+        if missing not in MISSING:
+            raise unknown("missing", missing, MISSING)
+        if classes < 2:
+            raise ConfigError(f"a classifier tells at least two classes apart, and there are {classes}")
+        self.backbone = backbone
+        self.views, self.fusion, self.missing = views, fusion, missing
+        self.dropout = nn.Dropout(0.0)  # after the encoder; Eq. 9 sets its rate each epoch
+        width = backbone.architecture.embedding_dim
+        self.head = nn.Linear(width if fusion == "add" else views * width, classes)
+
+    def forward(self, pixels: Tensor, present: Tensor) -> Tensor:
+        """Classify.
+
+        Parameters
+        ----------
+        pixels : (P, 3, 224, 224), the images that are there: sample by sample, in the order of the views
+        present : (B, views) bool, which those are; P of them are true
+
+        Returns
+        -------
+        logits : (B, classes)
+        """
+        return self.head(self.fuse(self.dropout(self.backbone(pixels).float()), present))
+
+    def fuse(self, embeddings: Tensor, present: Tensor) -> Tensor:
+        """Join the embeddings of each sample: (P, 192) and (B, views) to (B, 192) or (B, views * 192)."""
+        if self.missing == "error" and not present.all():
+            raise ConfigError('a sample lacks a view: leave it out, or build the classifier with missing="mask"')
+        every = embeddings.new_zeros((*present.shape, embeddings.shape[1]))  # (B, views, 192)
+        every = every.masked_scatter(present[..., None], embeddings)
+        if self.fusion == "concat":
+            return every.flatten(1)
+        return every.sum(1) * (self.views / present.sum(1, keepdim=True))
+
+    def let_learn(self, part: str) -> None:
+        """Free the parameters of a part: the "whole" network, the "last" stages of both encoders, or the "head"."""
+        if part not in PARTS:
+            raise unknown("part", part, PARTS)
+        for name, parameter in self.backbone.named_parameters():
+            parameter.requires_grad_(part == "whole" or (part == "last" and name.startswith(LAST)))
+
+    def learning(self) -> None:
+        """Train mode for what learns. Frozen layers stay in eval mode, or their running statistics would drift."""
+        self.train()
+        for module in self.backbone.modules():
+            own = list(module.parameters())
+            if own and not any(parameter.requires_grad for parameter in own):
+                module.eval()
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, list[nn.Parameter] | float]]:
+    """What an optimizer takes: matrices and kernels decay; norms, biases and frozen parameters do not."""
+    decayed: list[nn.Parameter] = []
+    free: list[nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            matrix = parameter.ndim > 1 and "image_norm" not in name and "position_bias" not in name
+            (decayed if matrix else free).append(parameter)
+    groups: list[dict[str, list[nn.Parameter] | float]] = []
+    for parameters, decay in ((decayed, weight_decay), (free, 0.0)):
+        if parameters:
+            groups.append({"params": parameters, "weight_decay": decay})
+    return groups
+
+
+def class_weights(labels: Tensor, classes: int, wanted: str | tuple[float, ...] | None) -> Tensor | None:
+    """Weight of each class in the loss: "balanced" for n / (classes * count), numbers of one's own, or None.
+
+    >>> class_weights(torch.tensor([0, 0, 0, 1]), 2, "balanced")
+    tensor([0.6667, 2.0000])
+    """
+    if wanted is None:
+        return None
+    if isinstance(wanted, str):
+        if wanted != "balanced":
+            raise unknown("class_weights", wanted, ["balanced"])
+        counts = torch.bincount(labels, minlength=classes)
+        if not counts.all():
+            raise ConfigError(f"class {int(counts.argmin())} has no training sample: there is nothing to balance")
+        return len(labels) / (classes * counts.float())
+    if len(wanted) != classes or not all(weight > 0 for weight in wanted):
+        raise ConfigError(f"class_weights={wanted!r}: expected {classes} positive numbers, one a class")
+    return torch.tensor(wanted, dtype=torch.float32)
