@@ -255,10 +255,8 @@ def load(name: str, archives: Path, cache: Path) -> Dataset:
 
     Raises
     ------
-    ConfigError
-        Another name.
-    SignalError
-        Neither the archive nor its folders are there.
+    ConfigError, SignalError
+        Another name; neither the archive nor its folders are there.
     """
     if name in PRETRAINING:
         return _pretraining(name, archives, cache)
