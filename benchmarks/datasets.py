@@ -163,10 +163,8 @@ def _fill(
     channels: dict[str, _Channel], begin: float, end: float, seconds: float, label: int, person: str
 ) -> Iterator[Window]:
     """Windows side by side from `begin` to `end`, seconds after the first sample."""
-    for index in range(int((end - begin) / seconds + 1e-9)):
-        window = _window(channels, begin + index * seconds, seconds, label, person)
-        if window is not None:
-            yield window
+    starts = (begin + index * seconds for index in range(int((end - begin) / seconds + 1e-9)))
+    yield from filter(None, (_window(channels, start, seconds, label, person) for start in starts))
 
 
 def _stress_predict(root: Path) -> Iterator[Window]:

@@ -135,6 +135,8 @@ def _scaled_and_turned(x: Features, x_test: Features) -> tuple[Features, Feature
     if x.shape[1] > x.shape[0]:
         values, vectors = np.linalg.eigh((x @ x.T).astype(np.float64))
         kept = values > 1e-9 * values[-1]
+        if not kept.any():  # every feature is constant
+            return x[:, :1].astype(np.float64), x_test[:, :1].astype(np.float64)
         basis = vectors[:, kept] / np.sqrt(values[kept])  # (n, k): x.T @ basis is orthonormal
         x, x_test = x @ (x.T @ basis), x_test @ (x.T @ basis)
     return x.astype(np.float64), x_test.astype(np.float64)

@@ -5,9 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-pytest.importorskip("sklearn")
-pytest.importorskip("pyarrow")
-
 from benchmarks import baselines
 from benchmarks.datasets import Dataset, Window
 

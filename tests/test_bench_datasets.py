@@ -6,10 +6,7 @@ import tarfile
 
 import numpy as np
 import pytest
-
-pytest.importorskip("sklearn")
-pytest.importorskip("pyarrow")
-wfdb = pytest.importorskip("wfdb")
+import wfdb
 
 from benchmarks import datasets
 from benchmarks.datasets import load, share_out, spread
@@ -28,7 +25,7 @@ def noise(seconds: float, fs: float, seed: int = 0) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def stress_predict(tmp_path_factory):
-    """Subjects 2 and 6 (the latter to be left out): rest, 60 s Stroop, rest, 40 s interview, rest, 50 s hyperventilation,
+    """Subjects 2 and 6, who is to be left out: rest, 60 s Stroop, rest, 40 s interview, rest, 50 s hyperventilation,
     rest; labels begin 9 s into the recording, as in the original."""
     root = tmp_path_factory.mktemp("sp")
     runs = [(0, 300), (1, 60), (0, 50), (1, 40), (0, 50), (1, 50), (0, 91)]
