@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .calls import Call
-from .channels import printable
+from .channels import kind_of, printable
 from .config import Recipe
 from .errors import ConfigError, SignalError
 from .filters import MODALITIES
@@ -96,8 +96,7 @@ def load(file: File, settings: Settings, recipe: Recipe) -> list[Segment | Notic
             if file.problem:
                 raise SignalError(file.problem)
             recordings = _read(file, inputs[0][1], settings)
-            known = [recording for recording in recordings if recording.modality is not None]
-            if not known:
+            if not any(recording.modality or kind_of(recording.channel) for recording in recordings):
                 choices = ", ".join(MODALITIES)
                 raise SignalError(f"the file does not say what it measures: pass modality= (--modality), of {choices}")
             for recording in recordings:
@@ -132,7 +131,9 @@ def _segments(
     """The windows that each input asks of a channel, which is filtered once."""
     source, channel, fs = inputs[0][1].source, recording.channel, recording.fs
     if recording.modality is None:
-        yield from (Notice(number, source, "skipped", "of no known modality", channel) for number, _ in inputs)
+        kind = kind_of(channel)
+        reason = f"measures {kind}" if kind else "of no known modality"
+        yield from (Notice(number, source, "skipped", reason, channel) for number, _ in inputs)
         return
     try:
         options = {**settings.image, "windowed": settings.window is not None}
