@@ -8,7 +8,17 @@ import pytest
 from conftest import ROOT
 
 PACKAGE = ROOT / "tiny_biomoe"
-FIRST_HALF = ["version", "errors", "config", "signals", "filters", "representations", "calls", "images"]
+FIRST_HALF = [
+    "version",
+    "errors",
+    "config",
+    "signals",
+    "filters",
+    "representations",
+    "calls",
+    "images",
+    "recording_windows",
+]
 NETWORK = [
     "spectral_encoder",
     "waterfall_encoder",
@@ -20,10 +30,20 @@ NETWORK = [
     "weights",
     "runtime",
 ]
-FILES = ["channels", "clocks", "text_files", "csv_files", "device_files", "binary_files", "folders", "recordings"]
-TOOLS = ["model", "embedding", "selfcheck", "tables", "studies", "batch", "train", "estimators", "cluster", "export"]
-TOOLS += ["later", "cli"]
-ORDER = [*FIRST_HALF, *NETWORK, *FILES, *TOOLS]
+FILES = [
+    "channels",
+    "clocks",
+    "text_files",
+    "csv_files",
+    "device_files",
+    "binary_files",
+    "folders",
+    "recordings",
+    "studies",
+]
+BATCH = ["durable", "shard_plan", "shards", "segments", "pipeline", "embed_groups", "manifests", "batch", "loading"]
+TOOLS = ["train", "estimators", "cluster", "export", "progress", "command_options", "embed_command", "later", "cli"]
+ORDER = [*FIRST_HALF, *NETWORK, *FILES, "model", "embedding", "selfcheck", "tables", *BATCH, *TOOLS]
 MODULES = [name for name in ORDER if (PACKAGE / f"{name}.py").exists()]
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 

@@ -19,7 +19,9 @@ from .representations import REPRESENTATIONS
 from .version import __version__
 
 if TYPE_CHECKING:
+    from .batch import embed_study
     from .embedding import embed
+    from .loading import load_embeddings
     from .model import TinyBioMoE
     from .runtime import WindowEmbeddings
 
@@ -41,14 +43,22 @@ __all__ = [
     "__version__",
     "contact_sheet",
     "embed",
+    "embed_study",
+    "load_embeddings",
     "render",
 ]
 
 
-_LATER = {"TinyBioMoE": ".model", "WindowEmbeddings": ".runtime", "embed": ".embedding"}
+_LATER = {
+    "TinyBioMoE": ".model",
+    "WindowEmbeddings": ".runtime",
+    "embed": ".embedding",
+    "embed_study": ".batch",
+    "load_embeddings": ".loading",
+}
 
 
-def __getattr__(name: str) -> Any:  # the network's half brings torch with it, so it is imported when first asked for
+def __getattr__(name: str) -> Any:  # the network's half brings torch with it and files bring pyarrow, so they come late
     if name in _LATER:
         return getattr(import_module(_LATER[name], __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,57 +8,19 @@ from __future__ import annotations
 import json
 import sys
 import warnings
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 import click
-from tqdm import tqdm
 
-from .calls import FUSIONS
 from .channels import printable
-from .errors import ConfigError, SignalError, TinyBioMoEError
-from .filters import MODALITIES
+from .command_options import CHOICES, IMAGE_OPTIONS, READING, READING_OPTIONS, options, read_file
+from .embed_command import embed
+from .errors import SignalError, TinyBioMoEError
 from .images import contact_sheet
 from .later import COMMANDS
-from .representations import REPRESENTATIONS
-from .signals import NAN_POLICIES
-from .tables import WRITERS, Table, check_output
+from .tables import check_output
 from .version import __version__
-
-if TYPE_CHECKING:
-    from .model import TinyBioMoE
-    from .recordings import Recording
-
-
-class Scale(click.ParamType):  # type: ignore[type-arg]
-    """`window`, `recording`, or LOW,HIGH in the signal's units."""
-
-    name = "window|recording|LOW,HIGH"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        if value in ("window", "recording"):
-            return value
-        return _pair(self, value, param, ctx)
-
-
-class Band(click.ParamType):  # type: ignore[type-arg]
-    """`modality`, `none`, or LOW,HIGH in Hz."""
-
-    name = "modality|none|LOW,HIGH"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        if value in ("modality", "none", None):
-            return None if value == "none" else value
-        return _pair(self, value, param, ctx)
-
-
-def _pair(kind: Any, value: Any, param: Any, ctx: Any) -> tuple[float, float]:
-    try:
-        low, high = map(float, value.split(","))
-    except ValueError:
-        kind.fail(f"{value!r} is none of {kind.name}", param, ctx)
-    return low, high
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -71,134 +33,18 @@ def cli(debug: bool) -> None:
 for _command in COMMANDS:
     cli.add_command(_command)
 
-_CHOICES = ", ".join(MODALITIES)
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-_READING = [
-    click.option("--fs", type=float, help="Sampling rate in Hz, where the files do not hold it."),
-    click.option("--modality", help=f"One of {_CHOICES}, where the files do not say it."),
-    click.option("--column", help="Name or 0-based number of the column to read; all of them otherwise."),
-    click.option("--format", help="Layout of the files, where their content does not show it."),
-    click.option("--delimiter", help="What stands between two cells, where the content leaves a doubt."),
-    click.option("--decimal", type=click.Choice([".", ","]), help="Decimal mark, where the content leaves a doubt."),
-    click.option("--encoding", default="utf-8", show_default=True, help="Of text files."),
-    click.option("--header/--no-header", default=None, help="Whether the first row holds names."),
-    click.option("--time-column", help='Name or number of the column of times; "" reads without times.'),
-    click.option("--on-hole", type=click.Choice(["error", "split"]), default="error", help="Samples missing in time."),
-    click.option("--on-jitter", type=click.Choice(["error", "resample"]), default="error", help="Uneven times."),
-]
-READING = [
-    "fs",
-    "modality",
-    "column",
-    "format",
-    "delimiter",
-    "decimal",
-    "encoding",
-    "header",
-    "time_column",
-    "on_hole",
-    "on_jitter",
-]
-_IMAGES = [
-    click.option("--band", type=Band(), default="modality", show_default=True, help="Filter, in Hz."),
-    click.option("--scale", type=Scale(), default="window", show_default=True, help="What an image spans."),
-]
-
-
-def _options(*groups: list[Any]) -> Callable[[Command], Command]:
-    def decorate(command: Command) -> Command:
-        for option in reversed([option for group in groups for option in group]):
-            command = option(command)
-        return command
-
-    return decorate
-
-
-@cli.command()
-@click.argument("source", type=click.Path(exists=True, path_type=Path))
-@_options(_READING, _IMAGES)
-@click.option(
-    "--representation", multiple=True, default=["scalogram"], help=f"Of {', '.join(REPRESENTATIONS)}; repeatable."
-)
-@click.option("--fusion", type=click.Choice(FUSIONS), default="concat", show_default=True)
-@click.option("--window", type=float, help="Cut windows of so many seconds; whole recordings otherwise.")
-@click.option("--stride", type=float, help="Seconds between the starts of two windows; the window otherwise.")
-@click.option("--short", type=click.Choice(["error", "drop", "pad"]), default="error", help="Shorter than a window.")
-@click.option("--nan-policy", type=click.Choice(NAN_POLICIES), default="error", help="What to do with empty cells.")
-@click.option("--max-gap", type=float, default=1.0, show_default=True, help="Longest gap to interpolate, in seconds.")
-@click.option("--weights", help="Folder, Tiny-BioMoE.pth or owner/name on the Hub; the bundled weights otherwise.")
-@click.option(
-    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True, help=".csv|.npz|.parquet"
-)
-def embed(source: Path, weights: str | None, output: Path, representation: tuple[str, ...], **options: Any) -> None:
-    """Embed SOURCE, a recording or a folder of them."""
-    from .model import TinyBioMoE
-
-    write = WRITERS[check_output(output)]
-    if options["stride"] is not None and options["window"] is None:
-        raise ConfigError("--stride needs --window: both are seconds")
-    reading = {key: options.pop(key) for key in READING}
-    paths, root, skipped = _inputs(source)
-    model = TinyBioMoE.from_pretrained(weights)
-    table, failures = Table(), []
-    for path in tqdm(paths, unit="file", disable=not sys.stderr.isatty()):
-        try:
-            table.add(_embed_file(model, path, root, reading, representation=list(representation), **options))
-        except (SignalError, MemoryError) as error:
-            failures.append(str(error) or f"{printable(str(path))}: not enough memory")
-    for failure in [*skipped, *failures]:
-        click.echo(f"not embedded: {failure}", err=True)
-    if not table.sources:
-        raise ConfigError(f"nothing could be embedded of {len(paths)} files in {printable(str(source))}")
-    write(table, output)
-    click.echo(
-        f"{len(table.sources)} vectors of {len(table.embeddings[0])} numbers in {output} ({len(paths) + len(skipped)} "
-        f"inputs = {len(paths) - len(failures)} embedded + {len(failures)} failed + {len(skipped)} skipped)"
-    )
-    if failures:
-        raise SystemExit(2)
-
-
-def _embed_file(model: TinyBioMoE, path: Path, root: Path, reading: dict[str, Any], **options: Any) -> Table:
-    """The vectors of every channel of a file whose modality is known: of its windows, or of the whole."""
-    table = Table()
-    recordings = _read(path, root, reading)
-    known = [(recording, recording.modality) for recording in recordings if recording.modality is not None]
-    if not known:
-        source = recordings[0].source
-        raise SignalError(f"{source}: the file does not say what it measures; pass --modality, one of {_CHOICES}")
-    unknown = [printable(recording.channel) for recording in recordings if recording.modality is None]
-    if unknown:
-        click.echo(f"not embedded: {recordings[0].source}: {', '.join(unknown)}, of no known modality", err=True)
-    for recording, modality in known:
-        name = f"{recording.source}: {printable(recording.channel)}"
-        whole = recording.signal.size / recording.fs
-        window = options["window"] if options["window"] is not None else whole
-        found = model.embed_windows(
-            recording.signal, recording.fs, modality, **{**options, "window": window}, where=name
-        )
-        n = len(found.embeddings)
-        table.add(
-            Table(
-                [recording.source] * n, [recording.channel] * n, found.starts.tolist(), found.stops.tolist(),
-                [recording.fs] * n, [modality] * n, found.missing.tolist(), found.flat.tolist(),
-                found.clipped.tolist(), list(found.embeddings),
-                {f"{modality} {recording.fs:g} Hz": found.provenance},
-            )
-        )  # fmt: skip
-    return table
+cli.add_command(embed)
 
 
 @cli.command()
 @click.argument("source", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@_options(_READING, _IMAGES)
+@options(READING_OPTIONS, IMAGE_OPTIONS)
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True, help="A picture, .png")
-def show(source: Path, output: Path, **options: Any) -> None:
+def show(source: Path, output: Path, **image: Any) -> None:
     """Draw the six images of a recording as one sheet."""
     check_output(output, [".png"])
-    reading = {key: options.pop(key) for key in READING}
-    recordings = _read(source, source.parent, reading)
+    reading = {key: image.pop(key) for key in READING}
+    recordings = read_file(source, source.parent, reading)
     if len(recordings) != 1:
         names = ", ".join(printable(recording.channel) for recording in recordings)
         raise SignalError(
@@ -206,8 +52,8 @@ def show(source: Path, output: Path, **options: Any) -> None:
         )
     (recording,) = recordings
     if recording.modality is None:
-        raise SignalError(f"{printable(str(source))} does not say what it measures: pass --modality, one of {_CHOICES}")
-    contact_sheet(recording.signal, recording.fs, recording.modality, **options).save(output)
+        raise SignalError(f"{printable(str(source))} does not say what it measures: pass --modality, one of {CHOICES}")
+    contact_sheet(recording.signal, recording.fs, recording.modality, **image).save(output)
     seconds = recording.signal.size / recording.fs
     click.echo(f"six images of {printable(recording.channel)}, {seconds:g} s, in {output}")
 
@@ -263,22 +109,6 @@ def selfcheck() -> None:
         raise SystemExit(1)
 
 
-def _inputs(source: Path) -> tuple[list[Path], Path, list[str]]:
-    """Files to read, the folder that their names are relative to, and what was passed over."""
-    from .recordings import find
-
-    if source.is_file():
-        return [source], source.parent, []
-    paths, skipped = find(source)
-    return paths, source, [str(item) for item in skipped]
-
-
-def _read(path: Path, root: Path, reading: dict[str, Any]) -> list[Recording]:
-    from .recordings import read
-
-    return read(path, root=root, **reading)
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; errors are one line, unless --debug."""
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -294,3 +124,7 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         click.echo(f"error: {error}", err=True)
     sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

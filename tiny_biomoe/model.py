@@ -17,11 +17,12 @@ from . import weights
 from .calls import Call
 from .config import Architecture, Config, Recipe
 from .errors import ConfigError, SignalError, SignalWarning
-from .filters import MODALITY_BAND, NOTHING_LEFT
+from .filters import MODALITY_BAND
 from .images import Levels, draw_all, read_images
 from .network import Network
+from .recording_windows import FilteredRecording
 from .runtime import WindowEmbeddings, check_device, embed_levels
-from .signals import Quality, check_positive, check_signals, cut, fill_gaps, quality, windows
+from .signals import Quality, check_positive, check_signals, windows
 from .version import __version__
 
 Embeddings = NDArray[np.float32]  # (192,) or (n, 192); k * 192 where k representations are concatenated
@@ -191,20 +192,17 @@ class TinyBioMoE(
             return WindowEmbeddings.of(
                 self._fuse(embed_levels(self, [], batch_size), call), [], call.fs, [], provenance
             )
-        gaps = np.isnan(rows[0])
-        filled, _ = fill_gaps(rows[0], call.fs, call.nan_policy, call.max_gap, where)
-        filtered, _ = call.prepare(filled, where)
-        limits, noise = call.window_limits(filtered), NOTHING_LEFT * float(np.ptp(filtered))
+        recording = FilteredRecording.of(rows[0], call, where)
         qualities: list[Quality] = []
 
         def images() -> Iterator[Levels]:
-            for (start, stop), raw, part in zip(spans, cut(filled, spans), cut(filtered, spans), strict=True):
-                qualities.append(quality(raw, float(gaps[start:stop].mean())))
-                name = f"{where}, {start / call.fs:g}-{stop / call.fs:g} s,"
-                yield from draw_all(part, call, limits, noise=noise, where=name)
+            for span in spans:
+                qualities.append(recording.quality(span))
+                name, part = recording.window(span)
+                yield from draw_all(part, call, recording.limits, noise=recording.noise, where=name)
 
         vectors = self._fuse(embed_levels(self, images(), batch_size), call)
-        return WindowEmbeddings.of(vectors, spans, call.fs, qualities, provenance)
+        return WindowEmbeddings.of(vectors, list(spans), call.fs, qualities, provenance)
 
     def embed_images(self, images: Any, *, batch_size: int = 32) -> Embeddings:
         """Embed pictures: PIL images, paths, or uint8 arrays (height, width, 3); one gives (192,), a list (n, 192).

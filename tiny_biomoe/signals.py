@@ -6,7 +6,7 @@ import math
 import numbers
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -241,16 +241,38 @@ def warn_if_clipped(measured: Quality, where: str = "signal") -> None:
         )
 
 
+@dataclass(frozen=True)
+class Grid(Sequence[tuple[int, int]]):
+    """Where a recording is cut: the (start, stop) of each window in samples, worked out when asked for."""
+
+    n: int  # windows
+    size: int  # samples a window
+    step: float  # seconds between the starts of two windows
+    fs: float  # Hz
+    offset: int = 0  # sample at which the first window starts
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[each] for each in range(*index.indices(self.n))]
+        if not -self.n <= index < self.n:
+            raise IndexError(f"window {index} of {self.n}")
+        start = self.offset + round(index % self.n * self.step * self.fs)
+        return start, start + self.size
+
+
 def windows(
-    n_samples: int, fs: float, window: float, stride: float | None = None, short: str = "error"
-) -> list[tuple[int, int]]:
+    n_samples: int, fs: float, window: float, stride: float | None = None, short: str = "error", offset: int = 0
+) -> Grid:
     """Where a recording is cut: (start, stop) in samples, a window of `window` seconds every `stride` seconds.
 
     Samples after the last whole window are left out. A recording shorter than one window is an error, or
     gives none (`short="drop"`), or one window to be lengthened by its last value (`short="pad"`), in which
-    case its stop lies beyond the recording.
+    case its stop lies beyond the recording. `offset` is added to every start and stop.
 
-    >>> windows(10, fs=2, window=2, stride=1)
+    >>> list(windows(10, fs=2, window=2, stride=1))
     [(0, 4), (2, 6), (4, 8), (6, 10)]
     """
     length = _seconds(window, "window", fs)
@@ -264,13 +286,11 @@ def windows(
                 f"the recording lasts {n_samples / fs:g} s, less than one window of {length:g} s: choose a shorter "
                 'window, or short="drop" or "pad"'
             )
-        return [(0, size)] if short == "pad" else []
-    count = math.floor((n_samples - size) / (step * fs) + 1e-9) + 1
-    starts = (round(index * step * fs) for index in range(count))
-    return [(start, start + size) for start in starts]
+        return Grid(int(short == "pad"), size, step, fs, offset)
+    return Grid(math.floor((n_samples - size) / (step * fs) + 1e-9) + 1, size, step, fs, offset)
 
 
-def cut(signal: Signal, spans: list[tuple[int, int]]) -> Iterator[Signal]:
+def cut(signal: Signal, spans: Iterable[tuple[int, int]]) -> Iterator[Signal]:
     """The windows themselves, one at a time; a stop beyond the signal repeats its last value."""
     for start, stop in spans:
         part = signal[start:stop]

@@ -1,0 +1,97 @@
+"""Files that are there whole or not at all, whatever happens to the machine, and hashes that tell damage."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from .errors import ConfigError
+
+BLOCK = 1 << 20  # bytes hashed at a time
+
+
+def write(path: Path, data: bytes) -> None:
+    """Write a file so that its name holds the old content or the new one, also after a power cut.
+
+    The bytes go to a file beside it and onto the disk, and only then take the name; the folder is synced last.
+
+    Raises
+    ------
+    ConfigError
+        The disk is full or refuses; the name keeps what it held.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+        sync_folder(path.parent)
+    except OSError as error:
+        remove(partial)
+        raise ConfigError(
+            f"{str(path)!r} cannot be written ({error.strerror}; {len(data)} bytes are needed): make room and run the "
+            "same command again; what is written stays and is not computed anew"
+        ) from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring the names in a folder onto the disk."""
+    if os.name == "nt":  # a folder cannot be opened there, and its names are written through
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def remove(path: Path) -> None:
+    """Remove a file that may be gone, or that a broken disk does not let go."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:
+        return  # a partial file is never read, and the next run removes it
+
+
+def sha256_of(*paths: Path) -> str:
+    """Digest of the content of one file, or of several in a row."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb", buffering=0) as file:
+            while block := file.read(BLOCK):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def plain_json(value: Any) -> bytes:
+    """JSON that is equal where the value is equal."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":")).encode()
+
+
+def sealed(content: dict[str, Any]) -> bytes:
+    """A JSON object with its own sha256 under `seal`, for `unsealed` to find damage by."""
+    seal = hashlib.sha256(plain_json(content)).hexdigest()
+    return json.dumps({**content, "seal": seal}, sort_keys=True, indent=1).encode() + b"\n"
+
+
+def unsealed(data: bytes) -> dict[str, Any] | None:
+    """What `sealed` was given, or None where the bytes are not its own any more."""
+    try:
+        content = json.loads(data)
+        seal = content.pop("seal")
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return None
+    return content if hashlib.sha256(plain_json(content)).hexdigest() == seal else None
+
+
+def read_sealed(path: Path) -> dict[str, Any] | None:
+    """The content of a sealed file, or None where it is missing or damaged."""
+    try:
+        return unsealed(path.read_bytes())
+    except OSError:
+        return None

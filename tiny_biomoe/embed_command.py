@@ -1,0 +1,215 @@
+"""`tiny-biomoe embed`: recordings to one file, or a study to a folder."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from tqdm import tqdm
+
+from .calls import FUSIONS
+from .channels import printable
+from .command_options import CHOICES, IMAGE_OPTIONS, READING, READING_OPTIONS, options, read_file
+from .errors import ConfigError, SignalError
+from .representations import REPRESENTATIONS
+from .signals import NAN_POLICIES
+from .tables import WRITERS, Table, check_output
+
+if TYPE_CHECKING:
+    from .model import TinyBioMoE
+
+FOLDER = {  # options of a run into a folder, and what they are when not given
+    "shard_windows": 2048,
+    "workers": 1,
+    "threads": None,
+    "on_error": "skip",
+    "dry_run": False,
+    "batch_size": 32,
+}
+
+_RUN = [
+    click.option("--dry-run", is_flag=True, help="List what would be embedded, and do nothing."),
+    click.option("--on-error", type=click.Choice(["skip", "stop"]), default="skip", help="An input that fails."),
+    click.option("--workers", type=int, default=1, show_default=True, help="Processes that draw; 0 draws in this one."),
+    click.option("--threads", type=int, help="Of the network; the processors that the workers leave otherwise."),
+    click.option("--batch-size", type=int, default=32, show_default=True, help="Images on the device at once."),
+    click.option("--shard-windows", type=int, default=2048, show_default=True, help="Windows a shard."),
+]
+
+
+@click.command()
+@click.argument("source", type=click.Path(exists=True, path_type=Path))
+@options(READING_OPTIONS, IMAGE_OPTIONS)
+@click.option(
+    "--representation", multiple=True, default=["scalogram"], help=f"Of {', '.join(REPRESENTATIONS)}; repeatable."
+)
+@click.option(
+    "--fusion", type=click.Choice(FUSIONS), help="Into a file: concat or add; a folder has a column for each."
+)
+@click.option("--window", type=float, help="Cut windows of so many seconds; whole recordings otherwise.")
+@click.option("--stride", type=float, help="Seconds between the starts of two windows; the window otherwise.")
+@click.option("--short", type=click.Choice(["error", "drop", "pad"]), default="error", help="Shorter than a window.")
+@click.option("--nan-policy", type=click.Choice(NAN_POLICIES), default="error", help="What to do with empty cells.")
+@click.option("--max-gap", type=float, default=1.0, show_default=True, help="Longest gap to interpolate, in seconds.")
+@click.option("--weights", help="Folder, Tiny-BioMoE.pth or owner/name on the Hub; the bundled weights otherwise.")
+@options(_RUN)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="A folder, or a file: .csv, .npz, .parquet.")
+def embed(source: Path, output: Path | None, **said: Any) -> None:
+    """Embed SOURCE: a recording, a folder of them, or a study file that lists them.
+
+    Into a folder goes a study of any size: shards of Parquet, which an interrupted run completes when it is run again.
+    Into a file goes what fits into memory.
+    """
+    if said["stride"] is not None and said["window"] is None:
+        raise ConfigError("--stride needs --window: both are seconds")
+    reading = {key: said.pop(key) for key in READING}
+    run = {key: said.pop(key) for key in FOLDER}
+    if run["dry_run"]:
+        _list_windows(source, reading, said)
+    elif output is None:
+        raise ConfigError("-o is missing: name the folder to write, or a file that ends in .csv, .npz or .parquet")
+    elif output.suffix.lower() in WRITERS and not output.is_dir():
+        _embed_to_file(source, output, reading, run, said)
+    else:
+        _embed_to_folder(source, output, reading, run, said)
+
+
+def _embed_to_folder(
+    source: Path, output: Path, reading: dict[str, Any], run: dict[str, Any], said: dict[str, Any]
+) -> None:
+    if output.suffix and not output.is_dir():
+        check_output(output)  # more likely a file of another ending than a folder with a dot in its name
+    if not output.absolute().parent.is_dir():
+        raise ConfigError(f"the folder {str(output.absolute().parent)!r} does not exist: create it first")
+    from .batch import embed_study
+    from .model import TinyBioMoE
+    from .progress import Bar
+
+    if said.pop("fusion") is not None:
+        raise ConfigError("--fusion is for files: a folder has one column a representation, which you join as you like")
+    run.pop("dry_run")
+    if run["threads"] is None:
+        run["threads"] = max(1, _processors() - run["workers"])
+    weights = said.pop("weights")
+    with Bar() as bar:
+        summary = embed_study(
+            source, output, said.pop("representation"), model=lambda: TinyBioMoE.from_pretrained(weights), observer=bar,
+            **said, **run, **_given(reading),
+        )  # fmt: skip
+    click.echo(summary.table())
+    click.echo(f"embeddings in {printable(str(output))}")
+    if summary.failed or summary.in_part or not summary.windows:
+        click.echo(f"what was not embedded, and why: {printable(str(output / 'failures.parquet'))}")
+    raise SystemExit(summary.exit_code)
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _given(reading: dict[str, Any]) -> dict[str, Any]:
+    """The reading options that say more than their default, so that a fingerprint holds no others."""
+    defaults = {"encoding": "utf-8", "on_hole": "error", "on_jitter": "error"}
+    return {key: value for key, value in reading.items() if value is not None and value != defaults.get(key)}
+
+
+def _list_windows(source: Path, reading: dict[str, Any], said: dict[str, Any]) -> None:
+    from .config import Recipe
+    from .segments import Settings, survey
+    from .shards import Notice
+    from .studies import open_study
+
+    image = {key: said[key] for key in ("band", "scale", "nan_policy", "max_gap")}
+    settings = Settings(
+        tuple(said["representation"]), said["window"], said["stride"], said["short"], image, _given(reading)
+    ).check(Recipe())
+    study = open_study(source)
+    total, line = 0, "{:>9} {:>9} {:<9} {:<16} {}"
+    click.echo(line.format("windows", "rate, Hz", "modality", "channel", "file"))
+    for each in survey(study, settings, Recipe()):
+        if isinstance(each, Notice):
+            click.echo(line.format(0, "", "", each.channel or "", f"{each.source}  {each.outcome}: {each.reason}"))
+        else:
+            total += len(each.spans)
+            found = each.recording
+            click.echo(line.format(len(each.spans), f"{found.fs:g}", found.modality, found.channel, found.source))
+    for passed in study.skipped:
+        click.echo(line.format(0, "", "", "", f"{passed.source}  skipped: {passed.reason}"))
+    click.echo(f"{total:>9} windows")
+
+
+def _embed_to_file(
+    source: Path, output: Path, reading: dict[str, Any], run: dict[str, Any], said: dict[str, Any]
+) -> None:
+    write = WRITERS[check_output(output)]
+    if other := [name for name, value in run.items() if value != FOLDER[name] and name != "batch_size"]:
+        raise ConfigError(f"--{other[0].replace('_', '-')} is for a folder: give one, e.g. -o embeddings/")
+    from .model import TinyBioMoE
+    from .studies import is_study_file
+
+    if source.is_file() and is_study_file(source):
+        raise ConfigError(f"{printable(str(source))} is a study file: embed it into a folder, e.g. -o embeddings/")
+    paths, root, skipped = _inputs(source)
+    model = TinyBioMoE.from_pretrained(said.pop("weights"))
+    said |= {"fusion": said["fusion"] or "concat", "batch_size": run["batch_size"]}
+    said["representation"] = list(said["representation"])
+    table, failures = Table(), []
+    for path in tqdm(paths, unit="file", disable=not sys.stderr.isatty()):
+        try:
+            table.add(_embed_file(model, path, root, reading, **said))
+        except (SignalError, MemoryError) as error:
+            failures.append(str(error) or f"{printable(str(path))}: not enough memory")
+    for failure in [*skipped, *failures]:
+        click.echo(f"not embedded: {failure}", err=True)
+    if not table.sources:
+        raise ConfigError(f"nothing could be embedded of {len(paths)} files in {printable(str(source))}")
+    write(table, output)
+    click.echo(
+        f"{len(table.sources)} vectors of {len(table.embeddings[0])} numbers in {output} ({len(paths) + len(skipped)} "
+        f"inputs = {len(paths) - len(failures)} embedded + {len(failures)} failed + {len(skipped)} skipped)"
+    )
+    if failures:
+        raise SystemExit(2)
+
+
+def _embed_file(model: TinyBioMoE, path: Path, root: Path, reading: dict[str, Any], **options: Any) -> Table:
+    """The vectors of every channel of a file whose modality is known: of its windows, or of the whole."""
+    table = Table()
+    recordings = read_file(path, root, reading)
+    known = [(recording, recording.modality) for recording in recordings if recording.modality is not None]
+    if not known:
+        source = recordings[0].source
+        raise SignalError(f"{source}: the file does not say what it measures; pass --modality, one of {CHOICES}")
+    unknown = [printable(recording.channel) for recording in recordings if recording.modality is None]
+    if unknown:
+        click.echo(f"not embedded: {recordings[0].source}: {', '.join(unknown)}, of no known modality", err=True)
+    for recording, modality in known:
+        name = f"{recording.source}: {printable(recording.channel)}"
+        whole = recording.signal.size / recording.fs
+        window = options["window"] if options["window"] is not None else whole
+        found = model.embed_windows(
+            recording.signal, recording.fs, modality, **{**options, "window": window}, where=name
+        )
+        n = len(found.embeddings)
+        table.add(
+            Table(
+                [recording.source] * n, [recording.channel] * n, found.starts.tolist(), found.stops.tolist(),
+                [recording.fs] * n, [modality] * n, found.missing.tolist(), found.flat.tolist(),
+                found.clipped.tolist(), list(found.embeddings),
+                {f"{modality} {recording.fs:g} Hz": found.provenance},
+            )
+        )  # fmt: skip
+    return table
+
+
+def _inputs(source: Path) -> tuple[list[Path], Path, list[str]]:
+    """Files to read, the folder that their names are relative to, and what was passed over."""
+    from .recordings import find
+
+    if source.is_file():
+        return [source], source.parent, []
+    paths, skipped = find(source)
+    return paths, source, [str(item) for item in skipped]

@@ -1,0 +1,210 @@
+"""One group of files -> its shards on the disk: the piece of work of a single process, on one machine or on many."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .durable import remove
+from .errors import SignalError
+from .images import Levels
+from .model import TinyBioMoE
+from .pipeline import Drawers, Pipeline
+from .recording_windows import Pictures
+from .runtime import embed_levels
+from .segments import Chunk, Settings, stream
+from .shard_plan import File, Group
+from .shards import Cursor, Notice, Record, Row, Shard, columns, commit, shard_name, shard_paths, to_parquet, whole
+
+Event = Notice | tuple[Chunk, int, Pictures | str]  # of a chunk's windows the one at this place
+
+
+class InputFailed(SignalError):
+    """An input that cannot be embedded, where the caller wants to stop there."""
+
+
+class Observer:
+    """Told how a run goes on; a progress bar is one. This one does nothing with it."""
+
+    def hashed(self, size: int) -> None:
+        """One more file has been hashed, of so many bytes."""
+
+    def planned(self, files: Sequence[File]) -> None:
+        """The files are known."""
+
+    def found(self, windows: int, input_bytes: float) -> None:
+        """A shard of so many windows was there, whole, from an earlier start."""
+
+    def embedded(self, windows: int, input_bytes: float) -> None:
+        """So many more windows are done, which stand for so many bytes of the files."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What all shards of a run share."""
+
+    out: Path
+    settings: Settings
+    further: tuple[str, ...]  # names of the columns carried along
+    digest: str  # of the fingerprint
+    stop_at_failure: bool = False
+
+
+class Events:
+    """A pipeline's windows one by one, of which the next can be looked at before it is taken."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+        self._events = self._singly()
+        self.next: Event | None = next(self._events, None)
+
+    def _singly(self) -> Iterator[Event]:
+        for each in self._pipeline:
+            if isinstance(each, Notice):
+                yield each
+            else:
+                chunk, drawn = each
+                yield from ((chunk, place, pictures) for place, pictures in enumerate(drawn))
+
+    def advance(self) -> None:
+        """Take the next one."""
+        self.next = next(self._events, None)
+
+    def cursor(self) -> Cursor | None:
+        """Where the next window stands; None at the end."""
+        if self.next is None or isinstance(self.next, Notice):
+            return None
+        chunk, place, _ = self.next
+        return Cursor(chunk.file, chunk.before + place)
+
+    def close(self) -> None:
+        """Stop reading ahead."""
+        self._pipeline.close()
+
+
+def embed_group(
+    model: TinyBioMoE, group: Group, run: Run, drawers: Drawers, observer: Observer = Observer()
+) -> Iterator[Record]:
+    """Write the shards of a group that are not yet there, whole; gives each shard's record once it is on the disk.
+
+    Raises
+    ------
+    ConfigError
+        The disk is full or refuses.
+    InputFailed
+        An input failed, and the run is to stop there.
+    """
+    inputs, part = group.digest(), 0
+    events: Events | None = None
+    since: Cursor | None = None  # None: with the notices that stand before the first window
+    try:
+        while True:
+            name = shard_name(group.number, part)
+            record = whole(run.out, name, run.digest, inputs)
+            if record is not None:
+                if events is not None:
+                    events.close()
+                events = None
+                observer.found(record.windows, record.input_bytes)
+            else:
+                if events is None:
+                    events = Events(Pipeline(stream(group, run.settings, model.recipe, since), drawers))
+                record = _embed_shard(model, events, name, inputs, run, observer)
+            yield record
+            since = record.cursor
+            if since is None:
+                _remove_beyond(run.out, group.number, part)
+                return
+            part += 1
+    finally:
+        if events is not None:
+            events.close()
+
+
+def _embed_shard(model: TinyBioMoE, events: Events, name: str, inputs: str, run: Run, observer: Observer) -> Record:
+    shard, settings = Shard(), run.settings
+    vectors = embed_levels(model, _pictures(model, events, shard, run, observer), settings.batch_size)
+    width, each = model.architecture.embedding_dim, len(settings.representations)
+    shaped = np.asarray(vectors, np.float32).reshape(len(shard.rows), each, width)
+    data = to_parquet(shard, shaped, columns(settings.representations, run.further, width))
+    return commit(run.out, name, shard, data, run.digest, inputs, events.cursor())
+
+
+def _pictures(model: TinyBioMoE, events: Events, shard: Shard, run: Run, observer: Observer) -> Iterator[Levels]:
+    """The pictures of the next windows, as many as a shard holds, while all else about them is noted in it."""
+    while (event := events.next) is not None:
+        if isinstance(event, Notice):
+            _note(event, shard, run)
+        else:
+            if shard.windows == run.settings.shard_windows:
+                return
+            chunk, place, pictures = event
+            segment = chunk.segment
+            span = segment.spans[chunk.indices[place]]
+            shard.count(segment.number, not isinstance(pictures, str), chunk.input_bytes)
+            row = _row(chunk, span)
+            if isinstance(pictures, str):
+                reason = pictures.removeprefix(f"{segment.filtered.where}, ")
+                notice = Notice(segment.number, row.source, "failed", reason, row.channel, row.start, row.stop)
+                _note(notice, shard, run)
+            else:
+                shard.rows.append(row)
+                shard.further.append(segment.input.further)
+                _add_provenance(model, shard, row, run.settings)
+                yield from pictures
+            observer.embedded(1, chunk.input_bytes)
+        events.advance()
+
+
+def _note(notice: Notice, shard: Shard, run: Run) -> None:
+    if run.stop_at_failure and notice.outcome == "failed":
+        channel = f" {notice.channel}:" if notice.channel else ""
+        raise InputFailed(f"{notice.source}:{channel} {notice.reason}")
+    shard.notices.append(notice)
+    shard.tally.setdefault(notice.input, [0, 0])
+
+
+def _row(chunk: Chunk, span: tuple[int, int]) -> Row:
+    wanted, recording = chunk.segment.input, chunk.segment.recording
+    start, stop = span[0] / recording.fs, span[1] / recording.fs
+    good, modality = chunk.segment.filtered.quality(span), str(recording.modality)
+    began = None if recording.start is None else recording.start + start
+    return Row(
+        row_id(recording.source, recording.channel, start), recording.source, recording.channel, modality,
+        wanted.subject, wanted.label, start, stop, recording.fs, began, good.missing, good.flat, good.clipped,
+    )  # fmt: skip
+
+
+def row_id(source: str, channel: str, start: float) -> str:
+    """The id of a window: no two windows of a run have the same.
+
+    >>> row_id("S01/EDA.csv", "EDA", 12.5)
+    'S01/EDA.csv#EDA@12.5'
+    """
+    escaped = source.replace("%", "%25").replace("#", "%23")  # the first '#' ends the path, the last '@' the channel
+    return f"{escaped}#{channel}@{np.format_float_positional(start, trim='-')}"
+
+
+def _add_provenance(model: TinyBioMoE, shard: Shard, row: Row, settings: Settings) -> None:
+    key = f"{row.modality} {row.fs:.10g} Hz"
+    if key not in shard.provenance:
+        options = {**settings.image, "windowed": settings.window is not None}
+        facts: dict[str, Any] = model.provenance(row.fs, row.modality, list(settings.representations), **options)
+        facts.pop("fusion")  # every representation has a column of its own
+        stride = settings.window if settings.stride is None else settings.stride
+        shard.provenance[key] = facts | {"window": settings.window, "stride": stride, "short": settings.short}
+
+
+def _remove_beyond(out: Path, number: int, last: int) -> None:
+    """Remove shards of a group beyond its last one: an earlier half of the run saw inputs that have since changed."""
+    part = last + 1
+    paths = shard_paths(out, shard_name(number, part))
+    while any(path.exists() for path in paths):
+        for path in paths:
+            remove(path)
+        part += 1
+        paths = shard_paths(out, shard_name(number, part))
