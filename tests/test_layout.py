@@ -13,6 +13,7 @@ FIRST_HALF = [
     "errors",
     "config",
     "signals",
+    "quality",
     "filters",
     "representations",
     "calls",

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tiny_biomoe.errors import ConfigError, SignalError, SignalTypeError, SignalWarning
+from tiny_biomoe.quality import Quality, quality, warn_if_clipped
 from tiny_biomoe.signals import (
-    Quality,
     check_fs,
     check_length,
     check_positive,
@@ -19,8 +19,6 @@ from tiny_biomoe.signals import (
     cut,
     fill_gaps,
     is_flat,
-    quality,
-    warn_if_clipped,
     windows,
 )
 

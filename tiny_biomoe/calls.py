@@ -10,8 +10,9 @@ import numpy as np
 from .config import Recipe
 from .errors import ConfigError, SignalError, unknown
 from .filters import MODALITY_BAND, Passband, apply_filter, modality_name, passband, warn_if_outside
+from .quality import Quality, quality, warn_if_clipped
 from .representations import representation_name
-from .signals import NAN_POLICIES, Quality, Signal, check_fs, fill_gaps, is_number, quality, warn_if_clipped
+from .signals import NAN_POLICIES, Signal, check_fs, fill_gaps, is_number
 
 Limits = tuple[float, float]  # what an image spans, in the signal's units
 FUSIONS = ("concat", "add")

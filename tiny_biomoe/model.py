@@ -20,9 +20,10 @@ from .errors import ConfigError, SignalError, SignalWarning
 from .filters import MODALITY_BAND
 from .images import Levels, draw_all, read_images
 from .network import Network
+from .quality import Quality
 from .recording_windows import FilteredRecording
 from .runtime import WindowEmbeddings, check_device, embed_levels
-from .signals import Quality, check_positive, check_signals, windows
+from .signals import check_positive, check_signals, windows
 from .version import __version__
 
 Embeddings = NDArray[np.float32]  # (192,) or (n, 192); k * 192 where k representations are concatenated

@@ -12,7 +12,8 @@ from .calls import Call, Limits
 from .errors import SignalError
 from .filters import NOTHING_LEFT
 from .images import draw_all
-from .signals import Quality, Signal, cut, fill_gaps, quality
+from .quality import Quality, quality
+from .signals import Signal, cut, fill_gaps
 
 Pictures = NDArray[np.uint8]  # (n_representations, 224, 224), indices into the palette
 

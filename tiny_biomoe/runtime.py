@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from .errors import ConfigError, SignalError
 from .images import PALETTE, Levels
-from .signals import Quality
+from .quality import Quality
 
 
 @dataclass(frozen=True)
