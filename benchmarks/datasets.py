@@ -35,9 +35,9 @@ SP3_CLASSES = ("rest", "Stroop", "interview")
 SP3_LEFT_OUT = (1, 6, 17, 18, 30)  # no labels (S01), or label edges that disagree with the device's tags
 SP3_REST = 2  # windows of rest are thinned to at most this many times the largest other class, person by person
 NE4_CLASSES = ("Relax", "PhysicalStress", "CognitiveStress", "EmotionalStress")
-RR3_CUTS = (16.0, 18.0)  # breaths a minute, the highest of the first and of the second class: terciles
+RR3_CUTS = (16.0, 18.0)  # breaths a minute, between the three classes
 RR3_AGREEMENT = 2.0  # breaths a minute; windows where the two annotators differ by more are dropped
-HALVES = (300, 200)  # windows of a pretraining set: to fit a probe on, and of held-out people to score it on
+HALVES = (240, 160)  # windows of a pretraining set: to fit a probe on, and of held-out people to score it on
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,21 +150,17 @@ def _channel(signal: Signal, fs: float, modality: str) -> _Channel:
     return _Channel(filtered, call.fs, recording_limits(filtered, Recipe()))
 
 
-def _window(channels: dict[str, _Channel], start: float, seconds: float, label: int, person: str) -> Window | None:
-    signals = {name: channel.cut(start, seconds) for name, channel in channels.items()}
-    inside = {name: signal for name, signal in signals.items() if signal is not None}
-    if len(inside) < len(signals):
-        return None
-    limits = {name: channel.limits for name, channel in channels.items()}
-    return Window(inside, limits, label, person, start + seconds / 2)
-
-
 def _fill(
     channels: dict[str, _Channel], begin: float, end: float, seconds: float, label: int, person: str
 ) -> Iterator[Window]:
     """Windows side by side from `begin` to `end`, seconds after the first sample."""
-    starts = (begin + index * seconds for index in range(int((end - begin) / seconds + 1e-9)))
-    yield from filter(None, (_window(channels, start, seconds, label, person) for start in starts))
+    limits = {name: channel.limits for name, channel in channels.items()}
+    for index in range(int((end - begin) / seconds + 1e-9)):
+        start = begin + index * seconds
+        cuts = {name: channel.cut(start, seconds) for name, channel in channels.items()}
+        inside = {name: signal for name, signal in cuts.items() if signal is not None}
+        if len(inside) == len(channels):
+            yield Window(inside, limits, label, person, start + seconds / 2)
 
 
 def _stress_predict(root: Path) -> Iterator[Window]:
@@ -216,7 +212,7 @@ def _non_eeg(root: Path) -> Iterator[Window]:
 
 
 def _bidmc(root: Path) -> Iterator[Window]:
-    """Breaths in each 30 s, as the mean of two annotators who agree; recordings of one MIMIC id are one person."""
+    """Breathing rate of each 30 s, the mean of two annotators who agree; recordings of one MIMIC id are one person."""
     folder = root / "bidmc_csv"
     for signals in sorted(folder.glob("bidmc_*_Signals.csv")):
         number = signals.stem.split("_")[1]
@@ -226,17 +222,22 @@ def _bidmc(root: Path) -> Iterator[Window]:
         channels = {"resp": _channel(resp.signal, resp.fs, "resp")}
         breaths = np.genfromtxt(folder / f"bidmc_{number}_Breaths.csv", delimiter=",", skip_header=1) / resp.fs
         for window in _fill(channels, 0.0, resp.signal.size / resp.fs, 30.0, 0, person):
-            inside = (breaths >= window.time - 15) & (breaths < window.time + 15)
-            first, second = inside.sum(axis=0) * 2.0  # a minute
+            first, second = (breathing_rate(own, window.time - 15, window.time + 15) for own in breaths.T)
             if abs(first - second) <= RR3_AGREEMENT:
-                yield replace(window, label=int(np.digitize((first + second) / 2, RR3_CUTS, right=True)))
+                yield replace(window, label=int(np.digitize((first + second) / 2, RR3_CUTS)))
+
+
+def breathing_rate(breaths: Signal, start: float, stop: float) -> float:
+    """Breaths a minute from the first breath between two instants to the last; NaN for fewer than two."""
+    inside = breaths[(breaths >= start) & (breaths < stop)]
+    return 60.0 * (inside.size - 1) / float(inside[-1] - inside[0]) if inside.size > 1 else float("nan")
 
 
 Reader = Callable[[Path], Iterator[Window]]
 DOWNSTREAM: dict[str, tuple[str, str, Reader, float, dict[str, float], tuple[str, ...]]] = {
     "SP3": ("stress_predict", "Raw_data", _stress_predict, 10.0, {"eda": 4.0, "bvp": 64.0}, SP3_CLASSES),
     "NE4": ("noneeg", "nonEEGdataset", _non_eeg, 30.0, {"eda": 8.0, "spo2": 1.0}, NE4_CLASSES),
-    "RR3": ("bidmc", "bidmc_csv", _bidmc, 30.0, {"resp": 125.0}, ("up to 16", "up to 18", "over 18")),
+    "RR3": ("bidmc", "bidmc_csv", _bidmc, 30.0, {"resp": 125.0}, ("under 16", "16 to 18", "from 18")),
 }
 PRETRAINING = ("ECG", "EMG", "EEG")
 TASKS = (*DOWNSTREAM, *PRETRAINING)

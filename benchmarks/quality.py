@@ -30,7 +30,7 @@ from tiny_biomoe.channels import need
 from tiny_biomoe.errors import unknown
 
 GROUPS = ("ours", "untrained", "baselines", "controls")
-PER_PERSON = 24  # windows of a downstream task; 0 for all
+PER_PERSON = 20  # windows of a downstream task; 0 for all
 
 
 def networks(weights: str | None, groups: list[str], device: str) -> dict[str, TinyBioMoE]:
@@ -125,7 +125,7 @@ def main(
     setting = (
         f"tiny-biomoe {__version__}, torch {torch.__version__}, {precision} on {device}, "
         f"{torch.get_num_threads()} threads; "
-        f"weights {names.get('ours', 'none')!r}; at most {per_person or 'all'} windows a person downstream, "
+        f"weights {names.get('ours', 'none')}; at most {per_person or 'all'} windows a person downstream, "
         "the same for every row."
     )
     digests = {group: embedder.digest for group, embedder in embedders.items()}

@@ -103,5 +103,6 @@ def draw(results: dict[str, Any], path: Path) -> None:
         panel.invert_yaxis()
         panel.set(title=name, xlabel="balanced accuracy")
         panel.grid(axis="x", alpha=0.3)
-        panel.legend(fontsize=7)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
     figure.savefig(path, dpi=90)

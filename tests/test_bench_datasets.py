@@ -105,7 +105,7 @@ def bidmc(tmp_path_factory):
         rows = [f"{i / 125:g},{0.5:.4f},{v:.5f}" for i, v in enumerate(signal)]
         (root / f"bidmc_{number}_Signals.csv").write_text("Time [s], PLETH, RESP\n" + "\n".join(rows) + "\n")
         first = np.arange(1, 90, every)
-        second = first[(first < 30) | (first > 40)]
+        second = first[(first < 40) | (first > 50)]
         lines = [f"{round(a * 125)},{round(second[i] * 125) if i < len(second) else ''}" for i, a in enumerate(first)]
         (root / f"bidmc_{number}_Breaths.csv").write_text("a [sample], b [sample]\n" + "\n".join(lines) + "\n")
     return root.parent
@@ -115,6 +115,8 @@ def test_rr3_groups_by_person_and_drops_what_annotators_disagree_on(bidmc, tmp_p
     dataset = load("RR3", bidmc, tmp_path)
     assert dataset.persons.tolist() == ["s1"] * 4 + ["s2"] * 2
     assert dataset.times.tolist() == [15, 75] * 3
+    assert datasets.breathing_rate(np.array([1.0, 4.0, 7.0, 99.0]), 0, 30) == 20
+    assert np.isnan(datasets.breathing_rate(np.array([1.0]), 0, 30))
     assert dataset.labels.tolist() == [0, 0, 1, 1, 2, 2]  # 12, 17 and 24 breaths a minute
     assert dataset.matrix("resp").shape == (6, 3750)
 
