@@ -1,0 +1,227 @@
+"""The paper's Tables 3 to 6 on any data set with people: what pretraining gives, and what fusing images gives.
+
+`python -m benchmarks.experiments --data SP3 --archives FOLDER --out RUN --budget 600` runs cell after cell, goes on
+where it was stopped, and writes RUN/tables.md. A cell is one classifier, trained on some people and scored on others.
+Where the budget, in seconds a cell, does not hold the paper's 200 epochs, epochs and then samples are reduced, by a
+rule that is the same for all cells of as many images, and the tables say by how much.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import time
+import warnings
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.model_selection import GroupKFold
+
+from benchmarks.ai4pain import load_ai4pain
+from benchmarks.cells import Cell, fusion_cells, plan, single_cells
+from benchmarks.datasets import DOWNSTREAM, Dataset, load
+from benchmarks.experiment_tables import tables
+from tiny_biomoe import REPRESENTATIONS, TinyBioMoE
+from tiny_biomoe.errors import ConfigError, SignalWarning
+from tiny_biomoe.train.drawing import Window, draw_samples
+from tiny_biomoe.train.finetune import finetune
+from tiny_biomoe.train.samples import Samples, View
+from tiny_biomoe.train.settings import Settings, plain
+from tiny_biomoe.weights import tensor_digest
+
+FOLDS = 4  # people are divided into; the first is the test part
+
+
+class Experiments:
+    """A run over one data set: its division into people, its budget, and the cells that are done."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        pretrained: TinyBioMoE,
+        out: Path,
+        *,
+        budget: float,
+        settings: Settings = Settings(missing="error"),
+        representations: Iterable[str] = tuple(REPRESENTATIONS),
+        scale: str = "window",
+        device: str = "cpu",
+    ):
+        self.dataset, self.out, self.budget, self.scale, self.device = dataset, out, budget, scale, device
+        self.settings, self.representations = settings, list(representations)
+        torch.manual_seed(settings.seed)
+        scratch = TinyBioMoE(pretrained.architecture, pretrained.recipe, "scratch")
+        self.models = {"scratch": scratch, "pretrained": pretrained}
+        self.test = test_people(dataset)
+        (out / "cells").mkdir(parents=True, exist_ok=True)
+        facts = {
+            "data": dataset.name, "classes": list(dataset.classes), "windows": len(dataset.windows), "scale": scale,
+            "digests": {modality: dataset.digest(modality) for modality in dataset.modalities},
+            "test_people": sorted(self.test), "budget": budget, "settings": plain(asdict(settings)),
+            "representations": self.representations, "weights": pretrained.config.name,
+            "weights_sha256": tensor_digest(pretrained.state_dict()), "threads": torch.get_num_threads(),
+        }  # fmt: skip
+        self.facts = self._same_run(facts)
+
+    def _same_run(self, facts: dict[str, Any]) -> dict[str, Any]:
+        """The facts of the run in `out`, which must be this one; a new run measures what an image costs."""
+        path = self.out / "run.json"
+        if not path.exists():
+            facts |= {"second_an_image": self._second_an_image()}
+            write_whole(path, json.dumps(facts, indent=2) + "\n")
+            return facts
+        theirs: dict[str, Any] = json.loads(path.read_text())
+        for key, value in facts.items():
+            if theirs.get(key) != value:
+                raise ConfigError(
+                    f"{self.out} holds a run with {key}={theirs.get(key)!r}, not {value!r}: choose another"
+                )
+        return theirs
+
+    def _second_an_image(self) -> float:
+        """Seconds to learn from one image: the second of two epochs over one batch."""
+        few = dataclasses.replace(self.dataset, windows=self.dataset.windows[: self.settings.batch_size], held_out=None)
+        view = View(self.dataset.modalities[0], self.representations[0])
+        samples = self._draw(few, (view,))
+        once = dataclasses.replace(self.settings, epochs=1, patience=None)
+        seconds = []
+        for _ in range(2):
+            begin = time.perf_counter()
+            finetune(self.models["scratch"], samples, settings=once, device=self.device)
+            seconds.append(time.perf_counter() - begin)
+        return min(seconds) / len(samples)
+
+    def _draw(self, dataset: Dataset, views: tuple[View, ...]) -> Samples:
+        """Windows of a data set as samples; those that cannot be drawn (flat ones) are left out."""
+        windows = [
+            {
+                m: Window(s, dataset.fs[m], w.limits[m] if self.scale == "recording" else None, True)
+                for m, s in w.signals.items()
+            }
+            for w in dataset.windows
+        ]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SignalWarning)
+            return draw_samples(
+                windows, [dataset.classes[w.label] for w in dataset.windows], [w.person for w in dataset.windows],
+                views, self.models["scratch"].recipe, classes=dataset.classes, bad="drop",
+            )  # fmt: skip
+
+    def parts(self, cell: Cell) -> tuple[Samples, Samples, dict[str, Any]]:
+        """What a cell learns from, what it is scored on, and what was reduced."""
+        held_out = np.isin(self.dataset.persons, sorted(self.test))
+        train, test = (subset(self.dataset, mask) for mask in (~held_out, held_out))
+        people = len(set(train.persons))
+        reduced = plan(
+            len(train.windows), len(test.windows), people, len(cell.views), self.facts["second_an_image"], self.budget,
+            self.settings.epochs,
+        )  # fmt: skip
+        kept = train if reduced.per_person is None else train.thin(reduced.per_person)
+        learnt, scored = self._draw(kept, cell.views), self._draw(test, cell.views)
+        return learnt, scored, {
+            "epochs": reduced.epochs, "epochs_of": self.settings.epochs, "samples": len(learnt),
+            "samples_of": len(train.windows), "test_samples": len(scored), "test_samples_of": len(test.windows),
+        }  # fmt: skip
+
+    def cell(self, cell: Cell) -> dict[str, Any]:
+        """Run one cell, or read what it gave."""
+        path = self.out / "cells" / f"{cell.name}.json"
+        if path.exists():
+            found: dict[str, Any] = json.loads(path.read_text())
+            return found
+        begin = time.perf_counter()
+        learnt, scored, reduced = self.parts(cell)
+        settings = dataclasses.replace(self.settings, epochs=reduced["epochs"], fusion=cell.fusion)
+        checkpoints = self.out / "checkpoints" / cell.name
+        model = self.models[cell.start]
+        classifier = finetune(model, learnt, settings=settings, out=checkpoints, device=self.device)
+        scores = classifier.evaluate(scored).to_dict()
+        result = {
+            "table": cell.table, "start": cell.start, "title": cell.title, "fusion": cell.fusion,
+            "views": [list(view) for view in cell.views], **scores, "reduced": reduced,
+            "seconds": time.perf_counter() - begin,
+        }  # fmt: skip
+        write_whole(path, json.dumps(result, indent=2) + "\n")
+        shutil.rmtree(checkpoints)  # 90 MB that nobody needs any more
+        return result
+
+    def run(self) -> str:
+        """All cells, Table 3 and 4 side by side first; the tables as text, which is rewritten after each cell."""
+        modalities = list(self.dataset.modalities)
+        starts = [single_cells(start, modalities, self.representations) for start in ("scratch", "pretrained")]
+        results = []
+        scores: dict[View, float] = {}
+        for cell in (cell for pair in zip(*starts, strict=True) for cell in pair):
+            results.append(self.cell(cell))
+            if cell.start == "pretrained":
+                scores[cell.views[0]] = results[-1]["accuracy"]
+            self._tell(cell, results)
+        for cell in fusion_cells(modalities, self.representations, scores):
+            results.append(self.cell(cell))
+            self._tell(cell, results)
+        return tables(self.facts, results)
+
+    def _tell(self, cell: Cell, results: list[dict[str, Any]]) -> None:
+        write_whole(self.out / "tables.md", tables(self.facts, results))
+        click.echo(f"{cell.name}: accuracy {results[-1]['accuracy']:.3f}, {results[-1]['seconds']:.0f} s")
+
+
+def test_people(dataset: Dataset) -> set[str]:
+    """Who is scored: those whom the data set holds out, or one fold of four by person."""
+    if dataset.held_out is not None:
+        held = set(dataset.persons[dataset.held_out].tolist())
+        if both := held & set(dataset.persons[~dataset.held_out].tolist()):
+            raise ConfigError(f"{min(both)!r} is in both parts of {dataset.name}: a person is never divided")
+        return held
+    folds = min(FOLDS, len(set(dataset.persons)))
+    if folds < 2:
+        raise ConfigError(f"{dataset.name} holds one person, who cannot be divided into two parts")
+    _, test = next(GroupKFold(folds).split(dataset.labels, groups=dataset.persons))
+    return set(dataset.persons[test].tolist())
+
+
+def subset(dataset: Dataset, mask: NDArray[np.bool_]) -> Dataset:
+    """Some windows of a data set."""
+    return dataclasses.replace(
+        dataset, windows=tuple(w for w, kept in zip(dataset.windows, mask, strict=True) if kept), held_out=None
+    )
+
+
+def write_whole(path: Path, text: str) -> None:
+    """All of a file or none of it."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text)
+    os.replace(partial, path)
+
+
+@click.command()
+@click.option("--data", type=click.Choice([*DOWNSTREAM, "AI4PAIN"]), required=True)
+@click.option("--archives", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True,
+              help="Folder of the archives; of AI4PAIN, the folder that holds train and validation.")  # fmt: skip
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True)
+@click.option("--weights", help="Folder or Hub id; the bundled weights otherwise.")
+@click.option("--budget", default=600.0, show_default=True, help="Seconds a cell.")
+@click.option("--scale", type=click.Choice(["window", "recording"]), default="window", show_default=True)
+@click.option("--representation", "representations", multiple=True, default=list(REPRESENTATIONS), show_default=True)
+@click.option("--precision", type=click.Choice(["float32", "bfloat16"]), default="float32", show_default=True)
+@click.option("--seed", default=0, show_default=True)
+@click.option("--device", default="cpu", show_default=True)
+def main(data: str, archives: Path, out: Path, weights: str | None, precision: str, seed: int, **options: Any) -> None:
+    """Run Tables 3 to 6 on one data set, or go on with a run that was stopped."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it, CUDA's products are not deterministic
+    dataset = load_ai4pain(archives) if data == "AI4PAIN" else load(data, archives, out / "data")
+    model = TinyBioMoE.from_pretrained(weights)
+    settings = Settings(precision=precision, seed=seed)
+    click.echo(Experiments(dataset, model, out, settings=settings, **options).run())
+
+
+if __name__ == "__main__":
+    main()

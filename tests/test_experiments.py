@@ -1,0 +1,198 @@
+"""The paper's experiments end to end on made-up people, their budget, and AI4PAIN's layout."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from toy import QUICK, beats, sweat, tiny
+
+from benchmarks.ai4pain import NAME, OTHER, load_ai4pain
+from benchmarks.cells import Cell, fusion_cells, plan, single_cells
+from benchmarks.datasets import Dataset, Window
+from benchmarks.experiment_tables import PAPER, tables
+from benchmarks.experiments import Experiments, test_people
+from tiny_biomoe import ConfigError, SignalError
+from tiny_biomoe.train.samples import View
+
+SETTINGS = dataclasses.replace(QUICK, epochs=1)
+test_people.__test__ = False  # a function of the bench, not a test
+
+
+def toy_dataset(people: int = 4, **changes) -> Dataset:
+    """A calm and a stressed window a person, of pulse and skin conductance; one skin conductance is flat."""
+    windows = []
+    for person in range(people):
+        for index in range(2):
+            signals = {
+                "bvp": beats(bool(index % 2), 10 * person + index).signal,
+                "eda": sweat(bool(index % 2), 10 * person + index).signal,
+            }
+            limits = {"bvp": (-1.5, 1.5), "eda": (-2.0, 9.0)}
+            windows.append(Window(signals, limits, index % 2, f"P{person}", 8.0 * index))
+    windows[1].signals["eda"][:] = 3.0
+    return dataclasses.replace(
+        Dataset("toy", 8.0, {"bvp": 64.0, "eda": 8.0}, ("calm", "stress"), tuple(windows)), **changes
+    )
+
+
+def experiments(out, dataset=None, **options):
+    given = {"budget": 1e6, "settings": SETTINGS, "representations": ["waveform", "scalogram", "psd"], **options}
+    return Experiments(dataset or toy_dataset(), tiny(), out, **given)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    out = tmp_path_factory.mktemp("run")
+    return experiments(out).run(), out
+
+
+def test_all_tables_of_all_cells(done):
+    text, out = done
+    results = [json.loads(path.read_text()) for path in (out / "cells").glob("*.json")]
+    tally = {table: sum(result["table"] == table for result in results) for table in (3, 4, 5, 6)}
+    assert tally == {3: 6, 4: 6, 5: 8, 6: 4}
+    assert "## Tables 3 to 6 on toy" in text
+    assert "scored on 1 people who are in no training part" in text
+    assert "compare the gains alone" in text
+    assert "| bvp | scalogram |" in text
+    assert "| 66.53 | 67.13 | +0.60 |" in text
+    assert "Mean accuracy over 6 cells" in text
+    assert "| 6 | scalogram of each | bvp/scalogram, eda/scalogram | add |" in text
+    assert text == (out / "tables.md").read_text()
+    assert not list((out / "checkpoints").iterdir())
+
+
+def test_a_flat_window_is_left_out_and_counted(done):
+    result = json.loads((done[1] / "cells" / "4_eda-psd_pretrained.json").read_text())["reduced"]
+    lost = result["samples_of"] + result["test_samples_of"] - result["samples"] - result["test_samples"]
+    assert lost == 1
+
+
+def test_a_run_that_was_stopped_computes_only_what_is_missing(done, monkeypatch):
+    text, out = done
+    lost = out / "cells" / "3_bvp-psd_scratch.json"
+    before = json.loads(lost.read_text())
+    lost.unlink()
+    made = []
+    from benchmarks import experiments as module
+
+    original = module.finetune
+    monkeypatch.setattr(module, "finetune", lambda *a, **o: (made.append(1), original(*a, **o))[1])
+    assert experiments(out).run() == text
+    assert len(made) == 1
+    after = json.loads(lost.read_text())
+    assert {**after, "seconds": 0} == {**before, "seconds": 0}
+
+
+@pytest.mark.parametrize("change", [{"budget": 5.0}, {"scale": "recording"}, {"dataset": toy_dataset(5)}])
+def test_a_folder_of_another_run_is_refused(done, change):
+    with pytest.raises(ConfigError, match="holds a run with"):
+        experiments(done[1], **change)
+
+
+def test_nobody_is_learnt_from_and_scored_on(tmp_path):
+    run = experiments(tmp_path, toy_dataset(8))
+    learnt, scored, _ = run.parts(single_cells("scratch", ["bvp"], ["psd"])[0])
+    assert set(scored.subjects) == run.test
+    assert not set(learnt.subjects) & set(scored.subjects)
+    assert len(run.test) == 2
+    held = np.array([person == "P3" for person in toy_dataset().persons])
+    assert test_people(toy_dataset(held_out=held)) == {"P3"}
+    held[0] = True
+    with pytest.raises(ConfigError, match="'P0' is in both parts"):
+        test_people(toy_dataset(held_out=held))
+
+
+def test_the_budget_first_takes_epochs_then_samples_and_more_where_a_sample_has_more_images():
+    wanted = {"n_train": 400, "n_test": 100, "people": 20, "second_an_image": 0.1, "epochs": 200}
+    assert plan(views=1, budget=1e9, **wanted) == plan(views=6, budget=1e9, **wanted)
+    one, six = plan(views=1, budget=600, **wanted), plan(views=6, budget=600, **wanted)
+    assert (one.epochs, one.per_person) == (14, None)
+    assert (six.epochs, six.per_person) == (10, 4)
+    for views, reduced in ((1, one), (6, six)):
+        n = 400 if reduced.per_person is None else reduced.per_person * 20
+        assert (reduced.epochs * n + 100 / 3) * views * 0.1 <= 600
+
+
+def test_a_reduced_run_says_so(tmp_path):
+    run = experiments(tmp_path, budget=1e-3, representations=["psd"])
+    learnt, _, reduced = run.parts(Cell(4, "pretrained", (View("bvp", "psd"),)))
+    assert reduced["samples"] == len(learnt) == 3  # one window of each of three people
+    assert reduced["samples_of"] == 6
+    result = run.cell(Cell(4, "pretrained", (View("bvp", "psd"),)))
+    assert "1 of 1 epochs, 3 of 6 training samples" in tables(run.facts, [result])
+
+
+def test_the_best_are_those_of_table_4():
+    names = ["psd", "waveform", "scalogram"]
+    scores = {View(m, r): 0.1 * i for m in ("bvp", "eda") for i, r in enumerate(names)}
+    cells = fusion_cells(["bvp", "eda"], names, scores)
+    best = [cell for cell in cells if cell.title == "bvp best two"]
+    assert [cell.fusion for cell in best] == ["concat", "add"]
+    assert best[0].views == (View("bvp", "scalogram"), View("bvp", "waveform"))
+    assert len({cell.name for cell in cells}) == len(cells) == 12
+    assert fusion_cells(["bvp"], ["psd"], scores) == []
+
+
+def test_the_papers_numbers_give_the_papers_means():
+    assert np.mean([pair[0] for pair in PAPER.values()]) == pytest.approx(52.13, abs=0.01)
+    assert np.mean([pair[1] for pair in PAPER.values()]) == pytest.approx(53.96, abs=0.01)
+
+
+def write_tree(root, people: dict[str, int], trials: int = 2) -> None:
+    """A tree of AI4PAIN's layout, with columns of unequal length and tags in mixed case."""
+    rng = np.random.default_rng(0)
+    number = 0
+    for split, count in people.items():
+        for _ in range(count):
+            number += 1
+            person = f"{number}"
+            tags = ["Baseline_1", *(f"{tag}_{k}" for tag in ("LOW", "High", "REST") for k in range(1, trials + 1))]
+            lengths = {tag: 1500 if tag == "Baseline_1" else 900 + 20 * i for i, tag in enumerate(tags)}
+            for folder in ("Bvp", "Eda", "Resp", "SpO2"):
+                columns = {tag: np.round(np.cumsum(rng.standard_normal(n)), 3) for tag, n in lengths.items()}
+                rows = [",".join(f"{person}_{tag}" for tag in tags)]
+                for i in range(max(lengths.values())):
+                    rows.append(",".join(str(c[i]) if i < len(c) else "" for c in columns.values()))
+                (root / split / folder).mkdir(parents=True, exist_ok=True)
+                (root / split / folder / f"{person}.csv").write_text("\n".join(rows) + "\n")
+
+
+def test_ai4pains_layout_is_read_and_a_made_up_tree_is_not_called_ai4pain(tmp_path):
+    write_tree(tmp_path, {"train": 2, "validation": 1})
+    dataset = load_ai4pain(tmp_path)
+    assert dataset.name == OTHER != NAME
+    assert "compare the gains alone" in tables(
+        {"data": dataset.name, "classes": dataset.classes, "windows": 1, "test_people": [], "weights": "", "budget": 1,
+         "scale": "window"}, []
+    )  # fmt: skip
+    assert dataset.modalities == ("bvp", "eda", "resp", "spo2")
+    assert dataset.labels.tolist() == [0, 0, 1, 1, 2, 2] * 3
+    assert dataset.persons[dataset.held_out].tolist() == ["3"] * 6
+    assert [w.signals["eda"].size for w in dataset.windows[:6]] == [1000, 1000, 920, 940, 960, 980]
+    first, second = (window.signals["bvp"] for window in dataset.windows[:2])
+    assert np.array_equal(first[500:], second[:500])  # of a baseline of 15 s, from 0 and from 5 s
+
+
+def test_only_a_whole_tree_is_called_ai4pain(tmp_path, monkeypatch):
+    monkeypatch.setattr("benchmarks.ai4pain.PEOPLE", {"train": 2, "validation": 1})
+    monkeypatch.setattr("benchmarks.ai4pain.TRIALS", 2)
+    write_tree(tmp_path / "whole", {"train": 2, "validation": 1})
+    assert load_ai4pain(tmp_path / "whole").name == NAME
+    write_tree(tmp_path / "short", {"train": 2, "validation": 1}, trials=1)
+    assert load_ai4pain(tmp_path / "short").name == OTHER
+
+
+def test_a_tree_that_is_not_of_the_layout_is_refused(tmp_path):
+    with pytest.raises(SignalError, match="holds no Bvp/Eda/Resp/SpO2"):
+        load_ai4pain(tmp_path)
+    write_tree(tmp_path, {"train": 1, "validation": 1})
+    (tmp_path / "train" / "Resp" / "1.csv").unlink()
+    with pytest.raises(SignalError, match=r"Resp/1.csv is missing"):
+        load_ai4pain(tmp_path)
+    (tmp_path / "train" / "Resp" / "1.csv").write_text("1_PAIN_1\n0.5\n1.5\n")
+    with pytest.raises(SignalError, match="a column is called '1_PAIN_1'"):
+        load_ai4pain(tmp_path)
