@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks import protocol
+from benchmarks import baselines, protocol
 from benchmarks.baselines import BASELINES, TOGETHER
 from benchmarks.datasets import Dataset
 from benchmarks.embeddings import Embedded, fuse, save
@@ -39,6 +40,11 @@ class Row:
         return self.name if self.group == "baseline" else f"{self.group}: {self.name}"
 
 
+def source(module: ModuleType) -> str:
+    """sha256 of a module's text: what it computed before it was changed is not taken from the cache."""
+    return hashlib.sha256(Path(str(module.__file__)).read_bytes()).hexdigest()
+
+
 class Scorer:
     """Probes features of one task, remembering on disk what it has probed."""
 
@@ -61,8 +67,7 @@ class Scorer:
     def probe(self, features: Features | Fitted, kind: str, name: str, folds: Sequence[int] | None = None) -> Probed:
         """What a probe of the features says, from disk where it was asked before."""
         content = name.encode() if callable(features) else np.ascontiguousarray(features).tobytes()
-        settings = (kind, folds, protocol.STRENGTHS, protocol.INNER_FOLDS, protocol.ITERATIONS)
-        key = hashlib.sha256(f"{self.digest} {settings}".encode() + content).hexdigest()
+        key = hashlib.sha256(f"{self.digest} {source(protocol)} {kind} {folds}".encode() + content).hexdigest()
         path = self.cache / "probes" / f"{key}.npz"
         if not path.exists():
             standardised = protocol.per_person(features, self.persons) if kind == "per person" else features
@@ -77,7 +82,7 @@ class Scorer:
 
     def timed(self, name: str, extract: Callable[[Dataset], Features | Fitted]) -> tuple[Features | Fitted, int, float]:
         """A baseline's features, their number, and the seconds they cost for 1000 windows."""
-        path = self.cache / "baselines" / f"{name} {self.digest}.npz"
+        path = self.cache / "baselines" / f"{name} {source(baselines)[:8]} {self.digest}.npz"
         thousands = self.labels.size / 1000
         if name == "MiniRocket":
             fitted = extract(self.dataset)
