@@ -508,12 +508,13 @@ def test_row_82_another_model_or_other_arguments(half, change, message):
 
 def test_row_84_a_poor_environment(study, tmp_path):
     program = (
-        "import resource, os; resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40)); os.close(1);"
+        "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40));"
         f"from tiny_biomoe.cli import main; main(['embed', {str(study / 'S01')!r}, '-o', {str(tmp_path / 'out')!r}, "
         "'--window', '30', '--workers', '0', '--threads', '1'])"
     )
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "LC_ALL": "xx_YY.odd", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "-c", program], env=environment, stderr=subprocess.PIPE, text=True)
+    closed = ["sh", "-c", 'exec "$0" -c "$1" >&-', sys.executable, program]
+    done = subprocess.run(closed, env=environment, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 0, done.stderr
     assert len(load_embeddings(tmp_path / "out")[0]) == 4
 
