@@ -19,15 +19,19 @@ from .signals import NAN_POLICIES
 from .tables import WRITERS, Table, check_output
 
 if TYPE_CHECKING:
+    from .batch import Engine
     from .model import TinyBioMoE
 
 FOLDER = {  # options of a run into a folder, and what they are when not given
-    "shard_windows": 2048,
+    "dry_run": False,
+    "on_error": "skip",
     "workers": 1,
     "threads": None,
-    "on_error": "skip",
-    "dry_run": False,
     "batch_size": 32,
+    "engine": "here",
+    "address": None,
+    "actors": None,
+    "shard_windows": 2048,
 }
 
 _RUN = [
@@ -36,6 +40,9 @@ _RUN = [
     click.option("--workers", type=int, default=1, show_default=True, help="Processes that draw; 0 draws in this one."),
     click.option("--threads", type=int, help="Of the network; the processors that the workers leave otherwise."),
     click.option("--batch-size", type=int, default=32, show_default=True, help="Images on the device at once."),
+    click.option("--engine", type=click.Choice(["here", "ray"]), default="here", help="What computes the shards."),
+    click.option("--address", help="Of a Ray cluster, e.g. auto; --engine ray starts one on this machine otherwise."),
+    click.option("--actors", type=int, help="Of Ray; one a processor of the cluster otherwise."),
     click.option("--shard-windows", type=int, default=2048, show_default=True, help="Windows a shard."),
 ]
 
@@ -91,8 +98,9 @@ def _embed_to_folder(
     if said.pop("fusion") is not None:
         raise ConfigError("--fusion is for files: a folder has one column a representation, which you join as you like")
     run.pop("dry_run")
+    run["engine"] = _engine(run.pop("engine"), run.pop("address"), run.pop("actors"))
     if run["threads"] is None:
-        run["threads"] = max(1, _processors() - run["workers"])
+        run["threads"] = 1 if run["engine"] else max(1, _processors() - run["workers"])
     weights = said.pop("weights")
     with Bar() as bar:
         summary = embed_study(
@@ -104,6 +112,16 @@ def _embed_to_folder(
     if summary.failed or summary.in_part or not summary.windows:
         click.echo(f"what was not embedded, and why: {printable(str(output / 'failures.parquet'))}")
     raise SystemExit(summary.exit_code)
+
+
+def _engine(name: str, address: str | None, actors: int | None) -> Engine | None:
+    if name == "here":
+        if address or actors:
+            raise ConfigError("--address and --actors are those of a Ray cluster: add --engine ray")
+        return None
+    from .cluster import OnRay
+
+    return OnRay(address, actors)
 
 
 def _processors() -> int:
