@@ -168,11 +168,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=".") as name:
         folder = Path(name)
         if said.what == "speed":
-            print(
-                json.dumps(
-                    speed(folder, said.representation, said.workers, said.threads, said.windows or 400), indent=1
-                )
-            )
+            found = speed(folder, said.representation, said.workers, said.threads, said.windows or 400)
+            print(json.dumps(found, indent=1))
         elif said.what == "many":
             windows = said.windows or 10_000_000
             found = in_fresh_process(folder, windows)
