@@ -83,9 +83,9 @@ def is_study_file(path: Path) -> bool:
     try:
         with path.open(encoding="utf-8-sig") as file:
             line = next((line for line in iter(lambda: file.readline(1 << 16), "") if not line.startswith("#")), "")
-    except (OSError, UnicodeDecodeError):
+        return "path" in [name.lower() for name in _cells(line.rstrip("\r\n"), _delimiter(line))]
+    except (OSError, UnicodeDecodeError, SignalError):
         return False
-    return "path" in _cells(line.rstrip("\r\n"), _delimiter(line))
 
 
 def _delimiter(header: str) -> str:
