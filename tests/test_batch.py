@@ -174,6 +174,13 @@ def test_windows_that_would_be_one_are_refused(study, tmp_path):
     )
 
 
+def test_an_output_within_the_study_is_no_input(study, done):
+    assert embed(study, study / "out").inputs == 6
+    assert embed(study, study / "out").inputs == 6
+    with pytest.raises(SignalError, match="all files lie in the output"):
+        embed(study / "out", study / "out")
+
+
 def test_stop_at_the_first_failure(study, tmp_path):
     with pytest.raises(InputFailed, match=r"S02/EDA\.csv: EDA: 20-30 s, is flat"):
         embed(study, tmp_path / "out", on_error="stop")

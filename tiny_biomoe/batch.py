@@ -29,7 +29,7 @@ from .segments import Settings
 from .shard_plan import Group, groups, scan
 from .shards import RUN, SHARDS, Record
 from .signals import check_positive
-from .studies import Study, open_study
+from .studies import Study, open_study, outside
 
 # Gives the record of each shard once it is on the disk, in any order, and None from time to time while it waits.
 Engine = Callable[[TinyBioMoE, Sequence[Group], Run, Observer], Iterator[Record | None]]
@@ -115,7 +115,7 @@ def embed_study(
     settings = Settings(names, window, stride, short, image, reading, shard_windows, batch_size)
     out = Path(out)
     with held(out), network_threads(threads) as used:
-        study = source if isinstance(source, Study) else open_study(source)
+        study = outside(source if isinstance(source, Study) else open_study(source), out)
         loaded = model if isinstance(model, TinyBioMoE) else model()
         settings = settings.check(loaded.recipe)
         facts = fingerprint(loaded, settings, study.further, used)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from tqdm import tqdm
 from .calls import FUSIONS
 from .channels import printable
 from .command_options import CHOICES, IMAGE_OPTIONS, READING, READING_OPTIONS, options, read_file
-from .errors import ConfigError, SignalError
+from .errors import ConfigError, SignalError, SignalWarning
 from .representations import REPRESENTATIONS
 from .signals import NAN_POLICIES
 from .tables import WRITERS, Table, check_output
@@ -102,6 +103,7 @@ def _embed_to_folder(
     if run["threads"] is None:
         run["threads"] = 1 if run["engine"] else max(1, _processors() - run["workers"])
     weights = said.pop("weights")
+    warnings.simplefilter("ignore", SignalWarning)  # the column `clipped` says it of each window
     with Bar() as bar:
         summary = embed_study(
             source, output, said.pop("representation"), model=lambda: TinyBioMoE.from_pretrained(weights), observer=bar,
