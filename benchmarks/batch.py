@@ -76,20 +76,20 @@ def speed(folder: Path, representation: str, workers: int, threads: int, windows
     embed_levels(model, levels, 32)
     embedded = windows / (time.perf_counter() - began)
 
-    class FirstToLast(engine.Observer):
-        times: list[float] = []
+    class FirstPicture(engine.Observer):
+        came = 0.0
 
         def embedded(self, windows: int, input_bytes: float) -> None:
-            self.times.append(time.perf_counter())
+            self.came = self.came or time.perf_counter()
 
-    watch = FirstToLast()
+    watch = FirstPicture()
     began = time.perf_counter()
     embed_study(
         folder / "study", folder / "out", representation, model=model, window=WINDOW, workers=workers, threads=threads,
         observer=watch, **reading,
     )  # fmt: skip
-    whole = windows / (time.perf_counter() - began)
-    steady = (windows - 1) / (watch.times[-1] - watch.times[0])  # without the start of the workers
+    ended = time.perf_counter()
+    whole, steady = windows / (ended - began), windows / (ended - watch.came)  # with the workers' start, and without
     return {
         "windows": windows, "workers": workers, "threads": threads, "read and filtered": read, "drawn": drawn,
         "embedded": embedded, "end to end": whole, "end to end, once started": steady,
