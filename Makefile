@@ -5,10 +5,10 @@ BIN := .venv/bin
 .PHONY: demo test setup lint clean
 
 demo: setup
-	mkdir -p demo
-	$(BIN)/tiny-biomoe embed examples/recordings --window 10 -o demo/embeddings.parquet
+	rm -rf demo/study && mkdir -p demo
+	$(BIN)/tiny-biomoe embed examples/study.csv --window 5 -o demo/study
 	$(BIN)/tiny-biomoe show examples/recordings/ecg.csv -o demo/ecg.png
-	@echo "vectors: demo/embeddings.parquet   the six images of one recording: demo/ecg.png"
+	@echo "vectors: demo/study/embeddings   the six images of one recording: demo/ecg.png"
 
 test: setup lint
 	$(BIN)/python -m pytest

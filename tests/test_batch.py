@@ -174,6 +174,13 @@ def test_windows_that_would_be_one_are_refused(study, tmp_path):
     )
 
 
+def test_an_output_within_the_study_is_no_input(study, done):
+    assert embed(study, study / "out").inputs == 6
+    assert embed(study, study / "out").inputs == 6
+    with pytest.raises(SignalError, match="all files lie in the output"):
+        embed(study / "out", study / "out")
+
+
 def test_stop_at_the_first_failure(study, tmp_path):
     with pytest.raises(InputFailed, match=r"S02/EDA\.csv: EDA: 20-30 s, is flat"):
         embed(study, tmp_path / "out", on_error="stop")
@@ -508,12 +515,13 @@ def test_row_82_another_model_or_other_arguments(half, change, message):
 
 def test_row_84_a_poor_environment(study, tmp_path):
     program = (
-        "import resource, os; resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40)); os.close(1);"
+        "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40));"
         f"from tiny_biomoe.cli import main; main(['embed', {str(study / 'S01')!r}, '-o', {str(tmp_path / 'out')!r}, "
         "'--window', '30', '--workers', '0', '--threads', '1'])"
     )
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "LC_ALL": "xx_YY.odd", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "-c", program], env=environment, stderr=subprocess.PIPE, text=True)
+    closed = ["sh", "-c", 'exec "$0" -c "$1" >&-', sys.executable, program]
+    done = subprocess.run(closed, env=environment, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 0, done.stderr
     assert len(load_embeddings(tmp_path / "out")[0]) == 4
 

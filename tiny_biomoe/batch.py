@@ -13,6 +13,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,12 @@ from .model import TinyBioMoE
 from .pipeline import Drawers
 from .segments import Settings
 from .shard_plan import Group, groups, scan
-from .shards import RUN, SHARDS
+from .shards import RUN, SHARDS, Record
 from .signals import check_positive
-from .studies import Study, open_study
+from .studies import Study, open_study, outside
+
+# Gives the record of each shard once it is on the disk, in any order, and None from time to time while it waits.
+Engine = Callable[[TinyBioMoE, Sequence[Group], Run, Observer], Iterator[Record | None]]
 
 
 def embed_study(
@@ -49,6 +53,7 @@ def embed_study(
     workers: int = 0,
     threads: int | None = None,
     on_error: str = "skip",
+    engine: Engine | None = None,
     observer: Observer = Observer(),
     **reading: Any,
 ) -> Summary:
@@ -79,6 +84,8 @@ def embed_study(
         for processes guards its own start with `if __name__ == "__main__":`.
     on_error
         "skip" notes an input that cannot be embedded in `failures.parquet` and goes on, "stop" raises.
+    engine
+        What computes the shards, if not this process: `cluster.OnRay`, which makes the same bytes; see there.
     observer
         Told how the run goes on.
     reading
@@ -108,7 +115,7 @@ def embed_study(
     settings = Settings(names, window, stride, short, image, reading, shard_windows, batch_size)
     out = Path(out)
     with held(out), network_threads(threads) as used:
-        study = source if isinstance(source, Study) else open_study(source)
+        study = outside(source if isinstance(source, Study) else open_study(source), out)
         loaded = model if isinstance(model, TinyBioMoE) else model()
         settings = settings.check(loaded.recipe)
         facts = fingerprint(loaded, settings, study.further, used)
@@ -116,23 +123,28 @@ def embed_study(
         observer.planned(files)
         run = Run(out, settings, study.further, digest(facts), on_error == "stop")
         ledger, plan = Ledger(files, study), list(groups(files))
-        drawers = Drawers(workers)
-        try:
-            with interruptible() as interrupted:
-                for record in embed_groups(loaded, plan, run, drawers, observer):
+        with interruptible() as interrupted:
+            for record in (engine or Here(workers))(loaded, plan, run, observer):
+                if record is not None:
                     ledger.add(record)
-                    interrupted()
-        finally:
-            drawers.close()
+                interrupted()
         return ledger.write(out, facts, plan)
 
 
-def embed_groups(
-    model: TinyBioMoE, plan: Sequence[Group], run: Run, drawers: Drawers, observer: Observer
-) -> Iterator[Any]:
-    """The records of all shards, in order, each once it is on the disk."""
-    for group in plan:
-        yield from embed_group(model, group, run, drawers, observer)
+@dataclass(frozen=True)
+class Here:
+    """The engine of one machine: this process runs the network, `workers` others draw."""
+
+    workers: int
+
+    def __call__(self, model: TinyBioMoE, plan: Sequence[Group], run: Run, observer: Observer) -> Iterator[Record]:
+        """The records of all shards, each once it is on the disk."""
+        drawers = Drawers(self.workers)
+        try:
+            for group in plan:
+                yield from embed_group(model, group, run, drawers, observer)
+        finally:
+            drawers.close()
 
 
 @contextmanager

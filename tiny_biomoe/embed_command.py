@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,21 +14,25 @@ from tqdm import tqdm
 from .calls import FUSIONS
 from .channels import printable
 from .command_options import CHOICES, IMAGE_OPTIONS, READING, READING_OPTIONS, options, read_file
-from .errors import ConfigError, SignalError
+from .errors import ConfigError, SignalError, SignalWarning
 from .representations import REPRESENTATIONS
 from .signals import NAN_POLICIES
 from .tables import WRITERS, Table, check_output
 
 if TYPE_CHECKING:
+    from .batch import Engine
     from .model import TinyBioMoE
 
 FOLDER = {  # options of a run into a folder, and what they are when not given
-    "shard_windows": 2048,
+    "dry_run": False,
+    "on_error": "skip",
     "workers": 1,
     "threads": None,
-    "on_error": "skip",
-    "dry_run": False,
     "batch_size": 32,
+    "engine": "here",
+    "address": None,
+    "actors": None,
+    "shard_windows": 2048,
 }
 
 _RUN = [
@@ -36,6 +41,9 @@ _RUN = [
     click.option("--workers", type=int, default=1, show_default=True, help="Processes that draw; 0 draws in this one."),
     click.option("--threads", type=int, help="Of the network; the processors that the workers leave otherwise."),
     click.option("--batch-size", type=int, default=32, show_default=True, help="Images on the device at once."),
+    click.option("--engine", type=click.Choice(["here", "ray"]), default="here", help="What computes the shards."),
+    click.option("--address", help="Of a Ray cluster, e.g. auto; --engine ray starts one on this machine otherwise."),
+    click.option("--actors", type=int, help="Of Ray; one a processor of the cluster otherwise."),
     click.option("--shard-windows", type=int, default=2048, show_default=True, help="Windows a shard."),
 ]
 
@@ -91,9 +99,11 @@ def _embed_to_folder(
     if said.pop("fusion") is not None:
         raise ConfigError("--fusion is for files: a folder has one column a representation, which you join as you like")
     run.pop("dry_run")
+    run["engine"] = _engine(run.pop("engine"), run.pop("address"), run.pop("actors"))
     if run["threads"] is None:
-        run["threads"] = max(1, _processors() - run["workers"])
+        run["threads"] = 1 if run["engine"] else max(1, _processors() - run["workers"])
     weights = said.pop("weights")
+    warnings.simplefilter("ignore", SignalWarning)  # the column `clipped` says it of each window
     with Bar() as bar:
         summary = embed_study(
             source, output, said.pop("representation"), model=lambda: TinyBioMoE.from_pretrained(weights), observer=bar,
@@ -104,6 +114,16 @@ def _embed_to_folder(
     if summary.failed or summary.in_part or not summary.windows:
         click.echo(f"what was not embedded, and why: {printable(str(output / 'failures.parquet'))}")
     raise SystemExit(summary.exit_code)
+
+
+def _engine(name: str, address: str | None, actors: int | None) -> Engine | None:
+    if name == "here":
+        if address or actors:
+            raise ConfigError("--address and --actors are those of a Ray cluster: add --engine ray")
+        return None
+    from .cluster import OnRay
+
+    return OnRay(address, actors)
 
 
 def _processors() -> int:

@@ -45,7 +45,7 @@ class Observer:
 
 @dataclass(frozen=True)
 class Run:
-    """What all shards of a run share."""
+    """What all shards of a run share; plain values, so that it can travel to other machines."""
 
     out: Path
     settings: Settings

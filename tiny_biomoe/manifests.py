@@ -20,7 +20,7 @@ from .errors import ConfigError
 from .model import TinyBioMoE
 from .segments import Settings
 from .shard_plan import File, Group, continued
-from .shards import FORMAT, MANIFEST, RUN, SHARDS, Notice, Record, records
+from .shards import FORMAT, MANIFEST, NAME, RUN, SHARDS, Notice, Record, records
 from .studies import Study
 from .version import __version__
 
@@ -203,7 +203,8 @@ class Ledger:
         began = [each.record() for each in self._files]
         counts = {"count": _count(self._files), "sha256": digest(began)}
         manifest = {"format": FORMAT, "fingerprint": _plain(facts), "inputs": counts, "summary": asdict(summary)}
-        write(out / MANIFEST, sealed({**manifest, "shards": self._shards}))
+        shards = sorted(self._shards, key=lambda each: [int(part) for part in NAME.findall(each["name"])[0]])
+        write(out / MANIFEST, sealed({**manifest, "shards": shards}))
         return summary
 
     def _inputs(self) -> bytes:

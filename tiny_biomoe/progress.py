@@ -16,7 +16,7 @@ class Bar(Observer):
     """How many windows there are shows only when the files are read: until then it is told from their bytes."""
 
     def __init__(self) -> None:
-        quiet = not sys.stderr.isatty()
+        self._quiet = quiet = not sys.stderr.isatty()
         self._hashing = tqdm(unit="B", unit_scale=True, desc="hashing", leave=False, disable=quiet)
         self._windows = tqdm(unit="window", desc="embedding", disable=quiet, delay=1)
         self._total = self._done = 0.0  # bytes
@@ -38,17 +38,20 @@ class Bar(Observer):
         """Change to the second line."""
         self._hashing.close()
         self._total = sum(file.size for file in files if file.problem is None)
-        self._windows.reset()
+        if not self._quiet:
+            self._windows.reset()
 
     def found(self, windows: int, input_bytes: float) -> None:
         """Windows of an earlier start count as done, and not for the rate."""
-        self._windows.initial += windows
-        self._windows.n += windows
-        self._move(0, input_bytes)
+        if not self._quiet:
+            self._windows.initial += windows
+            self._windows.n += windows
+            self._move(0, input_bytes)
 
     def embedded(self, windows: int, input_bytes: float) -> None:
         """Move the second line on."""
-        self._move(windows, input_bytes)
+        if not self._quiet:
+            self._move(windows, input_bytes)
 
     def _move(self, windows: int, input_bytes: float) -> None:
         self._done += input_bytes

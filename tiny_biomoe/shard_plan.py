@@ -88,7 +88,7 @@ def _is_plain(path: Path) -> bool:
 def state_of(path: Path) -> tuple[Any, ...]:
     """Sizes and times of the last change of an input, as a quick sign that it is still the same."""
     facts = [part.stat() for part in parts_of(path)]
-    return tuple((each.st_size, each.st_mtime_ns, each.st_ino) for each in facts)
+    return tuple((each.st_size, each.st_mtime_ns) for each in facts)
 
 
 def scan(study: Study, seen: Callable[[int], None] = lambda size: None) -> list[File]:

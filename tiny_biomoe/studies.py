@@ -10,7 +10,7 @@ import csv
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,14 +78,32 @@ def open_study(path: str | os.PathLike[str]) -> Study:
     return Study([Input(source_name(each, root), each) for each in paths], skipped)
 
 
+def outside(study: Study, folder: Path) -> Study:
+    """The study without what lies in a folder: an output within it is no input of the next run.
+
+    Raises
+    ------
+    SignalError
+        Nothing is left.
+    """
+    kept = [each for each in study.inputs if not _absolute(each.path).is_relative_to(_absolute(folder))]
+    if not kept:
+        raise SignalError(f"nothing to embed: all files lie in the output, {printable(str(folder))}")
+    return replace(study, inputs=kept)
+
+
+def _absolute(path: Path) -> Path:
+    return Path(os.path.abspath(path))
+
+
 def is_study_file(path: Path) -> bool:
     """Whether a file is a table with a column `path`, by its first row."""
     try:
         with path.open(encoding="utf-8-sig") as file:
             line = next((line for line in iter(lambda: file.readline(1 << 16), "") if not line.startswith("#")), "")
-    except (OSError, UnicodeDecodeError):
+        return "path" in [name.lower() for name in _cells(line.rstrip("\r\n"), _delimiter(line))]
+    except (OSError, UnicodeDecodeError, SignalError):
         return False
-    return "path" in _cells(line.rstrip("\r\n"), _delimiter(line))
 
 
 def _delimiter(header: str) -> str:
@@ -117,7 +135,7 @@ def read_study(path: str | os.PathLike[str], encoding: str = "utf-8") -> Study:
         raise SignalError(f"{where}: {error}") from error
     except OSError as error:
         raise SignalError(f"{where}: the study file cannot be read ({error.strerror})") from error
-    folder = Path(os.path.abspath(path.parent))
+    folder = _absolute(path.parent)
     header, *lines = body.decode().split("\n")
     delimiter = _delimiter(header)
     names = [name.lower() if name.lower() in KNOWN else name for name in _cells(header, delimiter)]

@@ -1,0 +1,132 @@
+"""`tiny-biomoe embed` into a folder, as a person meets it."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+
+import pytest
+from conftest import ROOT
+from stub_study import Stub, make_study
+
+from tiny_biomoe import TinyBioMoE, load_embeddings
+from tiny_biomoe.cli import main
+from tiny_biomoe.progress import Bar
+
+
+@pytest.fixture
+def run(capsys, monkeypatch):
+    """Run the command line with the stub network; gives exit code, standard output, standard error."""
+    monkeypatch.setattr(TinyBioMoE, "from_pretrained", lambda *_: Stub())
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as stop:
+            main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        return int(stop.value.code or 0), out, err
+
+    return call
+
+
+@pytest.fixture
+def study(tmp_path):
+    return make_study(tmp_path / "study")
+
+
+HERE = ["--workers", "0", "--threads", "1", "--shard-windows", "5"]
+
+
+def test_a_folder_into_a_folder_with_a_summary(run, study, tmp_path):
+    code, out, err = run("embed", study, "--window", 10, *HERE, "-o", tmp_path / "out")
+    assert (code, err) == (2, "")
+    assert re.sub(r" +", " ", out).splitlines()[:6] == [
+        "inputs 6",
+        " embedded 4 1 of them in part",
+        " failed 1",
+        " skipped 1",
+        "windows embedded 23",
+        "windows failed 1",
+    ]
+    assert "out/failures.parquet" in out
+    assert len(load_embeddings(tmp_path / "out")[0]) == 23
+
+
+def test_a_dry_run_lists_and_writes_nothing(run, study, tmp_path):
+    code, out, _ = run("embed", study, "--window", 10, "--dry-run", "-o", tmp_path / "out")
+    assert code == 0
+    lines = [re.sub(r" +", " ", line).strip() for line in out.splitlines()]
+    assert lines[1] == "6 64 bvp BVP S01/BVP.csv"
+    assert lines[-3].startswith("0 bad.csv failed: column '0', row 3")
+    assert lines[-2].startswith("0 README.md skipped")
+    assert lines[-1] == "24 windows"
+    assert not (tmp_path / "out").exists()
+
+
+def test_options_apply_where_the_study_file_is_silent(run, study, tmp_path):
+    (study / "study.csv").write_text("path,fs,modality\nx.csv,50,resp\ny.csv,,\n")
+    for name in ("x", "y"):
+        (study / f"{name}.csv").write_text("\n".join(str((t * t) % 17) for t in range(1000)))
+    code, out, _ = run("embed", study / "study.csv", "--fs", 25, "--modality", "spo2", "--dry-run")
+    assert code == 0
+    assert re.sub(r" +", " ", out).splitlines()[1:3] == [" 1 50 resp 0 x.csv", " 1 25 spo2 0 y.csv"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["{in}"], "-o is missing"),
+        (["{in}", "-o", "{in}/no/such"], "does not exist: create it first"),
+        (["{in}", "-o", "{in}/out", "--fusion", "add"], "--fusion is for files"),
+        (["{in}", "-o", "{in}/out.csv", "--workers", "3"], "--workers is for a folder"),
+        (["{in}/study.csv", "-o", "{in}/out.csv"], "is a study file: embed it into a folder"),
+        (["{in}", "-o", "{in}/out", "--stride", "3"], "--stride needs --window"),
+        (["{in}", "-o", "{in}/out", "--actors", "3"], "add --engine ray"),
+        (["{in}", "-o", "{in}/out", "--window", "10", "--on-error", "stop", "--workers", "0"], "is flat"),
+    ],
+)
+def test_errors_are_one_line_and_exit_1(run, study, arguments, message):
+    (study / "study.csv").write_text("path\nS01/BVP.csv\n")
+    (study / "bad.csv").unlink()
+    code, _, err = run("embed", *(each.replace("{in}", str(study)) for each in arguments))
+    assert code == 1
+    assert message in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_row_75_exit_codes_of_signals(run, study, tmp_path, monkeypatch, number, code):
+    def interrupt(self, windows, input_bytes):
+        if not sent:
+            sent.append(number)
+            os.kill(os.getpid(), number)
+
+    sent = []
+    monkeypatch.setattr(Bar, "embedded", interrupt)
+    assert run("embed", study, "--window", 10, *HERE, "-o", tmp_path / "out")[0] == code
+    assert len(list((tmp_path / "out" / "embeddings").iterdir())) == 1
+    assert run("embed", study, "--window", 10, *HERE, "-o", tmp_path / "out")[0] == 2
+
+
+def test_the_progress_bar_tells_windows_and_time_left(study, tmp_path, monkeypatch, capsys):
+    from tiny_biomoe.batch import embed_study
+
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setattr("tiny_biomoe.progress.tqdm.monitor_interval", 0)
+    with Bar() as bar:
+        bar._windows.delay = 0
+        embed_study(study, tmp_path / "out", model=Stub, window=10, observer=bar)
+        assert bar._windows.n == 24
+        assert abs(bar._windows.total - 24) <= 1
+    with Bar() as again:
+        embed_study(study, tmp_path / "out", model=Stub, window=10, observer=again)
+        assert (again._windows.n, again._windows.initial) == (24, 24)
+
+
+def test_the_study_among_the_examples(run, tmp_path):
+    code, out, _ = run("embed", ROOT / "examples" / "study.csv", "--window", 5, *HERE, "-o", tmp_path / "out")
+    assert code == 0
+    _, _, table = load_embeddings(tmp_path / "out")
+    assert set(table["modality"].to_pylist()) == {"bvp", "ecg", "eda", "resp", "spo2"}
+    assert set(table["fs"].to_pylist()) == {4.0, 25.0, 64.0, 100.0, 250.0, 1000.0}
+    assert len(table) == 57
