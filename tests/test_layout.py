@@ -9,10 +9,11 @@ from conftest import ROOT
 
 PACKAGE = ROOT / "tiny_biomoe"
 FIRST_HALF = ["version", "errors", "config", "signals", "filters", "representations", "calls", "images"]
-NETWORK = ["spectral_encoder", "waterfall_encoder", "network", "released", "checkpoint", "hub", "weights", "runtime"]
+NETWORK = ["spectral_encoder", "waterfall_encoder", "network", "released", "checkpoint", "hub", "weights"]
+RUNNING = ["packed", "fast_network", "threads", "engine", "runtime"]
 FILES = ["channels", "clocks", "text_files", "csv_files", "device_files", "binary_files", "folders", "recordings"]
 TOOLS = ["model", "embedding", "selfcheck", "tables", "batch", "train", "estimators", "cluster", "export", "cli"]
-ORDER = [*FIRST_HALF, *NETWORK, *FILES, *TOOLS]
+ORDER = [*FIRST_HALF, *NETWORK, *RUNNING, *FILES, *TOOLS]
 MODULES = [name for name in ORDER if (PACKAGE / f"{name}.py").exists()]
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
