@@ -34,7 +34,11 @@ def angle(signal: Signal, fs: float, band: Band, recipe: Recipe) -> Matrix:
 
 def phase(signal: Signal, fs: float, band: Band, recipe: Recipe) -> Matrix:
     """Spectrogram-phase: the angle unwrapped along frequency, radians."""
-    return np.unwrap(np.angle(spectrogram(signal, fs, band, recipe)[0]), axis=0)[::-1]
+    wrapped = np.angle(spectrogram(signal, fs, band, recipe)[0])  # in [-pi, pi], so a jump is of one turn at most
+    jump = np.diff(wrapped, axis=0)
+    turns = np.cumsum((jump < -np.pi).view(np.int8) - (jump > np.pi).view(np.int8), axis=0, dtype=np.int16)
+    wrapped[1:] += 2.0 * np.pi * turns
+    return wrapped[::-1]
 
 
 def psd(signal: Signal, fs: float, band: Band, recipe: Recipe) -> Matrix:
