@@ -11,6 +11,7 @@ from torch import nn
 
 from tiny_biomoe import Architecture, ConfigError, TinyBioMoE
 from tiny_biomoe.engine import Engine, fast_copy
+from tiny_biomoe.packed import packs
 from tiny_biomoe.runtime import embed_levels, evaluating, to_pixels
 
 
@@ -49,7 +50,7 @@ def test_fast_is_plain_to_rounding(pictures, gate):
 def test_fast_is_plain_without_onednn(pictures):
     model = TinyBioMoE.from_pretrained()
     with torch.backends.mkldnn.flags(enabled=False):
-        assert not any(getattr(m, "packed", False) for m in fast_copy(model).network.modules())
+        assert not packs(torch.device("cpu"))
         found = embed_levels(model, pictures, 32)
     np.testing.assert_allclose(found, plain(model, pictures), rtol=0, atol=1e-5)
 

@@ -10,8 +10,8 @@ from conftest import ROOT
 PACKAGE = ROOT / "tiny_biomoe"
 FIRST_HALF = ["version", "errors", "config", "signals", "filters", "representations", "calls", "images"]
 NETWORK = ["spectral_encoder", "waterfall_encoder", "network", "released", "checkpoint", "hub", "weights"]
-RUNNING = ["packed", "fast_network", "threads", "engine", "runtime"]
-FILES = ["channels", "clocks", "text_files", "csv_files", "device_files", "binary_files", "folders", "recordings"]
+RUNNING = ["packed", "fast_network", "threads", "channels", "onnx_file", "engine", "runtime"]
+FILES = ["clocks", "text_files", "csv_files", "device_files", "binary_files", "folders", "recordings"]
 TOOLS = ["model", "embedding", "selfcheck", "tables", "batch", "train", "estimators", "cluster", "export", "cli"]
 ORDER = [*FIRST_HALF, *NETWORK, *RUNNING, *FILES, *TOOLS]
 MODULES = [name for name in ORDER if (PACKAGE / f"{name}.py").exists()]

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from .calls import FUSIONS
 from .channels import printable
 from .errors import ConfigError, SignalError, TinyBioMoEError
+from .export import export
 from .filters import MODALITIES
 from .images import contact_sheet
 from .representations import REPRESENTATIONS
@@ -257,6 +258,9 @@ def selfcheck() -> None:
     click.echo(f"largest difference {difference:.1e}, tolerance {TOLERANCE:.0e}: {verdict}")
     if not good:
         raise SystemExit(1)
+
+
+cli.add_command(export)
 
 
 def _inputs(source: Path) -> tuple[list[Path], Path, list[str]]:

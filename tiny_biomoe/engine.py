@@ -13,13 +13,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from .config import IMAGE_SIZE, Architecture, Config
+from .config import IMAGE_SIZE, Architecture
 from .errors import ConfigError, unknown
 from .fast_network import FastNetwork
-from .network import Network
+from .network import Network, outline
 from .threads import threads
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+BACKENDS = ["torch", "onnx"]
 Run = Callable[[NDArray[np.uint8]], NDArray[np.float32]]  # (B, 224, 224[, 3]) bytes to (B, embedding_dim)
 
 
@@ -29,23 +30,30 @@ class Engine:
 
     precision : "float32", or "bfloat16" (products and maps; norms, spectral filters and fusion stay float32)
     compile : whether PyTorch's compiler fuses what lies between the products; its first image takes a minute
+    backend : "torch", or "onnx": ONNX Runtime, in float32, on a CPU
     """
 
     precision: str = "float32"
     compile: bool = False
+    backend: str = "torch"
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
             raise unknown("precision", self.precision, list(PRECISIONS))
         if not isinstance(self.compile, bool):
             raise ConfigError(f"compile={self.compile!r}: expected True or False")
+        if self.backend not in BACKENDS:
+            raise unknown("backend", self.backend, BACKENDS)
+        if self.backend == "onnx" and (self.compile or self.precision != "float32"):
+            raise ConfigError(
+                'backend="onnx" computes in float32 and is not compiled: leave precision and compile alone'
+            )
 
 
 @dataclass(frozen=True, eq=False)
 class FastCopy:
     """A network's fast copy, and what tells that the network has changed since."""
 
-    network: FastNetwork
     run: Run
     alone: int  # threads for one image: the most that give the bytes that one thread gives
     made_of: tuple[Any, ...]
@@ -106,21 +114,27 @@ def mirrors(network: Network) -> bool:
 
 @lru_cache(maxsize=8)
 def _modules(architecture: Architecture) -> list[tuple[str, type]]:
-    with torch.device("meta"):
-        network = Network(Config(architecture=architecture))
-    return [(name, type(module)) for name, module in network.named_modules()][1:]
+    return [(name, type(module)) for name, module in outline(architecture).named_modules()][1:]
 
 
-def build(network: Network, engine: Engine) -> tuple[FastNetwork, Run, int]:
-    """The fast network, a function from bytes to vectors, and how many threads shall compute one image alone."""
+def build(network: Network, engine: Engine) -> tuple[Run, int]:
+    """A function from bytes to vectors, and how many threads shall compute one image alone."""
     device = network.image_norm.weight.device
-    fast = FastNetwork(network, PRECISIONS[engine.precision]).eval()
+    if engine.backend == "onnx":
+        from .onnx_file import kept_onnx, run_onnx
+
+        if device.type != "cpu":
+            raise ConfigError(f'backend="onnx" runs on the CPU, and the model is on {device}: move it with .to("cpu")')
+        return run_onnx(kept_onnx(network)), 1
+    fast: Callable[[Tensor], Tensor] = FastNetwork(network, PRECISIONS[engine.precision]).eval()
+    if engine.compile:
+        fast = torch.compile(fast)
 
     def run(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         with torch.inference_mode():
             return fast(torch.tensor(images).to(device)).cpu().numpy()
 
-    return fast, run, threads_alone(run) if device.type == "cpu" else 1
+    return run, threads_alone(run) if device.type == "cpu" else 1
 
 
 def threads_alone(run: Run) -> int:

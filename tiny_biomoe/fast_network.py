@@ -39,7 +39,7 @@ class Image(nn.Module):
         self.bias = norm.bias.detach().permute(1, 2, 0).contiguous()
 
     def forward(self, levels: Tensor) -> Tensor:  # (B, 224, 224) or (B, 224, 224, 3), uint8
-        pixels = self.palette[levels.int()] if levels.ndim == 3 else levels.float() / 255
+        pixels = F.embedding(levels.int(), self.palette) if levels.ndim == 3 else levels.float() / 255
         return F.layer_norm(pixels, self.weight.shape, self.weight, self.bias, self.eps).to(self.dtype)
 
 
@@ -70,10 +70,11 @@ class Attention(nn.Module):
     def forward(self, queries: Tensor, tokens: Tensor, residual: Tensor) -> Tensor:  # (B, M, C), (B, N, C), (B, M, C)
         q = self.query(queries).unflatten(-1, (self.heads, -1)).transpose(1, 2)
         k, v = self.key_value(tokens).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        if q.shape[2] == 1:  # the fused kernel would split the keys by the number of threads
-            mixed = (q @ k.transpose(2, 3) * q.shape[3] ** -0.5).softmax(-1) @ v  # (B, heads, 1, C/heads)
+        if q.shape[2] == 1 or (q.dtype == torch.bfloat16 and q.device.type == "cpu"):
+            # The fused kernel would split the keys of a lone query by the number of threads, and is slow in bfloat16.
+            mixed = (q * q.shape[3] ** -0.5 @ k.transpose(2, 3)).softmax(-1) @ v  # (B, heads, M, C/heads)
         else:
-            mixed = F.scaled_dot_product_attention(q, k, v)  # (B, heads, M, C/heads)
+            mixed = F.scaled_dot_product_attention(q, k, v)
         return self.projection(mixed.transpose(1, 2).flatten(2), residual)
 
 

@@ -8,8 +8,8 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import scipy  # scipy.signal is loaded when first used: it takes as long as half of PyTorch
 from numpy.typing import NDArray
-from scipy.signal import butter, sosfiltfilt
 
 from .config import Recipe
 from .errors import ConfigError, SignalError, unknown
@@ -153,7 +153,7 @@ def apply_filter(signal: Signal, fs: float, edges: Passband, recipe: Recipe, whe
     slowest = edges.low if edges.low is not None else edges.high
     sections = _butterworth(recipe.filter_order, fs, edges.low, edges.high)
     padding = min(signal.size - 1, max(6 * recipe.filter_order, math.ceil(fs / slowest)))  # type: ignore[operator]
-    filtered = np.asarray(sosfiltfilt(sections, unit, padlen=padding))
+    filtered = np.asarray(scipy.signal.sosfiltfilt(sections, unit, padlen=padding))
     if np.ptp(filtered) < NOTHING_LEFT:
         raise SignalError(
             f"{where} holds nothing in {edges.low or 0:g}-{edges.high or fs / 2:g} Hz, the band that is kept: check fs "
@@ -168,7 +168,7 @@ def apply_filter(signal: Signal, fs: float, edges: Passband, recipe: Recipe, whe
 @lru_cache(maxsize=64)
 def _butterworth(order: int, fs: float, low: float | None, high: float | None) -> NDArray[np.float64]:
     if low is None:
-        return np.asarray(butter(order, high, "lowpass", fs=fs, output="sos"))
+        return np.asarray(scipy.signal.butter(order, high, "lowpass", fs=fs, output="sos"))
     if high is None:
-        return np.asarray(butter(order, low, "highpass", fs=fs, output="sos"))
-    return np.asarray(butter(order, (low, high), "bandpass", fs=fs, output="sos"))
+        return np.asarray(scipy.signal.butter(order, low, "highpass", fs=fs, output="sos"))
+    return np.asarray(scipy.signal.butter(order, (low, high), "bandpass", fs=fs, output="sos"))

@@ -252,6 +252,7 @@ class TinyBioMoE(
         device: str | torch.device = "cpu",
         precision: str = "float32",
         compile: bool = False,
+        backend: str = "torch",
     ) -> TinyBioMoE:
         """Load weights, verified, and return the model in eval mode.
 
@@ -264,17 +265,18 @@ class TinyBioMoE(
             For the Hub: branch, tag or commit; access token; where files are kept; fetch again; never connect.
         device
             Where the model shall run.
-        precision, compile
+        precision, compile, backend
             What `embed` computes with: "float32", or "bfloat16" (faster; vectors differ in the third digit); and
-            whether PyTorch's compiler, which needs a C++ compiler on a CPU, shall fuse what it can. They are kept in
-            `model.engine`, which may be changed, and written into provenance; `model(pixels)` heeds neither.
+            whether PyTorch's compiler, which needs a C++ compiler on a CPU, shall fuse what it can. "onnx" computes by
+            ONNX Runtime (exported once, then kept). They are kept in `model.engine`, which may be changed, and
+            written into provenance; `model(pixels)` heeds none of them.
 
         Raises
         ------
         WeightsError
             Not found, damaged, unsafe, or of another architecture; the message says what to do.
         """
-        place, engine = check_device(device), Engine(precision, compile)
+        place, engine = check_device(device), Engine(precision, compile, backend)
         loaded = weights.load(
             pretrained_model_name_or_path, revision=revision, token=token, cache_dir=cache_dir,
             force_download=force_download, local_files_only=local_files_only,

@@ -7,12 +7,15 @@ same layers are ordinary functions. Maps are grids, (batch, rows, columns, chann
 
 from __future__ import annotations
 
-from typing import cast
+from itertools import count
+from typing import Any, cast
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+_LAYERS: WeakValueDictionary[int, nn.Module] = WeakValueDictionary()
 ACTIVATIONS = {"none": lambda x: x, "relu": F.relu, "gelu": F.gelu, "sigmoid": torch.sigmoid}
 
 
@@ -34,7 +37,44 @@ def fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     return weight.float(), (norm.bias.double() - mean * gain).float()
 
 
-class Dense(nn.Module):
+_NUMBERS = count()  # of packed layers, by which the compiler's graph names them
+
+
+class Packable(nn.Module):
+    """A layer whose packed weight the compiler cannot read: in its graph the layer is an operation with a number."""
+
+    packed: bool
+    outputs: int
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.number = next(_NUMBERS)
+        _LAYERS[self.number] = self
+
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        if self.packed and torch.compiler.is_compiling():
+            return apply_packed(x, residual, self.number)
+        return self.compute(x, residual)
+
+    def compute(self, x: Tensor, residual: Tensor | None) -> Tensor:
+        raise NotImplementedError
+
+    def output_shape(self, x: Tensor) -> list[Any]:
+        return [*x.shape[:-1], self.outputs]
+
+
+@torch.library.custom_op("tiny_biomoe::apply_packed", mutates_args=())
+def apply_packed(x: Tensor, residual: Tensor | None, number: int) -> Tensor:
+    """What packed layer `number` gives for x, (..., inputs) to (..., outputs)."""
+    return cast(Packable, _LAYERS[number]).compute(x, residual)
+
+
+@apply_packed.register_fake
+def _(x: Tensor, residual: Tensor | None, number: int) -> Tensor:
+    return x.new_empty(cast(Packable, _LAYERS[number]).output_shape(x))
+
+
+class Dense(Packable):
     """`activation(x @ weight.T + bias)`, or that plus `residual`, on the last axis.
 
     Parameters
@@ -47,14 +87,14 @@ class Dense(nn.Module):
 
     def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype, rows: int, activation: str = "none"):
         super().__init__()
-        self.activation = activation
+        self.activation, self.outputs = activation, len(weight)
         self.weight: Tensor = weight.detach().flatten(1).to(dtype).contiguous()
         self.bias = None if bias is None else bias.detach().to(dtype).contiguous()
         self.packed = packs(weight.device) and rows > 1
         if self.packed:
             self.weight = torch.ops.mkldnn._reorder_linear_weight(self.weight, rows)
 
-    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+    def compute(self, x: Tensor, residual: Tensor | None) -> Tensor:
         if not self.packed:
             y = ACTIVATIONS[self.activation](F.linear(x, self.weight, self.bias))
             return y if residual is None else y + residual
@@ -63,7 +103,7 @@ class Dense(nn.Module):
         return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, self.activation, [], "none")
 
 
-class Conv(nn.Module):
+class Conv(Packable):
     """`activation(conv(x) + bias)` on a grid, padded by half the kernel.
 
     Parameters
@@ -84,7 +124,7 @@ class Conv(nn.Module):
         activation: str = "none",
     ):
         super().__init__()
-        self.activation, self.groups = activation, groups
+        self.activation, self.groups, self.outputs = activation, groups, len(weight)
         self.padding, self.stride = [weight.shape[2] // 2] * 2, [stride] * 2
         self.weight: Tensor = weight.detach().to(dtype).contiguous(memory_format=torch.channels_last)
         self.bias = None if bias is None else bias.detach().to(dtype).contiguous()
@@ -95,7 +135,7 @@ class Conv(nn.Module):
                 self.weight, self.padding, self.stride, [1, 1], groups, shape
             )
 
-    def forward(self, grid: Tensor) -> Tensor:  # (B, H, W, C)
+    def compute(self, grid: Tensor, residual: Tensor | None) -> Tensor:  # (B, H, W, C)
         x = grid.permute(0, 3, 1, 2)
         if self.packed:
             y = torch.ops.mkldnn._convolution_pointwise(
@@ -105,6 +145,10 @@ class Conv(nn.Module):
             y = F.conv2d(x, self.weight, self.bias, self.stride, self.padding, 1, self.groups)
             y = ACTIVATIONS[self.activation](y)
         return y.permute(0, 2, 3, 1)
+
+    def output_shape(self, x: Tensor) -> list[Any]:
+        rows, columns = (-(-side // step) for side, step in zip(x.shape[1:3], self.stride, strict=True))
+        return [x.shape[0], rows, columns, self.outputs]
 
 
 class Norm(nn.Module):

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 
 import numpy as np
+import scipy  # scipy.signal is loaded when first used
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from scipy import fft
-from scipy.signal import resample_poly
 
 from .config import IMAGE_SIZE, Recipe
 from .errors import unknown
@@ -59,7 +59,7 @@ def spectrogram(signal: Signal, fs: float, band: Band, recipe: Recipe) -> tuple[
     signal = signal - signal[0]  # exact zeros where the signal is flat
     signal -= signal.mean()
     if (factor := int(fs / (WORKING_RATE * high))) > 1:
-        signal, fs = resample_poly(signal, 1, factor), fs / factor
+        signal, fs = scipy.signal.resample_poly(signal, 1, factor), fs / factor
     longest = recipe.frame_steps * IMAGE_SIZE / (high - low)  # seconds
     frame = max(4, round(min(recipe.frame_fraction * signal.size, fs * longest)))  # samples
     padded = fft.next_fast_len(max(frame + 1, round(fs * (IMAGE_SIZE - 1) / (high - low))), real=True)
