@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 from torch import nn
 
-from tiny_biomoe import Architecture, ConfigError, TinyBioMoE
+from tiny_biomoe import REPRESENTATIONS, Architecture, ConfigError, TinyBioMoE
 from tiny_biomoe.engine import Engine, fast_copy
-from tiny_biomoe.packed import packs
+from tiny_biomoe.packed import Conv, Dense, packs
+from tiny_biomoe.recordings import read
 from tiny_biomoe.runtime import embed_levels, evaluating, to_pixels
 
 
@@ -130,3 +134,49 @@ def test_engine_is_checked(arguments, message):
 def test_provenance_names_the_engine():
     facts = TinyBioMoE.from_pretrained(precision="bfloat16").provenance(64, "bvp")
     assert (facts["precision"], facts["compile"]) == ("bfloat16", False)
+
+
+def test_bfloat16_points_the_same_way_on_real_recordings():
+    exact, rounded = TinyBioMoE.from_pretrained(), TinyBioMoE.from_pretrained(precision="bfloat16")
+    for path in sorted((ROOT / "examples" / "recordings").glob("*.csv")):
+        (recording,) = read(path)
+        arguments = recording.signal[: int(20 * recording.fs)], recording.fs, recording.modality, list(REPRESENTATIONS)
+        a, b = (model.embed(*arguments).reshape(len(REPRESENTATIONS), -1) for model in (exact, rounded))
+        cosine = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+        assert cosine.min() >= 0.9995
+        assert not np.array_equal(a, b)
+
+
+def test_packed_layers_are_one_operation_each_to_the_compiler():
+    class Tail(nn.Module):
+        def __init__(self):
+            super().__init__()
+            generator = torch.Generator().manual_seed(0)
+            weights = [torch.randn(shape, generator=generator) / 8 for shape in ((24, 8), (24, 1, 3, 3), (8, 24))]
+            self.expand = Dense(weights[0], None, torch.float32, 49)
+            self.depthwise = Conv(weights[1], torch.ones(24), torch.float32, 7, groups=24, stride=2, activation="gelu")
+            self.reduce = Dense(weights[2], None, torch.float32, 16)
+
+        def forward(self, grid):
+            return self.reduce(self.depthwise(self.expand(grid)), grid[:, ::2, ::2] * 2)
+
+    seen = []
+
+    def backend(graph, inputs):
+        seen.extend(str(node.target) for node in graph.graph.nodes if "tiny_biomoe" in str(node.target))
+        return graph.forward
+
+    layers, grid = Tail(), torch.randn(1, 7, 7, 8, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        found = torch.compile(layers, backend=backend)(grid)
+        torch.testing.assert_close(found, layers(grid), rtol=0, atol=1e-6)
+    assert len(seen) == (3 if packs(torch.device("cpu")) else 0)
+
+
+def test_a_first_vector_needs_neither_compiler_nor_the_heavy_half_of_scipy():
+    program = (
+        "import sys, numpy as np, tiny_biomoe as t; t.embed(np.sin(np.arange(1000.0)), fs=100, modality='ecg');"
+        "print([name for name in ('torch._dynamo', 'sympy', 'scipy.signal', 'scipy.stats') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

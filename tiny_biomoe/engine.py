@@ -73,7 +73,7 @@ def fast_copy(network: nn.Module) -> FastCopy | None:
     if not isinstance(network, Network) or (tensors := own_tensors(network)) is None:
         return None
     engine = getattr(network, "engine", Engine())
-    made_of = (engine, torch.get_num_threads(), *((t.data_ptr(), version(t)) for t in tensors))
+    made_of = engine, torch.get_num_threads(), [tensor.data_ptr() for tensor in tensors], versions(tensors)
     kept = _COPIES.get(network)
     # Versions tell of every write that autograd sees; the sample tells of those that it does not (`.data`, NumPy).
     if kept is None or kept.made_of != made_of or not torch.equal(torch.cat(kept.parts), kept.sample):
@@ -89,16 +89,20 @@ def own_tensors(network: nn.Module) -> list[Tensor] | None:
     tensors: list[Tensor] = []
     modules: list[nn.Module] = [network]
     for module in modules:  # grows while it is walked
-        if module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module) or "encode" in vars(module):
+        own = vars(module)
+        if own["_forward_hooks"] or own["_forward_pre_hooks"] or "forward" in own or "encode" in own:
             return None
-        tensors += [t for t in (*module._parameters.values(), *module._buffers.values()) if t is not None]
-        modules += [child for child in module._modules.values() if child is not None]
+        tensors += [t for t in (*own["_parameters"].values(), *own["_buffers"].values()) if t is not None]
+        modules += [child for child in own["_modules"].values() if child is not None]
     return tensors
 
 
-def version(tensor: Tensor) -> int:
-    """How often a tensor was written; those made in inference mode do not count."""
-    return 0 if tensor.is_inference() else tensor._version
+def versions(tensors: list[Tensor]) -> list[int]:
+    """How often each was written; those made in inference mode do not count."""
+    try:
+        return [tensor._version for tensor in tensors]
+    except RuntimeError:
+        return [0 if tensor.is_inference() else tensor._version for tensor in tensors]
 
 
 def mirrors(network: Network) -> bool:
