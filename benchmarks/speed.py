@@ -1,33 +1,50 @@
-"""What one vector costs: drawing and the network apart, memory, and the size of the wheel.
+"""What one vector costs: drawing, network, the whole way, a cold start, memory, the wheel; beside limit and baselines.
 
-`python benchmarks/speed.py` prints a Markdown section for RESULTS.md. Repetitions of all cases are interleaved and
-the medians reported, so that a noisy moment of the machine does not fall on one case alone.
+`python benchmarks/speed.py --picture benchmarks/speed.png` prints a Markdown section for RESULTS.md and draws it.
+Repetitions of all cases of a table are interleaved and the medians reported, so that a noisy moment of the machine
+does not fall on one case alone; take the ratios. On a quiet machine of two cores it takes less than ten minutes.
 """
 
 from __future__ import annotations
 
+import importlib.util
+import os
+import platform
 import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections import defaultdict
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import click
 import numpy as np
+import speed_baselines as baselines
 import torch
+from speed_baselines import GFLOP, SIDE, Case
 
 from tiny_biomoe import REPRESENTATIONS, Recipe, TinyBioMoE, __version__
 from tiny_biomoe.calls import Call
+from tiny_biomoe.engine import Engine
 from tiny_biomoe.images import draw
 from tiny_biomoe.runtime import embed_levels, to_pixels
+from tiny_biomoe.threads import threads
 
 ROOT = Path(__file__).parent.parent
-CASES = (("ecg", 100.0, 1000), ("ecg", 1000.0, 10_000), ("eda", 4.0, 120), ("bvp", 64.0, 640), ("emg", 1000.0, 1500))
+DRAWN = (("ecg", 100.0, 1000), ("ecg", 1000.0, 10_000), ("eda", 4.0, 120), ("bvp", 64.0, 640), ("emg", 1000.0, 1500))
+BATCH = 32
+ENGINES = {
+    "float32": Engine(),
+    "bfloat16": Engine("bfloat16"),
+    "float32, compile": Engine(compile=True),
+    "bfloat16, compile": Engine("bfloat16", True),
+}
 
 
-def medians(cases: dict[str, Callable[[], object]], repetitions: int) -> dict[str, float]:
+def medians(cases: dict[str, Case], repetitions: int) -> dict[str, float]:
     """Median milliseconds of each case, after one call to warm it up."""
     times: dict[str, list[float]] = defaultdict(list)
     for case in cases.values():
@@ -40,99 +57,206 @@ def medians(cases: dict[str, Callable[[], object]], repetitions: int) -> dict[st
     return {name: float(np.median(values)) for name, values in times.items()}
 
 
+def machine() -> str:
+    """What the figures depend on."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")] or [platform.processor()]
+    return (
+        f"tiny-biomoe {__version__}, torch {torch.__version__} with {torch.get_num_threads()} threads, numpy "
+        f"{np.__version__}, Python {platform.python_version()}; {names[0]}, {os.cpu_count()} cores, "
+        f"{torch.backends.cpu.get_cpu_capability()}, load {os.getloadavg()[0]:.1f} at the start"
+    )
+
+
+def present(*packages: str) -> bool:
+    """Whether a baseline can run; a printed line where not."""
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    if missing:
+        print(f"skipped: {', '.join(missing)} not installed", file=sys.stderr)
+    return not missing
+
+
 def drawing(repetitions: int) -> list[str]:
     """Lines of the table of rendering times."""
     rng = np.random.default_rng(0)
-    cases: dict[str, Callable[[], object]] = {}
-    for modality, fs, n in CASES:
+    cases: dict[str, Case] = {}
+    for modality, fs, n in DRAWN:
         call = Call.check(Recipe(), fs, modality, list(REPRESENTATIONS))
         filtered, _ = call.prepare(np.cumsum(rng.standard_normal(n)))
         for name in REPRESENTATIONS:
             cases[f"{modality} {n} {name}"] = lambda f=filtered, c=call, r=name: draw(f, c.fs, c.edges, r, c.recipe)  # type: ignore[misc]
-    found = medians(cases, repetitions)
+    with threads(1):
+        found = medians(cases, repetitions)
     lines = ["| signal | " + " | ".join(REPRESENTATIONS) + " |", "|---|" + "---|" * len(REPRESENTATIONS)]
-    for modality, fs, n in CASES:
+    for modality, fs, n in DRAWN:
         row = " | ".join(f"{found[f'{modality} {n} {name}']:.2f}" for name in REPRESENTATIONS)
         lines.append(f"| {modality}, {n} samples at {fs:g} Hz | {row} |")
     return lines
 
 
-def network(repetitions: int) -> list[str]:
-    """Lines of the table of network times, per image."""
-    model = TinyBioMoE.from_pretrained()
-    levels = np.random.default_rng(0).integers(0, 256, (32, 224, 224), np.uint8)
-    batch = to_pixels(torch.from_numpy(levels), "cpu")
+def models(compiled: bool) -> dict[str, TinyBioMoE]:
+    """One model an engine."""
+    chosen = {name: engine for name, engine in ENGINES.items() if compiled or not engine.compile}
+    found = {name: TinyBioMoE.from_pretrained() for name in chosen}
+    for name, engine in chosen.items():
+        found[name].engine = engine
+    return found
 
-    def together() -> None:
-        with torch.inference_mode():
-            model(batch)
 
-    found = medians(
-        {
-            "alone": lambda: embed_levels(model, levels[:1], 32),
-            "by 32": lambda: embed_levels(model, levels, 32),
-            "as one": together,
-        },
-        repetitions,
-    )
-    alone, by_32, as_one = found["alone"], found["by 32"] / 32, found["as one"] / 32
-    return [
-        "| images | ms an image | ratio to one image alone |",
-        "|---|---|---|",
-        f"| one, as `embed` runs it | {alone:.1f} | 1 |",
-        f"| 32, as `embed` runs them | {by_32:.1f} | {by_32 / alone:.2f} |",
-        f"| 32 as one batch, `model(pixels)` | {as_one:.1f} | {as_one / alone:.2f} |",
+def network_cases(engines: dict[str, TinyBioMoE]) -> tuple[dict[str, Case], dict[str, int]]:
+    """What runs the network, and on how many images."""
+    levels = np.random.default_rng(0).integers(0, 256, (BATCH, 224, 224), np.uint8)
+    pixels = to_pixels(torch.from_numpy(levels), "cpu")
+    plain = torch.inference_mode()(engines["float32"].forward)
+    cases: dict[str, Case] = baselines.limits()
+    images = dict.fromkeys(cases, 0)
+
+    def add(name: str, n: int, case: Case) -> None:
+        cases[f"{name}, {'one alone' if n == 1 else n}"], images[f"{name}, {'one alone' if n == 1 else n}"] = case, n
+
+    for n in (1, BATCH):
+        add("plain network, eager", n, lambda n=n: plain(pixels[:n]))  # type: ignore[misc]
+        for name, model in engines.items():
+            add(name, n, lambda n=n, m=model: embed_levels(m, levels[:n], BATCH))  # type: ignore[misc]
+    if present("onnx", "onnxruntime", "onnxscript"):
+        from tiny_biomoe.onnx_file import kept_onnx
+
+        data, given = kept_onnx(engines["float32"]), pixels.contiguous().numpy()
+        runtimes: dict[str, Callable[[bytes, int], Callable[[np.ndarray], object]]]
+        runtimes = {"ONNX Runtime": baselines.onnxruntime_network}
+        if present("openvino"):
+            runtimes["OpenVINO"] = baselines.openvino_network
+        for name, start in runtimes.items():
+            run = start(data, torch.get_num_threads())
+            for n in (1, BATCH):
+                add(name, n, lambda n=n, run=run: run(given[:n]))  # type: ignore[misc]
+    return cases, images
+
+
+def network(repetitions: int, engines: dict[str, TinyBioMoE]) -> tuple[list[str], dict[str, float]]:
+    """Lines of the table of network times, per image, and the times."""
+    cases, images = network_cases(engines)
+    found = medians(cases, repetitions)
+    limit = {name: found[name] * GFLOP / (2 * SIDE**3 / 1e9) for name, n in images.items() if n == 0}
+    lines = [
+        "| network, images | ms an image | times the float32 limit | times the bfloat16 limit |",
+        "|---|---|---|---|",
     ]
+    per_image = limit | {name: found[name] / n for name, n in images.items() if n}
+    for name, ms in per_image.items():
+        ratios = " | ".join(f"{ms / limit[f'limit {precision}']:.2f}" for precision in ("float32", "bfloat16"))
+        lines.append(f"| {name} | {ms:.1f} | {ratios} |")
+    for name in engines:
+        ratio = per_image[f"{name}, one alone"] / per_image[f"{name}, {BATCH}"]
+        lines.append(f"| {name}: one alone over one of {BATCH} | {ratio:.2f} | | |")
+    return lines, per_image
+
+
+def whole_way(repetitions: int, engines: dict[str, TinyBioMoE]) -> list[str]:
+    """Lines of the table of the way from 32 signals of 1000 samples to 32 vectors, scalogram."""
+    signals = np.cumsum(np.random.default_rng(0).standard_normal((BATCH, 1000)), axis=1)
+    cases: dict[str, Case] = {}
+    if present("matplotlib"):
+        for n in (1, BATCH):
+            name = f"drawn by matplotlib, saved as PNG, opened; plain network, {n} at a time"
+            cases[name] = lambda n=n: baselines.authors_route(engines["float32"], signals, 100.0, n)  # type: ignore[misc]
+    routes = list(cases)
+    for name, model in engines.items():
+        cases[f"embed, {name}"] = lambda m=model: m.embed(signals, 100, "ecg", batch_size=BATCH)  # type: ignore[misc]
+    if present("aeon"):
+        cases["MiniRocket features (aeon)"] = baselines.minirocket(signals, torch.get_num_threads())
+    if present("tsfel"):
+        cases["all features of TSFEL"] = baselines.tsfel_features(signals, 100.0)
+    found = {name: ms / BATCH for name, ms in medians(cases, repetitions).items()}
+    quickest = min((found[name] for name in routes), default=float("nan"))
+    lines = [
+        "| 32 signals of 1000 samples to features | ms a signal | quicker than the quicker drawn route |",
+        "|---|---|---|",
+    ]
+    return [*lines, *(f"| {name} | {ms:.1f} | {quickest / ms:.1f} x |" for name, ms in found.items())]
+
+
+def cold(repetitions: int) -> list[str]:
+    """Lines of the table of what a new process needs until its first vector."""
+    first = "import numpy as np, tiny_biomoe as t; t.embed(np.sin(np.arange(1000.0)), fs=100, modality='{}')"
+    programs = {"import torch": "import torch", "import tiny_biomoe": "import tiny_biomoe"}
+    programs |= {"first vector, ECG": first.format("ecg"), "first vector, BVP (filtered)": first.format("bvp")}
+    cases: dict[str, Case] = {}
+    for name, program in programs.items():
+        cases[name] = lambda p=program: subprocess.run([sys.executable, "-c", p], check=True)  # type: ignore[misc]
+    found = medians(cases, repetitions)
+    allowed = 1.5 * found["import torch"] + 500
+    lines = ["| a new process | ms |", "|---|---|", *(f"| {name} | {ms:.0f} |" for name, ms in found.items())]
+    return [*lines, f"| (1.5 times `import torch`, and half a second) | {allowed:.0f} |"]
 
 
 def memory() -> list[str]:
-    """Peak resident memory of a process that embeds one signal, and of one that embeds many windows."""
+    """Peak resident memory of a process that imports torch, that embeds one window, and that embeds many."""
     program = (
-        "import numpy as np, resource, tiny_biomoe as t, sys\n"
-        "m = t.TinyBioMoE.from_pretrained()\n"
-        "x = np.random.default_rng(0).standard_normal(int(sys.argv[1]) * 100)\n"
-        "m.embed_windows(x, 100, 'eda', window=10, stride=1)\n"
+        "import numpy as np, resource, torch, sys\n"
+        "if n := int(sys.argv[1]):\n"
+        "    import tiny_biomoe as t\n"
+        "    m = t.TinyBioMoE.from_pretrained(precision=sys.argv[2])\n"
+        "    x = np.random.default_rng(0).standard_normal((n + 9) * 100)\n"
+        "    m.embed_windows(x, 100, 'eda', window=10, stride=1, batch_size=32)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)\n"
     )
-    lines = ["| windows | peak memory, MiB |", "|---|---|"]
-    for seconds in (10, 100, 500):
-        done = subprocess.run([sys.executable, "-c", program, str(seconds)], capture_output=True, text=True, check=True)
-        lines.append(f"| {seconds - 9} | {float(done.stdout):.0f} |")
+    lines = ["| windows | precision | peak memory, MiB |", "|---|---|---|"]
+    for n, precision in ((0, "float32"), (1, "float32"), (100, "float32"), (500, "float32"), (100, "bfloat16")):
+        command = [sys.executable, "-c", program, str(n), precision]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        lines.append(f"| {n or 'torch alone'} | {precision if n else ''} | {float(done.stdout):.0f} |")
     return lines
 
 
 def wheel() -> str:
     """Size of the wheel."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [
-            sys.executable,
-            "-m",
-            "pip",
-            "wheel",
-            "-q",
-            "--no-deps",
-            "--no-build-isolation",
-            "-w",
-            folder,
-            str(ROOT),
-        ]
-        subprocess.run(command, check=True)
+        command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", folder]
+        subprocess.run([*command, str(ROOT)], check=True)
         (file,) = Path(folder).glob("*.whl")
         return f"{file.stat().st_size / 1e6:.1f} MB"
 
 
+def draw_picture(per_image: dict[str, float], path: Path) -> None:
+    """Bars of the network's times, an image, with the limits as lines."""
+    from matplotlib.figure import Figure
+
+    bars = {name: ms for name, ms in per_image.items() if not name.startswith("limit")}
+    figure = Figure(figsize=(8, 0.32 * len(bars) + 1), layout="constrained")
+    axes = figure.add_subplot()
+    own = ["#21918c" if name.startswith(tuple(ENGINES)) else "#b0b0b0" for name in bars]
+    axes.barh(list(bars), list(bars.values()), color=own)
+    for name, style in (("limit float32", "-"), ("limit bfloat16", ":")):
+        axes.axvline(per_image[name], color="#440154", linestyle=style, label=name)
+    axes.invert_yaxis()
+    axes.set_xlabel("ms an image (median)")
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=90)
+
+
 @click.command()
-@click.option("--repetitions", default=15, show_default=True)
-def main(repetitions: int) -> None:
+@click.option("--repetitions", default=7, show_default=True, help="Of each case; drawing gets four times as many.")
+@click.option("--compiled/--not-compiled", default=True, show_default=True, help="Also measure compile=True.")
+@click.option("--picture", type=click.Path(dir_okay=False, path_type=Path), help="Draw the network's times, .png")
+def main(repetitions: int, compiled: bool, picture: Path | None) -> None:
     """Measure, and print a section of RESULTS.md."""
-    print(
-        f"tiny-biomoe {__version__}, torch {torch.__version__}, {torch.get_num_threads()} threads",
-        end="\n\n",
-    )
-    print("Drawing, ms an image (median; filtering not counted):\n", *drawing(repetitions * 2), sep="\n")
-    print("\nNetwork, float32:\n", *network(repetitions), sep="\n")
+    warnings.simplefilter("ignore")
+    started = time.perf_counter()
+    engines = models(compiled)
+    print(machine(), end="\n\n")
+    print("Drawing on one core, ms an image (median; filtering not counted):\n", *drawing(repetitions * 4), sep="\n")
+    lines, per_image = network(repetitions, engines)
+    print(f"\nNetwork ({GFLOP} GFLOP an image; the limit is a {SIDE}^3 matrix product's rate):\n", *lines, sep="\n")
+    print("\nThe whole way:\n", *whole_way(max(3, repetitions // 2), engines), sep="\n")
+    print("\nA cold start:\n", *cold(max(3, repetitions // 2)), sep="\n")
     print("\nMemory of a whole process, torch included:\n", *memory(), sep="\n")
-    print(f"\nWheel: {wheel()}.")
+    packages = [name for name in ("onnxruntime", "openvino", "aeon", "tsfel") if importlib.util.find_spec(name)]
+    print(f"\nWheel: {wheel()}. Baselines: {', '.join(f'{name} {version(name)}' for name in packages)}.", end=" ")
+    print(f"Measured in {time.perf_counter() - started:.0f} s.")
+    if picture is not None:
+        draw_picture(per_image, picture)
 
 
 if __name__ == "__main__":

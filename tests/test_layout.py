@@ -29,10 +29,9 @@ NETWORK = [
     "hub",
     "card",
     "weights",
-    "runtime",
 ]
+RUNNING = ["packed", "fast_network", "threads", "channels", "onnx_file", "engine", "runtime"]
 FILES = [
-    "channels",
     "clocks",
     "text_files",
     "csv_files",
@@ -44,7 +43,7 @@ FILES = [
 ]
 BATCH = ["durable", "shard_plan", "shards", "segments", "pipeline", "embed_groups", "manifests", "batch", "loading"]
 TOOLS = ["train", "estimators", "cluster", "export", "progress", "command_options", "embed_command", "later", "cli"]
-ORDER = [*FIRST_HALF, *NETWORK, *FILES, "model", "embedding", "selfcheck", "tables", *BATCH, *TOOLS]
+ORDER = [*FIRST_HALF, *NETWORK, *RUNNING, *FILES, "model", "embedding", "selfcheck", "tables", *BATCH, *TOOLS]
 MODULES = [name for name in ORDER if (PACKAGE / f"{name}.py").exists()]
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 

@@ -17,6 +17,7 @@ from .channels import printable
 from .command_options import CHOICES, IMAGE_OPTIONS, READING, READING_OPTIONS, options, read_file
 from .embed_command import embed
 from .errors import SignalError, TinyBioMoEError
+from .export import export
 from .images import contact_sheet
 from .later import COMMANDS
 from .tables import check_output
@@ -107,6 +108,9 @@ def selfcheck() -> None:
     click.echo(f"largest difference {difference:.1e}, tolerance {TOLERANCE:.0e}: {verdict}")
     if not good:
         raise SystemExit(1)
+
+
+cli.add_command(export)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -9,9 +9,9 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import scipy  # scipy.signal is loaded when first used: it takes as long as half of PyTorch
 from numpy.typing import NDArray
 from scipy import fft
-from scipy.signal import butter, sosfilt, sosfilt_zi
 
 from .config import Recipe
 from .errors import ConfigError, SignalError, SignalWarning, unknown
@@ -224,20 +224,20 @@ def _forwards_and_backwards(sections: NDArray[np.float64], signal: Signal, paddi
     before = 2 * signal[0] - signal[padding:0:-1]  # point reflections
     after = 2 * signal[-1] - signal[-2 : -padding - 2 : -1]
     blocks = [signal[start : start + BLOCK] for start in range(0, signal.size, BLOCK)]
-    settled = sosfilt_zi(sections)  # the state that a constant 1 leads to
-    _, state = sosfilt(sections, before, zi=settled * before[0])
+    settled = scipy.signal.sosfilt_zi(sections)  # the state that a constant 1 leads to
+    _, state = scipy.signal.sosfilt(sections, before, zi=settled * before[0])
     for block in blocks:
-        block[:], state = sosfilt(sections, block, zi=state)
-    after, _ = sosfilt(sections, after, zi=state)
-    _, state = sosfilt(sections, after[::-1], zi=settled * after[-1])
+        block[:], state = scipy.signal.sosfilt(sections, block, zi=state)
+    after, _ = scipy.signal.sosfilt(sections, after, zi=state)
+    _, state = scipy.signal.sosfilt(sections, after[::-1], zi=settled * after[-1])
     for block in reversed(blocks):
-        block[::-1], state = sosfilt(sections, block[::-1], zi=state)
+        block[::-1], state = scipy.signal.sosfilt(sections, block[::-1], zi=state)
 
 
 @lru_cache(maxsize=64)
 def _butterworth(order: int, fs: float, low: float | None, high: float | None) -> NDArray[np.float64]:
     if low is None:
-        return np.asarray(butter(order, high, "lowpass", fs=fs, output="sos"))
+        return np.asarray(scipy.signal.butter(order, high, "lowpass", fs=fs, output="sos"))
     if high is None:
-        return np.asarray(butter(order, low, "highpass", fs=fs, output="sos"))
-    return np.asarray(butter(order, (low, high), "bandpass", fs=fs, output="sos"))
+        return np.asarray(scipy.signal.butter(order, low, "highpass", fs=fs, output="sos"))
+    return np.asarray(scipy.signal.butter(order, (low, high), "bandpass", fs=fs, output="sos"))

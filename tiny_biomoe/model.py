@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from . import weights
 from .calls import Call
 from .config import Architecture, Config, Recipe
+from .engine import Engine
 from .errors import ConfigError, SignalError, SignalWarning
 from .filters import MODALITY_BAND
 from .images import Levels, draw_all, read_images
@@ -55,6 +57,7 @@ class TinyBioMoE(
         self, architecture: Architecture = Architecture(), recipe: Recipe = Recipe(), name: str = "untrained"
     ) -> None:
         super().__init__(Config(name, architecture, recipe))
+        self.engine = Engine()  # how `embed` runs the network
         self.source = "untrained"  # where the weights were loaded from
         self._loaded = ("", "")  # sha256 of the weights' file, and digest of the tensors it gave
         self._digest_of: tuple[tuple[tuple[int, int], ...], str] = ((), "")  # the tensors last hashed, and their digest
@@ -238,6 +241,7 @@ class TinyBioMoE(
             "tensors_sha256": digest,
             "gate": self.architecture.gate,
             "recipe": self.recipe.version,
+            **asdict(self.engine),
         }
 
     def _fuse(self, vectors: Embeddings, call: Call) -> Embeddings:
@@ -256,6 +260,9 @@ class TinyBioMoE(
         force_download: bool = False,
         local_files_only: bool = False,
         device: str | torch.device = "cpu",
+        precision: str = "float32",
+        compile: bool = False,
+        backend: str = "torch",
     ) -> TinyBioMoE:
         """Load weights, verified, and return the model in eval mode.
 
@@ -268,20 +275,25 @@ class TinyBioMoE(
             For the Hub: branch, tag or commit; access token; where files are kept; fetch again; never connect.
         device
             Where the model shall run.
+        precision, compile, backend
+            What `embed` computes with: "float32", or "bfloat16" (faster; vectors differ in the third digit); and
+            whether PyTorch's compiler, which needs a C++ compiler on a CPU, shall fuse what it can. "onnx" computes by
+            ONNX Runtime (exported once, then kept). They are kept in `model.engine`, which may be changed, and
+            written into provenance; `model(pixels)` heeds none of them.
 
         Raises
         ------
         WeightsError
             Not found, damaged, unsafe, or of another architecture; the message says what to do.
         """
-        place = check_device(device)
+        place, engine = check_device(device), Engine(precision, compile, backend)
         loaded = weights.load(
             pretrained_model_name_or_path, revision=revision, token=token, cache_dir=cache_dir,
             force_download=force_download, local_files_only=local_files_only,
         )  # fmt: skip
         model = cls(loaded.config.architecture, loaded.config.recipe, loaded.config.name)
         model.load_state_dict(loaded.tensors, strict=False)  # load() has checked every name but the batch counters
-        model.source = loaded.source
+        model.source, model.engine = loaded.source, engine
         model._loaded = (loaded.sha256, weights.tensor_digest(model.state_dict()))
         return model.eval().to(place)
 

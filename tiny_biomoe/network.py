@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 from .config import IMAGE_SIZE, Architecture, Config, Recipe
 from .spectral_encoder import SpectralEncoder
@@ -72,3 +75,18 @@ class Network(nn.Module):
         """How much of each channel passes (Eq. 5; the released network applies the ELU before W instead)."""
         logits = F.elu(self.gate(z)) if self.architecture.gate == "paper" else self.gate(F.elu(z))
         return F.hardtanh(logits, 0.0, 1.0)
+
+
+def outline(architecture: Architecture) -> Network:
+    """A network of names and shapes alone: nothing is allocated."""
+    with torch.device("meta"), _NothingInitialised():
+        return Network(Config(architecture=architecture))
+
+
+class _NothingInitialised(TorchFunctionMode):
+    """Initialisers do nothing within: on tensors without memory, the first one would import PyTorch's compiler."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return None
+        return func(*args, **(kwargs or {}))

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 
 import numpy as np
+import scipy  # scipy.signal is loaded when first used
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from scipy import fft
-from scipy.signal import resample_poly
 
 from .config import IMAGE_SIZE, Recipe
 from .errors import unknown
@@ -34,7 +34,11 @@ def angle(signal: Signal, fs: float, band: Band, recipe: Recipe) -> Matrix:
 
 def phase(signal: Signal, fs: float, band: Band, recipe: Recipe) -> Matrix:
     """Spectrogram-phase: the angle unwrapped along frequency, radians."""
-    return np.unwrap(np.angle(spectrogram(signal, fs, band, recipe)[0]), axis=0)[::-1]
+    wrapped = np.angle(spectrogram(signal, fs, band, recipe)[0])  # in [-pi, pi], so a jump is of one turn at most
+    jump = np.diff(wrapped, axis=0)
+    turns = np.cumsum((jump < -np.pi).view(np.int8) - (jump > np.pi).view(np.int8), axis=0, dtype=np.int16)
+    wrapped[1:] += 2.0 * np.pi * turns
+    return wrapped[::-1]
 
 
 def psd(signal: Signal, fs: float, band: Band, recipe: Recipe) -> Matrix:
@@ -55,7 +59,7 @@ def spectrogram(signal: Signal, fs: float, band: Band, recipe: Recipe) -> tuple[
     signal = signal - signal[0]  # exact zeros where the signal is flat
     signal -= signal.mean()
     if (factor := int(fs / (WORKING_RATE * high))) > 1:
-        signal, fs = resample_poly(signal, 1, factor), fs / factor
+        signal, fs = scipy.signal.resample_poly(signal, 1, factor), fs / factor
     longest = recipe.frame_steps * IMAGE_SIZE / (high - low)  # seconds
     frame = max(4, round(min(recipe.frame_fraction * signal.size, fs * longest)))  # samples
     padded = fft.next_fast_len(max(frame + 1, round(fs * (IMAGE_SIZE - 1) / (high - low))), real=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -13,9 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from .engine import Run, fast_copy
 from .errors import ConfigError, SignalError
 from .images import PALETTE, Levels
 from .quality import Quality
+from .threads import in_streams, threads
 
 
 @dataclass(frozen=True)
@@ -79,14 +81,15 @@ def embed_levels(network: nn.Module, images: Iterable[Levels], batch_size: int) 
 
     Parameters
     ----------
-    images : each (224, 224) levels or (224, 224, 3) RGB, uint8; taken one batch at a time
-    batch_size : images on the device at once
+    images : each (224, 224) levels or (224, 224, 3) RGB, uint8; taken as they are needed
+    batch_size : images on the device, or drawn and waiting for it, at once
 
     Notes
     -----
-    The bytes of one image's vector depend neither on its neighbours nor on its place. On the CPU a matrix
-    product of several images rounds by their number and place, so each image runs alone, which is also the
-    faster way there: its maps stay in the cache. Elsewhere every batch is filled up to `batch_size`.
+    The bytes of one image's vector depend neither on its neighbours nor on its place. On the CPU a matrix product of
+    several images rounds by their number and place, so each image runs alone, from end to end on one thread, and as
+    many at a time as there are threads. A single image is given more threads, where they do not change its bytes.
+    Elsewhere every batch is filled up to `batch_size`.
 
     Raises
     ------
@@ -94,23 +97,41 @@ def embed_levels(network: nn.Module, images: Iterable[Levels], batch_size: int) 
         A vector is not finite.
     """
     device = next(network.parameters()).device
-    rows: list[NDArray[np.float32]] = []
+    fast = fast_copy(network)
     stream = iter(images)
-    with evaluating(network), torch.inference_mode():
-        while batch := list(islice(stream, batch_size)):
-            stacked = np.stack(batch)
-            if device.type == "cpu":
-                parts = [network(to_pixels(torch.from_numpy(stacked[i : i + 1]), device)) for i in range(len(batch))]
-                rows.append(torch.cat(parts).numpy())
-            else:
-                filled = np.concatenate([stacked, np.repeat(stacked[-1:], batch_size - len(batch), axis=0)])
-                rows.append(network(to_pixels(torch.from_numpy(filled), device))[: len(batch)].cpu().numpy())
+    if device.type != "cpu":
+        rows = list(_by_batches(fast.run if fast else _as_it_is(network, device), stream, batch_size))
+    elif fast is None:
+        run = _as_it_is(network, device)
+        rows = [run(levels[None]) for levels in stream]
+    elif len(first := list(islice(stream, 2))) < 2:
+        with threads(fast.alone):
+            rows = [fast.run(levels[None]) for levels in first]
+    else:
+        everything = (levels[None] for levels in chain(first, stream))
+        rows = list(in_streams(fast.run, everything, torch.get_num_threads(), batch_size))
     vectors = np.concatenate(rows) if rows else np.empty((0, 0), np.float32)
     if not np.isfinite(vectors).all():
         raise SignalError(
             "the network gave a vector that is not finite: check the weights with `tiny-biomoe weights verify`"
         )
     return vectors
+
+
+def _by_batches(run: Run, images: Iterator[Levels], batch_size: int) -> Iterator[NDArray[np.float32]]:
+    """Every batch filled up to `batch_size`, so that one shape is computed, and its own rows given back."""
+    while batch := list(islice(images, batch_size)):
+        yield run(np.stack([*batch, *[batch[-1]] * (batch_size - len(batch))]))[: len(batch)]
+
+
+def _as_it_is(network: nn.Module, device: torch.device) -> Run:
+    """The plain network, in eval mode, without gradients."""
+
+    def run(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        with evaluating(network), torch.inference_mode():
+            return network(to_pixels(torch.from_numpy(images), device)).cpu().numpy()
+
+    return run
 
 
 @contextmanager

@@ -62,7 +62,8 @@ class SpectralFilter(nn.Module):
 
     def __init__(self, width: int, side: int):
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(side, side // 2 + 1, width, 2) * 0.02)  # (real, imaginary)
+        self.weight = nn.Parameter(torch.empty(side, side // 2 + 1, width, 2))  # (real, imaginary)
+        nn.init.normal_(self.weight, std=0.02)
 
     def forward(self, grid: Tensor) -> Tensor:  # (B, H, W, C)
         with torch.autocast(grid.device.type, enabled=False):  # there is no Fourier transform in bfloat16

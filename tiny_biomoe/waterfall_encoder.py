@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -57,19 +58,17 @@ class WaterfallAttention(nn.Module):
             if outputs:
                 part = part + outputs[-1]
             q, k, v = self.heads_qkv[head](part).split([self.key_dim, self.key_dim, self.value_dim], dim=1)
-            q, k, v = (t.flatten(2).transpose(1, 2) for t in (self.heads_query[head](q), k, v))  # (W, s*s, .)
-            mixed = F.scaled_dot_product_attention(
-                q, k, v, attn_mask=bias[head].to(q.dtype)
-            )  # scaled by key_dim ** -0.5
+            q, k, v = (t.flatten(2).transpose(1, 2)[:, None] for t in (self.heads_query[head](q), k, v))
+            # (W, 1, s*s, .): the one head, scaled by key_dim ** -0.5
+            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias[head].to(q.dtype))[:, 0]
             outputs.append(mixed.transpose(1, 2).unflatten(2, part.shape[2:]))  # (W, C/heads, s, s)
         return self.projection(F.relu(torch.cat(outputs, dim=1)))
 
 
 def offset_table(side: int) -> Tensor:
     """Index |drow| * side + |dcol| of each pair of tokens in a window, row-major: (side**2, side**2)."""
-    row = torch.arange(side * side) // side
-    column = torch.arange(side * side) % side
-    return (row[:, None] - row).abs() * side + (column[:, None] - column).abs()
+    row, column = np.divmod(np.arange(side * side), side)
+    return torch.from_numpy(np.abs(row[:, None] - row) * side + np.abs(column[:, None] - column))
 
 
 class WaterfallBlock(nn.Module):

@@ -22,7 +22,7 @@ from .card import MARK, model_card
 from .checkpoint import DamagedError, Shapes, compare, few, quote, read_pth, read_safetensors, require_finite
 from .config import Architecture, Config
 from .errors import ConfigError, WeightsError
-from .network import Network
+from .network import outline
 
 BUNDLED = Path(__file__).with_name("weights")  # data of the package; a folder without __init__.py, so this file wins
 CONFIG, TENSORS, RELEASED, CARD = "config.json", "model.safetensors", "Tiny-BioMoE.pth", "README.md"
@@ -180,9 +180,8 @@ def _verified(data: bytes, stated: list[str | None], path: Path) -> str:
 @lru_cache(maxsize=8)
 def expected(architecture: Architecture) -> Shapes:
     """Name and shape of every tensor that weights of an architecture hold: parameters and running statistics."""
-    with torch.device("meta"):  # shapes alone: nothing is allocated
-        network = Network(Config(architecture=architecture))
-    return {name: tuple(tensor.shape) for name, tensor in _without_counters(network.state_dict()).items()}
+    state = outline(architecture).state_dict()
+    return {name: tuple(tensor.shape) for name, tensor in _without_counters(state).items()}
 
 
 def _without_counters(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

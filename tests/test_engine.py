@@ -1,0 +1,182 @@
+"""The fast copy: equal to the plain network, never stale, and given up where the network is not the usual one."""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+from torch import nn
+
+from tiny_biomoe import REPRESENTATIONS, Architecture, ConfigError, TinyBioMoE
+from tiny_biomoe.engine import Engine, fast_copy
+from tiny_biomoe.packed import Conv, Dense, packs
+from tiny_biomoe.recordings import read
+from tiny_biomoe.runtime import embed_levels, evaluating, to_pixels
+
+
+@pytest.fixture(scope="module")
+def pictures() -> np.ndarray:
+    """Noise, a slope, a checkerboard and one level, (4, 224, 224)."""
+    grid = np.add.outer(np.arange(224), np.arange(224))
+    noise = np.random.RandomState(20251123).randint(0, 256, (224, 224))
+    return np.stack([noise, grid // 2, grid // 8 % 2 * 255, np.full((224, 224), 100)]).astype(np.uint8)
+
+
+def plain(network, pictures):
+    """What the plain network gives, image by image."""
+    with evaluating(network), torch.inference_mode():
+        rows = [network(to_pixels(torch.tensor(pictures[i : i + 1]), "cpu")) for i in range(len(pictures))]
+    return torch.cat(rows).numpy()
+
+
+def randomised(gate="released"):
+    """A model in which no two layers, running statistics and biases included, are alike."""
+    model = TinyBioMoE(Architecture(gate=gate))
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, tensor in model.state_dict().items():
+            if tensor.is_floating_point() and tensor.ndim < 2 and not name.startswith("image_norm"):
+                tensor.add_(0.3 * torch.rand(tensor.shape, generator=generator))
+    return model.eval()
+
+
+@pytest.mark.parametrize("gate", ["released", "paper"])
+def test_fast_is_plain_to_rounding(pictures, gate):
+    model = randomised(gate)
+    np.testing.assert_allclose(embed_levels(model, pictures, 32), plain(model, pictures), rtol=0, atol=1e-5)
+
+
+def test_fast_is_plain_without_onednn(pictures):
+    model = TinyBioMoE.from_pretrained()
+    with torch.backends.mkldnn.flags(enabled=False):
+        assert not packs(torch.device("cpu"))
+        found = embed_levels(model, pictures, 32)
+    np.testing.assert_allclose(found, plain(model, pictures), rtol=0, atol=1e-5)
+
+
+def test_bytes_of_a_picture_do_not_depend_on_neighbours_place_or_threads(pictures):
+    rng = np.random.default_rng(0)
+    for precision in ("float32", "bfloat16"):
+        model = TinyBioMoE.from_pretrained(precision=precision)
+        alone = [embed_levels(model, pictures[i : i + 1], 32).tobytes() for i in range(len(pictures))]
+        for batch_size in (1, 3, 32):
+            order = rng.integers(0, len(pictures), 7)
+            found = embed_levels(model, pictures[order], batch_size)
+            assert [row.tobytes() for row in found] == [alone[i] for i in order]
+
+
+@pytest.mark.parametrize("write", ["in place", "data", "numpy", "load", "replace"])
+def test_a_changed_weight_is_seen(pictures, write):
+    model = randomised()
+    before = embed_levels(model, pictures[:1], 32)
+    layer = model.waterfall_encoder.patch_embedding[0].conv
+    weight = layer.weight
+    if write == "in place":
+        with torch.no_grad():
+            weight.mul_(1.5)
+    elif write == "data":
+        weight.data.mul_(1.5)
+    elif write == "numpy":
+        weight.detach().numpy()[...] *= 1.5
+    elif write == "load":
+        model.load_state_dict(TinyBioMoE.from_pretrained().state_dict())
+    else:
+        layer.weight = nn.Parameter(weight.detach() * 1.5)
+    after = embed_levels(model, pictures[:1], 32)
+    assert np.abs(after - before).max() > 1e-3
+    np.testing.assert_allclose(after, plain(model, pictures[:1]), rtol=0, atol=1e-5)
+
+
+def test_a_copy_is_kept_while_nothing_changes(pictures):
+    model = TinyBioMoE.from_pretrained()
+    first = fast_copy(model)
+    embed_levels(model, pictures[:2], 32)
+    assert fast_copy(model) is first
+    model.engine = Engine("bfloat16")
+    assert fast_copy(model) is not first
+    twin = copy.deepcopy(model)
+    assert fast_copy(twin) is not fast_copy(model)
+
+
+def test_a_hook_or_another_layer_means_the_plain_network(pictures):
+    model = TinyBioMoE.from_pretrained()
+    seen = []
+    handle = model.spectral_encoder.register_forward_hook(lambda module, given, gave: seen.append(gave.shape))
+    embed_levels(model, pictures[:2], 32)
+    assert seen == [(1, 96), (1, 96)]
+    handle.remove()
+    assert fast_copy(model) is not None
+    model.gate = nn.Sequential(model.gate)
+    assert fast_copy(model) is None
+    assert embed_levels(model, pictures[:2], 32).shape == (2, 192)
+
+
+def test_a_network_in_training_is_left_in_training(pictures):
+    model = TinyBioMoE.from_pretrained().train()
+    expected = embed_levels(TinyBioMoE.from_pretrained(), pictures[:1], 32)
+    assert embed_levels(model, pictures[:1], 32).tobytes() == expected.tobytes()
+    assert all(module.training for module in model.modules())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"), [({"precision": "float16"}, "float16"), ({"compile": 1}, "compile=1")]
+)
+def test_engine_is_checked(arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        TinyBioMoE.from_pretrained(**arguments)
+
+
+def test_provenance_names_the_engine():
+    facts = TinyBioMoE.from_pretrained(precision="bfloat16").provenance(64, "bvp")
+    assert (facts["precision"], facts["compile"]) == ("bfloat16", False)
+
+
+def test_bfloat16_points_the_same_way_on_real_recordings():
+    exact, rounded = TinyBioMoE.from_pretrained(), TinyBioMoE.from_pretrained(precision="bfloat16")
+    for path in sorted((ROOT / "examples" / "recordings").glob("*.csv")):
+        (recording,) = read(path)
+        arguments = recording.signal[: int(20 * recording.fs)], recording.fs, recording.modality, list(REPRESENTATIONS)
+        a, b = (model.embed(*arguments).reshape(len(REPRESENTATIONS), -1) for model in (exact, rounded))
+        cosine = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+        assert cosine.min() >= 0.9995
+        assert not np.array_equal(a, b)
+
+
+def test_packed_layers_are_one_operation_each_to_the_compiler():
+    class Tail(nn.Module):
+        def __init__(self):
+            super().__init__()
+            generator = torch.Generator().manual_seed(0)
+            weights = [torch.randn(shape, generator=generator) / 8 for shape in ((24, 8), (24, 1, 3, 3), (8, 24))]
+            self.expand = Dense(weights[0], None, torch.float32, 49)
+            self.depthwise = Conv(weights[1], torch.ones(24), torch.float32, 7, groups=24, stride=2, activation="gelu")
+            self.reduce = Dense(weights[2], None, torch.float32, 16)
+
+        def forward(self, grid):
+            return self.reduce(self.depthwise(self.expand(grid)), grid[:, ::2, ::2] * 2)
+
+    seen = []
+
+    def backend(graph, inputs):
+        seen.extend(str(node.target) for node in graph.graph.nodes if "tiny_biomoe" in str(node.target))
+        return graph.forward
+
+    layers, grid = Tail(), torch.randn(1, 7, 7, 8, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        found = torch.compile(layers, backend=backend)(grid)
+        torch.testing.assert_close(found, layers(grid), rtol=0, atol=1e-6)
+    assert len(seen) == (3 if packs(torch.device("cpu")) else 0)
+
+
+def test_a_first_vector_needs_neither_compiler_nor_the_heavy_half_of_scipy():
+    program = (
+        "import sys, numpy as np, tiny_biomoe as t; t.embed(np.sin(np.arange(1000.0)), fs=100, modality='ecg');"
+        "print([name for name in ('torch._dynamo', 'sympy', 'scipy.signal', 'scipy.stats') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -1,0 +1,98 @@
+"""The exported file: the same vectors, any batch, what it says of itself, and the backend that runs it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from huggingface_hub import constants
+
+from tiny_biomoe import ConfigError, TinyBioMoE, __version__
+from tiny_biomoe.cli import main
+from tiny_biomoe.config import Config
+from tiny_biomoe.spectral_encoder import SpectralFilter
+
+pytest.importorskip("onnxscript")
+onnx = pytest.importorskip("onnx")
+
+from tiny_biomoe.onnx_file import MatrixFilter, kept_onnx, run_onnx, to_pixels  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def model() -> TinyBioMoE:
+    return TinyBioMoE.from_pretrained()
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory) -> bytes:
+    """What `tiny-biomoe export` writes: made once, for it takes a while."""
+    path = tmp_path_factory.mktemp("export") / "model.onnx"
+    with pytest.raises(SystemExit) as done:
+        main(["export", "--format", "onnx", "-o", str(path)])
+    assert done.value.code == 0
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("side", [56, 28, 7])
+def test_matrices_are_the_fourier_transform(side):
+    plain = SpectralFilter(5, side)
+    grid = torch.randn(2, side, side, 5, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(MatrixFilter(plain)(grid), plain(grid), rtol=0, atol=1e-6)
+
+
+def test_any_batch_is_the_plain_network_image_by_image(model, exported):
+    levels = np.random.RandomState(1).randint(0, 256, (5, 224, 224)).astype(np.uint8)
+    run = run_onnx(exported)
+    with torch.no_grad():
+        expected = torch.cat([model(torch.from_numpy(to_pixels(picture[None]))) for picture in levels]).numpy()
+    for n in (1, 2, 5):
+        np.testing.assert_allclose(run(levels[:n]), expected[:n], rtol=0, atol=1e-5)
+
+
+def test_the_file_says_what_it_is(model, exported):
+    file = onnx.load_from_string(exported)
+    onnx.checker.check_model(file)
+    facts = {entry.key: entry.value for entry in file.metadata_props}
+    own = model.provenance(100, "eda")
+    assert Config.from_json(facts["config"])[0] == model.config
+    assert facts["tensors_sha256"] == own["tensors_sha256"]
+    assert facts["weights_sha256"] == own["weights_sha256"]
+    assert facts["library"] == f"tiny-biomoe {__version__}"
+    assert json.loads(facts["config"])["recipe"]["version"] == model.recipe.version
+    shape = [side.dim_param or side.dim_value for side in file.graph.input[0].type.tensor_type.shape.dim]
+    assert shape == ["batch", 3, 224, 224]
+    assert "DFT" not in {node.op_type for node in file.graph.node}
+
+
+def test_the_backend_changes_nothing_else(model, exported, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HOME", str(tmp_path))
+    monkeypatch.setattr("tiny_biomoe.onnx_file.to_onnx", lambda network: exported)
+    other = TinyBioMoE.from_pretrained(backend="onnx")
+    signals = np.random.default_rng(0).standard_normal((5, 640))
+    found = other.embed(signals, 64, "bvp")
+    np.testing.assert_allclose(found, model.embed(signals, 64, "bvp"), rtol=0, atol=1e-5)
+    assert [other.embed(signal, 64, "bvp").tobytes() for signal in signals] == [row.tobytes() for row in found]
+    assert other.provenance(64, "bvp")["backend"] == "onnx"
+    assert [path.suffix for path in (tmp_path / "tiny-biomoe").iterdir()] == [".onnx"]
+    monkeypatch.undo()
+    monkeypatch.setattr(constants, "HF_HOME", str(tmp_path))
+    assert kept_onnx(model) == exported
+
+
+def test_the_backend_computes_in_float32():
+    with pytest.raises(ConfigError, match="leave precision and compile alone"):
+        TinyBioMoE.from_pretrained(backend="onnx", precision="bfloat16")
+    with pytest.raises(ConfigError, match="unknown backend 'tvm'"):
+        TinyBioMoE.from_pretrained(backend="tvm")
+
+
+def test_the_output_is_checked_before_the_work(tmp_path, capsys):
+    for output, message in ((tmp_path / "model.pt", "ends in .onnx"), (tmp_path / "no" / "a.onnx", "is no folder")):
+        with pytest.raises(SystemExit) as done:
+            main(["export", "-o", str(output)])
+        assert done.value.code == 1
+        assert message in capsys.readouterr().err

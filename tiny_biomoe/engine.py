@@ -1,0 +1,158 @@
+"""How a network is run: which precision, whether compiled, and the fast copy that this needs, never a stale one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from .config import IMAGE_SIZE, Architecture
+from .errors import ConfigError, unknown
+from .fast_network import FastNetwork
+from .network import Network, outline
+from .threads import threads
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+BACKENDS = ["torch", "onnx"]
+Run = Callable[[NDArray[np.uint8]], NDArray[np.float32]]  # (B, 224, 224[, 3]) bytes to (B, embedding_dim)
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What changes speed, and no more than the rounding of a vector.
+
+    precision : "float32", or "bfloat16" (products and maps; norms, spectral filters and fusion stay float32)
+    compile : whether PyTorch's compiler fuses what lies between the products; its first image takes a minute
+    backend : "torch", or "onnx": ONNX Runtime, in float32, on a CPU
+    """
+
+    precision: str = "float32"
+    compile: bool = False
+    backend: str = "torch"
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise unknown("precision", self.precision, list(PRECISIONS))
+        if not isinstance(self.compile, bool):
+            raise ConfigError(f"compile={self.compile!r}: expected True or False")
+        if self.backend not in BACKENDS:
+            raise unknown("backend", self.backend, BACKENDS)
+        if self.backend == "onnx" and (self.compile or self.precision != "float32"):
+            raise ConfigError(
+                'backend="onnx" computes in float32 and is not compiled: leave precision and compile alone'
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class FastCopy:
+    """A network's fast copy, and what tells that the network has changed since."""
+
+    run: Run
+    alone: int  # threads for one image: the most that give the bytes that one thread gives
+    made_of: tuple[Any, ...]
+    parts: list[Tensor]  # a few numbers of each tensor, sharing its memory
+    sample: Tensor  # what they were
+
+
+_COPIES: WeakKeyDictionary[nn.Module, FastCopy] = WeakKeyDictionary()  # not in the module: it is no part of its state
+
+
+def fast_copy(network: nn.Module) -> FastCopy | None:
+    """The fast copy of a network as it is now; made anew where a weight, the engine or the threads have changed.
+
+    None where the network is not `Network` as it stands in its file (other layers, an own forward, hooks): such a
+    network is run as it is.
+    """
+    if not isinstance(network, Network) or (tensors := own_tensors(network)) is None:
+        return None
+    engine = getattr(network, "engine", Engine())
+    made_of = engine, torch.get_num_threads(), [tensor.data_ptr() for tensor in tensors], versions(tensors)
+    kept = _COPIES.get(network)
+    # Versions tell of every write that autograd sees; the sample tells of those that it does not (`.data`, NumPy).
+    if kept is None or kept.made_of != made_of or not torch.equal(torch.cat(kept.parts), kept.sample):
+        if not mirrors(network):
+            return None
+        parts = [t.detach().reshape(-1)[:: max(1, t.numel() // 8)] for t in tensors if t.is_floating_point()]
+        kept = _COPIES[network] = FastCopy(*build(network, engine), made_of, parts, torch.cat(parts))
+    return kept
+
+
+def own_tensors(network: nn.Module) -> list[Tensor] | None:
+    """Every parameter and buffer, or None where a hook or an own forward changes what the modules compute."""
+    tensors: list[Tensor] = []
+    modules: list[nn.Module] = [network]
+    for module in modules:  # grows while it is walked
+        own = vars(module)
+        if own["_forward_hooks"] or own["_forward_pre_hooks"] or "forward" in own or "encode" in own:
+            return None
+        tensors += [t for t in (*own["_parameters"].values(), *own["_buffers"].values()) if t is not None]
+        modules += [child for child in own["_modules"].values() if child is not None]
+    return tensors
+
+
+def versions(tensors: list[Tensor]) -> list[int]:
+    """How often each was written; those made in inference mode do not count."""
+    try:
+        return [tensor._version for tensor in tensors]
+    except RuntimeError:
+        return [0 if tensor.is_inference() else tensor._version for tensor in tensors]
+
+
+def mirrors(network: Network) -> bool:
+    """Whether a network is made of the modules of its file, of 32-bit numbers, for images of the usual size."""
+    weight = network.image_norm.weight
+    return (
+        (type(network).forward, type(network).encode) == (Network.forward, Network.encode)
+        and [(name, type(module)) for name, module in network.named_modules()][1:] == _modules(network.architecture)
+        and weight.dtype == torch.float32
+        and weight.shape[-1] == IMAGE_SIZE
+    )
+
+
+@lru_cache(maxsize=8)
+def _modules(architecture: Architecture) -> list[tuple[str, type]]:
+    return [(name, type(module)) for name, module in outline(architecture).named_modules()][1:]
+
+
+def build(network: Network, engine: Engine) -> tuple[Run, int]:
+    """A function from bytes to vectors, and how many threads shall compute one image alone."""
+    device = network.image_norm.weight.device
+    if engine.backend == "onnx":
+        from .onnx_file import kept_onnx, run_onnx
+
+        if device.type != "cpu":
+            raise ConfigError(f'backend="onnx" runs on the CPU, and the model is on {device}: move it with .to("cpu")')
+        return run_onnx(kept_onnx(network)), 1
+    fast: Callable[[Tensor], Tensor] = FastNetwork(network, PRECISIONS[engine.precision]).eval()
+    if engine.compile:
+        fast = torch.compile(fast)
+
+    def run(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            return fast(torch.tensor(images).to(device)).cpu().numpy()
+
+    return run, threads_alone(run) if device.type == "cpu" else 1
+
+
+def threads_alone(run: Run) -> int:
+    """The most threads, up to the caller's, that give the bytes that one thread gives, on a picture of noise.
+
+    The order in which numbers are summed, and so the rounding, depends on shapes and threads and not on the numbers:
+    where one picture's bytes are equal, all are.
+    """
+    noise = np.random.RandomState(0).randint(0, 256, (1, IMAGE_SIZE, IMAGE_SIZE)).astype(np.uint8)
+    with threads(1):
+        expected = run(noise).tobytes()
+    for n in sorted({torch.get_num_threads(), 2}, reverse=True):
+        if 1 < n <= torch.get_num_threads():
+            with threads(n):
+                if run(noise).tobytes() == expected:
+                    return n
+    return 1

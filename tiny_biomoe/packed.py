@@ -1,0 +1,164 @@
+"""Layers for inference: norms folded in, weights laid out once as the processor wants them, what follows fused.
+
+On a CPU the products go to oneDNN with weights that it has packed beforehand; PyTorch's own matrix product belongs to
+another library, which on some processors runs at half that speed. Where oneDNN is missing, and on accelerators, the
+same layers are ordinary functions. Maps are grids, (batch, rows, columns, channels), as in the spectral encoder.
+"""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import Any, cast
+from weakref import WeakValueDictionary
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+_LAYERS: WeakValueDictionary[int, nn.Module] = WeakValueDictionary()
+ACTIVATIONS = {"none": lambda x: x, "relu": F.relu, "gelu": F.gelu, "sigmoid": torch.sigmoid}
+
+
+def packs(device: torch.device) -> bool:
+    """Whether weights on this device are packed for oneDNN."""
+    return (
+        device.type == "cpu"
+        and torch.backends.mkldnn.is_available()
+        and bool(torch.backends.mkldnn.enabled)  # type: ignore[attr-defined]
+        and all(hasattr(torch.ops.mkldnn, f"_{name}_pointwise") for name in ("linear", "convolution"))
+    )
+
+
+def fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Weight and bias of the one convolution that equals a bias-free one and its BatchNorm in eval mode."""
+    mean, variance = (cast(Tensor, statistic).double() for statistic in (norm.running_mean, norm.running_var))
+    gain = norm.weight.double() / torch.sqrt(variance + norm.eps)
+    weight = conv.weight.double() * gain[:, None, None, None]
+    return weight.float(), (norm.bias.double() - mean * gain).float()
+
+
+_NUMBERS = count()  # of packed layers, by which the compiler's graph names them
+
+
+class Packable(nn.Module):
+    """A layer whose packed weight the compiler cannot read: in its graph the layer is an operation with a number."""
+
+    packed: bool
+    outputs: int
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.number = next(_NUMBERS)
+        _LAYERS[self.number] = self
+
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        if self.packed and torch.compiler.is_compiling():
+            return apply_packed(x, residual, self.number)
+        return self.compute(x, residual)
+
+    def compute(self, x: Tensor, residual: Tensor | None) -> Tensor:
+        raise NotImplementedError
+
+    def output_shape(self, x: Tensor) -> list[Any]:
+        return [*x.shape[:-1], self.outputs]
+
+
+@torch.library.custom_op("tiny_biomoe::apply_packed", mutates_args=())
+def apply_packed(x: Tensor, residual: Tensor | None, number: int) -> Tensor:
+    """What packed layer `number` gives for x, (..., inputs) to (..., outputs)."""
+    return cast(Packable, _LAYERS[number]).compute(x, residual)
+
+
+@apply_packed.register_fake
+def _(x: Tensor, residual: Tensor | None, number: int) -> Tensor:
+    return x.new_empty(cast(Packable, _LAYERS[number]).output_shape(x))
+
+
+class Dense(Packable):
+    """`activation(x @ weight.T + bias)`, or that plus `residual`, on the last axis.
+
+    Parameters
+    ----------
+    weight : (outputs, inputs), or the (outputs, inputs, 1, 1) of a 1 x 1 convolution
+    bias : (outputs,)
+    dtype : of the product; `bias` and `weight` are converted
+    rows : how many rows `x` usually has: the packing suits that number, and any other still works
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype, rows: int, activation: str = "none"):
+        super().__init__()
+        self.activation, self.outputs = activation, len(weight)
+        self.weight: Tensor = weight.detach().flatten(1).to(dtype).contiguous()
+        self.bias = None if bias is None else bias.detach().to(dtype).contiguous()
+        self.packed = packs(weight.device) and rows > 1
+        if self.packed:
+            self.weight = torch.ops.mkldnn._reorder_linear_weight(self.weight, rows)
+
+    def compute(self, x: Tensor, residual: Tensor | None) -> Tensor:
+        if not self.packed:
+            y = ACTIVATIONS[self.activation](F.linear(x, self.weight, self.bias))
+            return y if residual is None else y + residual
+        if residual is not None:  # the sum is part of the product's last step
+            return torch.ops.mkldnn._linear_pointwise.binary(x, residual, self.weight, self.bias, "add")
+        return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, self.activation, [], "none")
+
+
+class Conv(Packable):
+    """`activation(conv(x) + bias)` on a grid, padded by half the kernel.
+
+    Parameters
+    ----------
+    weight : (outputs, inputs / groups, kernel, kernel)
+    side : of the grid it usually reads; the packing suits that size
+    """
+
+    def __init__(
+        self,
+        weight: Tensor,
+        bias: Tensor | None,
+        dtype: torch.dtype,
+        side: int,
+        *,
+        stride: int = 1,
+        groups: int = 1,
+        activation: str = "none",
+    ):
+        super().__init__()
+        self.activation, self.groups, self.outputs = activation, groups, len(weight)
+        self.padding, self.stride = [weight.shape[2] // 2] * 2, [stride] * 2
+        self.weight: Tensor = weight.detach().to(dtype).contiguous(memory_format=torch.channels_last)
+        self.bias = None if bias is None else bias.detach().to(dtype).contiguous()
+        self.packed = packs(weight.device)
+        if self.packed:
+            shape = [1, groups * weight.shape[1], side, side]
+            self.weight = torch.ops.mkldnn._reorder_convolution_weight(
+                self.weight, self.padding, self.stride, [1, 1], groups, shape
+            )
+
+    def compute(self, grid: Tensor, residual: Tensor | None) -> Tensor:  # (B, H, W, C)
+        x = grid.permute(0, 3, 1, 2)
+        if self.packed:
+            y = torch.ops.mkldnn._convolution_pointwise(
+                x, self.weight, self.bias, self.padding, self.stride, [1, 1], self.groups, self.activation, [], "none"
+            )
+        else:
+            y = F.conv2d(x, self.weight, self.bias, self.stride, self.padding, 1, self.groups)
+            y = ACTIVATIONS[self.activation](y)
+        return y.permute(0, 2, 3, 1)
+
+    def output_shape(self, x: Tensor) -> list[Any]:
+        rows, columns = (-(-side // step) for side, step in zip(x.shape[1:3], self.stride, strict=True))
+        return [x.shape[0], rows, columns, self.outputs]
+
+
+class Norm(nn.Module):
+    """LayerNorm over the last axis."""
+
+    def __init__(self, norm: nn.LayerNorm, dtype: torch.dtype):
+        super().__init__()
+        self.eps, self.shape = norm.eps, norm.normalized_shape
+        self.weight: Tensor = norm.weight.detach().to(dtype)
+        self.bias: Tensor = norm.bias.detach().to(dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x, self.shape, self.weight, self.bias, self.eps)
