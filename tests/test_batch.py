@@ -475,6 +475,26 @@ def test_row_79_workers_that_always_die_are_an_error(study, monkeypatch):
         drawers.result(chunk, drawers.submit(chunk))
 
 
+def test_row_79_workers_do_not_outlive_a_killed_parent():
+    program = (
+        "import os, time\nfrom tiny_biomoe.pipeline import Drawers\n"
+        "if __name__ == '__main__':\n"
+        "    drawers = Drawers(1)\n"
+        "    print(drawers._executor.submit(os.getpid).result(), flush=True)\n"
+        "    time.sleep(600)\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    status = Path(f"/proc/{int(parent.stdout.readline())}/stat")
+    assert status.exists()
+    parent.kill()
+    parent.wait()
+    deadline = time.monotonic() + 60
+    while status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z":
+        assert time.monotonic() < deadline, "the worker lives on"
+        time.sleep(0.1)
+    parent.stdout.close()
+
+
 def test_row_80_a_file_that_does_not_fit_into_memory(study, tmp_path, monkeypatch):
     def starved(path, **options):
         if path.name == "EDA.csv":

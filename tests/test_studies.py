@@ -101,6 +101,14 @@ def test_a_single_recording_is_a_study_of_one(tmp_path):
     assert open_study(path).inputs == [Input("BVP.csv", path)]
 
 
+def test_a_study_file_in_a_folder_is_no_recording(tmp_path):
+    e4(tmp_path / "BVP.csv", pulse(10, 64), 64)
+    write(tmp_path / "study.csv", "path\nBVP.csv\n")
+    study = open_study(tmp_path)
+    assert [each.source for each in study.inputs] == ["BVP.csv"]
+    assert [str(each) for each in study.skipped] == ["study.csv: a study file, which is embedded by its own name"]
+
+
 def test_wide_files_with_a_trial_a_column(tmp_path):
     rng = np.random.default_rng(1)
     names = [f"7_{tag}_{k}" for tag in ("Baseline", "LOW", "high") for k in (1, 2)]

@@ -75,7 +75,9 @@ def open_study(path: str | os.PathLike[str]) -> Study:
         return read_study(path)
     paths, skipped = find(path)
     root = path.parent if path.is_file() else path
-    return Study([Input(source_name(each, root), each) for each in paths], skipped)
+    tables = [each for each in paths if each.suffix.lower() in (".csv", ".tsv", ".txt") and is_study_file(each)]
+    skipped += [Skipped(source_name(each, root), "a study file, which is embedded by its own name") for each in tables]
+    return Study([Input(source_name(each, root), each) for each in paths if each not in tables], skipped)
 
 
 def outside(study: Study, folder: Path) -> Study:
