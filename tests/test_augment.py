@@ -79,6 +79,20 @@ def test_a_cascade_stays_in_range_leaves_its_input_and_depends_on_the_generator_
     assert first.max() <= 1
 
 
+def test_gradients_flow_through_the_pieces_and_stop_at_holes():
+    image = noise(2).requires_grad_()
+    rng = np.random.default_rng(0)
+    varied = cutout(blur(centre_crop(image, rng, (1.0, 1.0), 0.7), rng, 1.0, 2.0), rng, (3, 3))
+    varied.sum().backward()
+    assert torch.isfinite(image.grad).all()
+    assert 0.5 < image.grad.sum() / image.grad.numel() < 1.5
+    assert (image.grad == 0).any()  # of the border that was cropped, and of the holes
+    hole = torch.rand(1, 3, 224, 224, requires_grad=True)
+    hidden = cutout(hole, np.random.default_rng(1), (1, 1))
+    hidden.sum().backward()
+    assert torch.equal(hole.grad == 0, hidden == 0)
+
+
 def test_each_image_of_a_batch_draws_anew():
     same = noise(1).expand(6, -1, -1, -1)
     varied = augment(same, Augmentation(), np.random.default_rng(0))

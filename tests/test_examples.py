@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import sysconfig
 import venv
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parent.parent
 
@@ -17,6 +20,22 @@ def test_embed_recording_runs():
         [sys.executable, ROOT / "examples" / "embed_recording.py"], capture_output=True, text=True, check=True
     )
     assert "8 windows of 20 s, 192 numbers each" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("linear_probe", r"40 vectors of 192 numbers, 10 people(.|\n)*balanced accuracy 0\.[6-9]"),
+        ("finetune_stress", r"epoch 3: loss 0(.|\n)*accuracy=(.|\n)*a new window: calm 0\.\d\d, stress 0\.\d\d"),
+        ("fuse_modalities", r"1 images by concat(.|\n)*3 images by add(.|\n)*3 images by concat: macro accuracy"),
+    ],
+)
+def test_training_examples_run(name, says, tmp_path):
+    done = subprocess.run(
+        [sys.executable, ROOT / "examples" / f"{name}.py"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert re.search(says, done.stdout), done.stdout
+    assert not list(tmp_path.iterdir())
 
 
 def test_wheel_installs_into_an_empty_environment_and_embeds_without_a_network(tmp_path):

@@ -144,7 +144,7 @@ OPERATIONS: dict[str, Operation] = {
     "brightness": lambda x, m: enhance.adjust_brightness_accumulative(x, 1 + m * ENHANCE_REACH),
     "contrast": lambda x, m: enhance.adjust_contrast_with_mean_subtraction(x, 1 + m * ENHANCE_REACH),
     "colour": lambda x, m: enhance.adjust_saturation_with_gray_subtraction(x, 1 + m * ENHANCE_REACH),
-    "equalize": lambda x, m: _toward(enhance.equalize(x), x, m),
+    "equalize": lambda x, m: _toward(enhance.equalize(x.cpu()).to(x), x, m),  # on CUDA its sums are not deterministic
     "posterize": lambda x, m: enhance.posterize(x, (8 - m.abs() * POSTERIZE_REACH).round().int()),
     "rotate": lambda x, m: transform.rotate(x, m * ROTATE_REACH),
     "sharpness": lambda x, m: enhance.sharpness(x, 1 + m * ENHANCE_REACH),

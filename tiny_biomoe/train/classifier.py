@@ -110,7 +110,9 @@ class TrainedClassifier:
         return Evaluation.of(samples.labels, told, self.classes)
 
     def save(self, folder: str | os.PathLike[str], evaluation: Evaluation | None = None) -> None:
-        """Write a folder: weights, description, model card and pictures; the card and a picture show `evaluation`.
+        """Write a folder: weights, description, model card and pictures.
+
+        The card and a picture show `evaluation`, which is to be of people that the classifier did not learn from.
 
         `TinyBioMoE.from_pretrained` reads the same folder, and gives the fine-tuned embedding model without its head.
 

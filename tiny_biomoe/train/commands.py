@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import io
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,7 @@ def finetune(study: Path, output: Path, weights: str | None, untrained: bool, de
 
     A run that was stopped goes on where it was when the same command is given again.
     """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it, CUDA's products are not deterministic
     settings, cutting = _settings(options), _cutting(options)
     torch.manual_seed(options["seed"])  # the network as it is built, and nothing else, depends on it
     model = TinyBioMoE() if untrained else TinyBioMoE.from_pretrained(weights)
