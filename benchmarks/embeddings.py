@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import itertools
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -23,7 +21,7 @@ from tiny_biomoe.errors import SignalError
 from tiny_biomoe.filters import NOTHING_LEFT, passband
 from tiny_biomoe.images import Levels, draw
 from tiny_biomoe.representations import REPRESENTATIONS
-from tiny_biomoe.runtime import embed_levels, evaluating, to_pixels
+from tiny_biomoe.runtime import embed_levels
 from tiny_biomoe.weights import tensor_digest
 
 BATCH = 16  # images at once; more no longer fit the cache of a CPU
@@ -46,14 +44,14 @@ class Embedder:
     Parameters
     ----------
     model : in eval mode, on the device it shall run on
-    precision : "float32", one image at a time on a CPU as the library does, or "bfloat16" in batches
     cache : folder for the vectors
     """
 
-    def __init__(self, model: TinyBioMoE, precision: str, cache: Path) -> None:
-        self.model, self.precision, self.cache = model, precision, cache / "embeddings"
+    def __init__(self, model: TinyBioMoE, cache: Path) -> None:
+        self.model, self.cache = model, cache / "embeddings"
         recipe = json.dumps(dataclasses.asdict(model.recipe), sort_keys=True)
-        self.digest = hashlib.sha256((tensor_digest(model.state_dict()) + recipe + precision).encode()).hexdigest()
+        facts = tensor_digest(model.state_dict()) + recipe + model.engine.precision
+        self.digest = hashlib.sha256(facts.encode()).hexdigest()
 
     def embed(self, dataset: Dataset, scale: str, representation: str) -> Embedded:
         """Vectors of all modalities side by side: (n, n_modalities * 192)."""
@@ -70,7 +68,7 @@ class Embedder:
                 self._images(dataset, modality, scale, representation), name, len(dataset.windows), leave=False
             )
             begin = time.perf_counter()
-            vectors = self._run(images)
+            vectors = embed_levels(self.model, images, BATCH)
             seconds = (time.perf_counter() - begin) / len(vectors)
             save(path, vectors=vectors, seconds=np.array(seconds))
         with np.load(path) as kept:
@@ -89,16 +87,6 @@ class Embedder:
                 )  # fmt: skip
             except SignalError:
                 yield BLANK
-
-    def _run(self, images: Iterable[Levels]) -> NDArray[np.float32]:
-        if self.precision == "float32":
-            return embed_levels(self.model, images, BATCH)
-        device = next(self.model.parameters()).device
-        stream, rows = iter(images), []
-        with evaluating(self.model), torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
-            while batch := list(itertools.islice(stream, BATCH)):
-                rows.append(self.model(to_pixels(torch.from_numpy(np.stack(batch)), device)).float().cpu().numpy())
-        return np.concatenate(rows)
 
 
 def flat_windows(dataset: Dataset) -> int:

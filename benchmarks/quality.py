@@ -33,11 +33,12 @@ GROUPS = ("ours", "untrained", "baselines", "controls")
 PER_PERSON = 20  # windows of a downstream task; 0 for all
 
 
-def networks(weights: str | None, groups: list[str], device: str) -> dict[str, TinyBioMoE]:
+def networks(weights: str | None, groups: list[str], device: str, precision: str) -> dict[str, TinyBioMoE]:
     """The weights to score, and the same network with the same recipe as it is built."""
-    model = TinyBioMoE.from_pretrained(weights, device=device)
+    model = TinyBioMoE.from_pretrained(weights, device=device, precision=precision)
     torch.manual_seed(0)
     untrained = TinyBioMoE(model.architecture, model.recipe, "untrained").eval().to(device)
+    untrained.engine = model.engine
     return {group: network for group, network in (("ours", model), ("untrained", untrained)) if group in groups}
 
 
@@ -112,8 +113,8 @@ def main(
     for name in tasks:
         if (pretraining if name in PRETRAINING else downstream) is None:
             raise click.UsageError(f"{name} needs --{'pretraining' if name in PRETRAINING else 'downstream'} FOLDER")
-    models = networks(weights, groups, device)
-    embedders = {group: Embedder(model, precision, cache) for group, model in models.items()}
+    models = networks(weights, groups, device, precision)
+    embedders = {group: Embedder(model, cache) for group, model in models.items()}
     found = {}
     for name in tqdm(tasks, "tasks"):
         archives = pretraining if name in PRETRAINING else downstream

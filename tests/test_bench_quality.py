@@ -13,6 +13,7 @@ from benchmarks.datasets import Dataset, Window
 from benchmarks.embeddings import Embedded, Embedder, all_embeddings, flat_windows, fuse
 from benchmarks.scoring import Scorer
 from tiny_biomoe import REPRESENTATIONS, Recipe, TinyBioMoE
+from tiny_biomoe.engine import Engine
 
 
 @pytest.fixture
@@ -44,24 +45,24 @@ def counting(monkeypatch):
 
 
 def test_embeddings_are_computed_once_and_kept(dataset, counting, tmp_path):
-    first = all_embeddings(Embedder(TinyBioMoE(), "float32", tmp_path), dataset, embeddings.SCALES)
+    first = all_embeddings(Embedder(TinyBioMoE(), tmp_path), dataset, embeddings.SCALES)
     assert len(first) == 10  # angle and phase have no scale
     assert len(counting) == 10 * 80
     model = TinyBioMoE()
-    embedder = Embedder(model, "float32", tmp_path)
+    embedder = Embedder(model, tmp_path)
     kept = embedder.embed(dataset, "window", "psd")
-    again = Embedder(model, "float32", tmp_path).embed(dataset, "window", "psd")
+    again = Embedder(model, tmp_path).embed(dataset, "window", "psd")
     assert len(counting) == 11 * 80  # other weights, once
     np.testing.assert_array_equal(kept.vectors, again.vectors)
     other = TinyBioMoE(recipe=Recipe(psd_range_db=60.0))
     other.load_state_dict(model.state_dict())
-    assert (
-        Embedder(other, "float32", tmp_path).digest != embedder.digest != Embedder(model, "bfloat16", tmp_path).digest
-    )
+    assert Embedder(other, tmp_path).digest != embedder.digest
+    model.engine = Engine("bfloat16")
+    assert Embedder(model, tmp_path).digest != embedder.digest
 
 
 def test_a_flat_window_is_blank_in_its_own_range_and_has_a_level_in_the_recordings(dataset, counting, tmp_path):
-    embedder = Embedder(TinyBioMoE(), "float32", tmp_path)
+    embedder = Embedder(TinyBioMoE(), tmp_path)
     own, recording = (embedder.embed(dataset, scale, "waveform").vectors for scale in embeddings.SCALES)
     assert flat_windows(dataset) == 1
     assert (own[3] == 0).all()

@@ -31,11 +31,7 @@ from .version import __version__
 Embeddings = NDArray[np.float32]  # (192,) or (n, 192); k * 192 where k representations are concatenated
 
 
-class TinyBioMoE(
-    Network,
-    ModelHubMixin,
-    library_name="tiny-biomoe",
-):
+class TinyBioMoE(Network, ModelHubMixin, library_name="tiny-biomoe"):
     """The embedding model: a signal, or an image, to 192 numbers.
 
     Parameters
@@ -187,17 +183,16 @@ class TinyBioMoE(
         batch_size = check_positive(batch_size, "batch_size")
         step = window if stride is None else stride
         provenance = {**self._weights_facts(), **call.describe(), "window": float(window), "stride": float(step)}
+        qualities: list[Quality] = []
         if not spans:
             warnings.warn(
                 f"{where} lasts {rows[0].size / call.fs:g} s, less than one window of {window:g} s, and is dropped",
                 SignalWarning,
                 stacklevel=2,
             )
-            return WindowEmbeddings.of(
-                self._fuse(embed_levels(self, [], batch_size), call), [], call.fs, [], provenance
-            )
+            nothing = self._fuse(embed_levels(self, [], batch_size), call)
+            return WindowEmbeddings.of(nothing, [], call.fs, qualities, provenance)
         recording = FilteredRecording.of(rows[0], call, where)
-        qualities: list[Quality] = []
 
         def images() -> Iterator[Levels]:
             for span in spans:
