@@ -138,7 +138,15 @@ def build(network: Network, engine: Engine) -> tuple[Run, int]:
         with torch.inference_mode():
             return fast(torch.tensor(images).to(device)).cpu().numpy()
 
-    return run, threads_alone(run) if device.type == "cpu" else 1
+    if device.type != "cpu":
+        return run, 1
+    try:
+        return run, threads_alone(run)
+    except RuntimeError as error:
+        if not engine.compile:
+            raise
+        reason = str(error).strip().splitlines()[0]
+        raise ConfigError(f"compile=True: PyTorch's compiler failed ({reason}); it needs a C++ compiler") from error
 
 
 def threads_alone(run: Run) -> int:
