@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -90,6 +91,42 @@ def test_a_changed_weight_is_seen(pictures, write):
     after = embed_levels(model, pictures[:1], 32)
     assert np.abs(after - before).max() > 1e-3
     np.testing.assert_allclose(after, plain(model, pictures[:1]), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("write", ["data", "numpy"])
+def test_a_few_numbers_written_behind_autograd_are_seen(pictures, write):
+    model = TinyBioMoE.from_pretrained()
+    before = embed_levels(model, pictures[:1], 32)
+    facts = model.provenance(64, "bvp")
+    if write == "data":
+        model.gate.weight.data[3].zero_()
+    else:
+        model.gate.weight.detach().numpy()[3] = 0
+    after = embed_levels(model, pictures[:1], 32)
+    assert not np.array_equal(after, before)
+    np.testing.assert_allclose(after, plain(model, pictures[:1]), rtol=0, atol=1e-5)
+    changed = model.provenance(64, "bvp")
+    assert changed["weights_sha256"] is None
+    assert changed["tensors_sha256"] != facts["tensors_sha256"]
+
+
+def test_a_changed_layer_or_config_is_seen_after_a_first_embedding(pictures):
+    model = TinyBioMoE.from_pretrained()
+    first = embed_levels(model, pictures[:1], 32)
+    model.config = replace(model.config, architecture=replace(model.architecture, gate="paper"))
+    second = embed_levels(model, pictures[:1], 32)
+    np.testing.assert_allclose(second, plain(model, pictures[:1]), rtol=0, atol=1e-5)
+    model.spectral_encoder.stem.convs[2] = nn.GELU()
+    third = embed_levels(model, pictures[:1], 32)
+    np.testing.assert_allclose(third, plain(model, pictures[:1]), rtol=0, atol=1e-5)
+    assert np.abs(second - first).max() > 1e-3
+    assert np.abs(third - second).max() > 1e-4
+
+
+def test_a_model_loaded_in_inference_mode_says_where_its_weights_come_from():
+    with torch.inference_mode():
+        model = TinyBioMoE.from_pretrained()
+    assert model.provenance(64, "bvp") == TinyBioMoE.from_pretrained().provenance(64, "bvp")
 
 
 def test_a_copy_is_kept_while_nothing_changes(pictures):

@@ -378,3 +378,11 @@ def test_row_100_a_repository_name_that_is_none(name: str) -> None:
 def test_row_100_a_revision_that_is_none(revision: str) -> None:
     with pytest.raises(WeightsError, match="cannot be the revision of weights on the Hub"):
         weights.load("owner/name", revision=revision)
+
+
+def test_a_checksum_sees_every_byte_and_its_place():
+    tensors = [torch.arange(6.0).reshape(2, 3), torch.tensor(3), torch.zeros(4, dtype=torch.bfloat16)]
+    before = weights.checksum(tensors)
+    assert weights.checksum([tensor.clone() for tensor in tensors]) == before
+    tensors[0].data[0, 1], tensors[0].data[1, 2] = 5.0, 1.0  # the same numbers, two of them swapped
+    assert weights.checksum(tensors) != before

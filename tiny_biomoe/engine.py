@@ -18,6 +18,7 @@ from .errors import ConfigError, unknown
 from .fast_network import FastNetwork
 from .network import Network, outline
 from .threads import threads
+from .weights import checksum
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 BACKENDS = ["torch", "onnx"]
@@ -57,8 +58,6 @@ class FastCopy:
     run: Run
     alone: int  # threads for one image: the most that give the bytes that one thread gives
     made_of: tuple[Any, ...]
-    parts: list[Tensor]  # a few numbers of each tensor, sharing its memory
-    sample: Tensor  # what they were
 
 
 _COPIES: WeakKeyDictionary[nn.Module, FastCopy] = WeakKeyDictionary()  # not in the module: it is no part of its state
@@ -70,22 +69,21 @@ def fast_copy(network: nn.Module) -> FastCopy | None:
     None where the network is not `Network` as it stands in its file (other layers, an own forward, hooks): such a
     network is run as it is.
     """
-    if not isinstance(network, Network) or (tensors := own_tensors(network)) is None:
+    if not isinstance(network, Network) or (found := own_parts(network)) is None:
         return None
-    engine = getattr(network, "engine", Engine())
-    made_of = engine, torch.get_num_threads(), [tensor.data_ptr() for tensor in tensors], versions(tensors)
+    tensors, kinds = found
+    engine, places = getattr(network, "engine", Engine()), [tensor.data_ptr() for tensor in tensors]
+    made_of = engine, network.config, torch.get_num_threads(), kinds, places, checksum(tensors)
     kept = _COPIES.get(network)
-    # Versions tell of every write that autograd sees; the sample tells of those that it does not (`.data`, NumPy).
-    if kept is None or kept.made_of != made_of or not torch.equal(torch.cat(kept.parts), kept.sample):
+    if kept is None or kept.made_of != made_of:
         if not mirrors(network):
             return None
-        parts = [t.detach().reshape(-1)[:: max(1, t.numel() // 8)] for t in tensors if t.is_floating_point()]
-        kept = _COPIES[network] = FastCopy(*build(network, engine), made_of, parts, torch.cat(parts))
+        kept = _COPIES[network] = FastCopy(*build(network, engine), made_of)
     return kept
 
 
-def own_tensors(network: nn.Module) -> list[Tensor] | None:
-    """Every parameter and buffer, or None where a hook or an own forward changes what the modules compute."""
+def own_parts(network: nn.Module) -> tuple[list[Tensor], list[type]] | None:
+    """Every parameter and buffer, and every module's type; None where a hook or an own forward changes what they do."""
     tensors: list[Tensor] = []
     modules: list[nn.Module] = [network]
     for module in modules:  # grows while it is walked
@@ -94,15 +92,7 @@ def own_tensors(network: nn.Module) -> list[Tensor] | None:
             return None
         tensors += [t for t in (*own["_parameters"].values(), *own["_buffers"].values()) if t is not None]
         modules += [child for child in own["_modules"].values() if child is not None]
-    return tensors
-
-
-def versions(tensors: list[Tensor]) -> list[int]:
-    """How often each was written; those made in inference mode do not count."""
-    try:
-        return [tensor._version for tensor in tensors]
-    except RuntimeError:
-        return [0 if tensor.is_inference() else tensor._version for tensor in tensors]
+    return tensors, [type(module) for module in modules]
 
 
 def mirrors(network: Network) -> bool:

@@ -56,7 +56,7 @@ class TinyBioMoE(Network, ModelHubMixin, library_name="tiny-biomoe"):
         self.engine = Engine()  # how `embed` runs the network
         self.source = "untrained"  # where the weights were loaded from
         self._loaded = ("", "")  # sha256 of the weights' file, and digest of the tensors it gave
-        self._digest_of: tuple[tuple[tuple[int, int], ...], str] = ((), "")  # the tensors last hashed, and their digest
+        self._digest_of: tuple[int | None, str] = (None, "")  # checksum of the tensors last hashed, and their digest
 
     def embed(
         self,
@@ -223,7 +223,7 @@ class TinyBioMoE(Network, ModelHubMixin, library_name="tiny-biomoe"):
 
     def _weights_facts(self) -> dict[str, Any]:
         tensors = self.state_dict()
-        state = tuple((tensor.data_ptr(), tensor._version) for tensor in tensors.values())
+        state = weights.checksum(tensors.values())
         if state != self._digest_of[0]:  # hashing takes a third of the time of one embedding
             self._digest_of = state, weights.tensor_digest(tensors)
         digest = self._digest_of[1]

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -196,6 +197,24 @@ def tensor_digest(tensors: Mapping[str, Tensor]) -> str:
         digest.update(f"{name}{tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+def checksum(tensors: Iterable[Tensor]) -> int:
+    """32 bits over every byte of the tensors, whoever wrote them: `.data` and NumPy leave no other trace.
+
+    A tenth of the time of `tensor_digest`, so that it can be asked at every call. Elsewhere than on the CPU the bytes
+    stay where they are: a sum weighted by place, in whole numbers that wrap.
+    """
+    parts = [tensor.detach().reshape(-1).view(torch.uint8) for tensor in tensors]
+    check, elsewhere = 0, [part for part in parts if part.device.type != "cpu"]
+    for part in parts:
+        if part.device.type == "cpu":
+            check = zlib.crc32(memoryview(part.numpy()), check)
+    if elsewhere:
+        flat = torch.cat(elsewhere)
+        weights = torch.arange(1, flat.numel() + 1, device=flat.device)
+        check = zlib.crc32(memoryview((flat * weights * weights).sum(0, keepdim=True).cpu().numpy()), check)
+    return check
 
 
 def save(
