@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +20,7 @@ from tiny_biomoe.engine import Engine, fast_copy
 from tiny_biomoe.packed import Conv, Dense, packs
 from tiny_biomoe.recordings import read
 from tiny_biomoe.runtime import embed_levels, evaluating, to_pixels
+from tiny_biomoe.threads import threads
 
 
 @pytest.fixture(scope="module")
@@ -217,3 +220,60 @@ def test_a_first_vector_needs_neither_compiler_nor_the_heavy_half_of_scipy():
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_bfloat16_where_onednn_refuses_it_is_computed_by_ordinary_functions():
+    program = (
+        "import numpy as np, torch, tiny_biomoe as t\n"
+        "from tiny_biomoe.packed import packs\n"
+        "x = np.sin(np.arange(1000.0) / 9)\n"
+        "a = t.TinyBioMoE.from_pretrained(precision='bfloat16').embed(x, fs=100, modality='ecg')\n"
+        "b = t.embed(x, fs=100, modality='ecg')\n"
+        "assert packs(torch.device('cpu')) and not packs(torch.device('cpu'), torch.bfloat16)\n"
+        "assert a @ b / np.linalg.norm(a) / np.linalg.norm(b) > 0.999\n"
+    )
+    environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"}
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_engine_that_cannot_run_the_network_is_refused(pictures):
+    model = TinyBioMoE.from_pretrained(precision="bfloat16")
+    handle = model.gate.register_forward_hook(lambda module, given, gave: gave)
+    with pytest.raises(ConfigError, match="cannot run this network, which has a hook"):
+        embed_levels(model, pictures[:1], 32)
+    handle.remove()
+    assert embed_levels(model, pictures[:1], 32).shape == (1, 192)
+
+
+@pytest.mark.parametrize("hooked", [False, True])
+def test_a_callers_autocast_changes_nothing(pictures, hooked):
+    model = TinyBioMoE.from_pretrained()
+    if hooked:
+        model.gate.register_forward_hook(lambda module, given, gave: gave)
+    expected = embed_levels(model, pictures[:1], 32)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = embed_levels(model, pictures[:1], 32)
+        pair = embed_levels(model, pictures[:2], 32)
+    assert found.tobytes() == expected.tobytes() == pair[0].tobytes()
+
+
+@pytest.mark.parametrize("hooked", [False, True])
+def test_calls_at_once_give_the_bytes_of_one_and_leave_threads_and_modes(pictures, hooked):
+    model = TinyBioMoE.from_pretrained().train()
+    if hooked:
+        model.gate.register_forward_hook(lambda module, given, gave: gave)
+    with threads(2):
+        expected = embed_levels(model, pictures, 32).tobytes()
+        kept = fast_copy(model)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(lambda _: embed_levels(model, pictures, 32).tobytes(), range(8)))
+        assert set(found) == {expected}
+        assert torch.get_num_threads() == 2
+        assert fast_copy(model) is kept
+    finally:
+        torch.set_num_threads(before)
+    assert all(module.training for module in model.modules())

@@ -8,7 +8,7 @@ import time
 import pytest
 import torch
 
-from tiny_biomoe.threads import in_streams, threads
+from tiny_biomoe.threads import callers_threads, in_streams, threads
 
 
 def test_results_come_in_order_from_threads_that_compute_alone():
@@ -50,3 +50,35 @@ def test_an_error_of_either_side_is_raised_and_threads_are_restored(fails):
     with pytest.raises(ZeroDivisionError):
         list(in_streams(work, items(), 2, 3))
     assert (torch.get_num_threads(), threading.active_count()) == (before, alive)
+
+
+def test_a_call_in_another_thread_does_not_take_this_ones_number_for_the_callers():
+    before, seen = torch.get_num_threads(), []
+    torch.set_num_threads(3)
+    first_in, second_in, first_out = (threading.Event() for _ in range(3))
+
+    def first():
+        with threads(1):
+            first_in.set()
+            second_in.wait(10)
+        first_out.set()
+
+    def second():
+        first_in.wait(10)
+        seen.append(callers_threads())
+        with threads(1):
+            second_in.set()
+            first_out.wait(10)
+
+    workers = [threading.Thread(target=work) for work in (first, second)]
+    try:
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        fresh = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+        fresh.start()
+        fresh.join()
+        assert seen == [3, 3]
+    finally:
+        torch.set_num_threads(before)

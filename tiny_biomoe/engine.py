@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from threading import RLock
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -17,7 +19,7 @@ from .config import IMAGE_SIZE, Architecture
 from .errors import ConfigError, unknown
 from .fast_network import FastNetwork
 from .network import Network, outline
-from .threads import threads
+from .threads import callers_threads, threads
 from .weights import checksum
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -62,6 +64,8 @@ class FastCopy:
 
 _COPIES: WeakKeyDictionary[nn.Module, FastCopy] = WeakKeyDictionary()  # not in the module: it is no part of its state
 
+_BUILDING = RLock()
+
 
 def fast_copy(network: nn.Module) -> FastCopy | None:
     """The fast copy of a network as it is now; made anew where a weight, the engine or the threads have changed.
@@ -73,12 +77,13 @@ def fast_copy(network: nn.Module) -> FastCopy | None:
         return None
     tensors, kinds = found
     engine, places = getattr(network, "engine", Engine()), [tensor.data_ptr() for tensor in tensors]
-    made_of = engine, network.config, torch.get_num_threads(), kinds, places, checksum(tensors)
-    kept = _COPIES.get(network)
-    if kept is None or kept.made_of != made_of:
-        if not mirrors(network):
-            return None
-        kept = _COPIES[network] = FastCopy(*build(network, engine), made_of)
+    made_of = engine, network.config, callers_threads(), kinds, places, checksum(tensors)
+    with _BUILDING:  # calls at once share one copy
+        kept = _COPIES.get(network)
+        if kept is None or kept.made_of != made_of:
+            if not mirrors(network):
+                return None
+            kept = _COPIES[network] = FastCopy(*build(network, engine), made_of)
     return kept
 
 
@@ -125,7 +130,7 @@ def build(network: Network, engine: Engine) -> tuple[Run, int]:
         fast = torch.compile(fast)
 
     def run(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        with torch.inference_mode():
+        with exactly(device):
             return fast(torch.tensor(images).to(device)).cpu().numpy()
 
     if device.type != "cpu":
@@ -139,6 +144,19 @@ def build(network: Network, engine: Engine) -> tuple[Run, int]:
         raise ConfigError(f"compile=True: PyTorch's compiler failed ({reason}); it needs a C++ compiler") from error
 
 
+@contextmanager
+def exactly(device: torch.device) -> Iterator[None]:
+    """No gradients, no autocast of the caller's, and on CUDA no TF32 in float32 convolutions."""
+    cudnn = torch.backends.cudnn
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode())
+        stack.enter_context(torch.autocast(device.type, enabled=False))
+        if device.type == "cuda":
+            kept = cudnn.enabled, cudnn.benchmark, cudnn.benchmark_limit, cudnn.deterministic
+            stack.enter_context(cudnn.flags(*kept, allow_tf32=False))
+        yield
+
+
 def threads_alone(run: Run) -> int:
     """The most threads, up to the caller's, that give the bytes that one thread gives, on a picture of noise.
 
@@ -146,10 +164,11 @@ def threads_alone(run: Run) -> int:
     where one picture's bytes are equal, all are.
     """
     noise = np.random.RandomState(0).randint(0, 256, (1, IMAGE_SIZE, IMAGE_SIZE)).astype(np.uint8)
+    most = callers_threads()
     with threads(1):
         expected = run(noise).tobytes()
-    for n in sorted({torch.get_num_threads(), 2}, reverse=True):
-        if 1 < n <= torch.get_num_threads():
+    for n in sorted({most, 2}, reverse=True):
+        if 1 < n <= most:
             with threads(n):
                 if run(noise).tobytes() == expected:
                     return n

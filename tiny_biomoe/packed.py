@@ -7,6 +7,7 @@ same layers are ordinary functions. Maps are grids, (batch, rows, columns, chann
 
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import count
 from typing import Any, cast
 from weakref import WeakValueDictionary
@@ -19,14 +20,36 @@ _LAYERS: WeakValueDictionary[int, nn.Module] = WeakValueDictionary()
 ACTIVATIONS = {"none": lambda x: x, "relu": F.relu, "gelu": F.gelu, "sigmoid": torch.sigmoid}
 
 
-def packs(device: torch.device) -> bool:
-    """Whether weights on this device are packed for oneDNN."""
+def packs(device: torch.device, dtype: torch.dtype = torch.float32) -> bool:
+    """Whether weights of this dtype on this device are packed for oneDNN."""
     return (
         device.type == "cpu"
         and torch.backends.mkldnn.is_available()
         and bool(torch.backends.mkldnn.enabled)  # type: ignore[attr-defined]
         and all(hasattr(torch.ops.mkldnn, f"_{name}_pointwise") for name in ("linear", "convolution"))
+        and takes(dtype)
     )
+
+
+@lru_cache(maxsize=4)
+def takes(dtype: torch.dtype) -> bool:
+    """Whether oneDNN computes in this dtype on this processor, tried once: bfloat16 needs AVX-512 or AMX."""
+    if dtype == torch.float32:
+        return True
+    ones = torch.ones(16, 16, dtype=dtype)
+    grid = ones.view(1, 16, 4, 4).contiguous(memory_format=torch.channels_last)
+    nothing: tuple[Any, ...] = (None, "none", [], "none")  # neither bias nor activation
+    try:
+        with torch.inference_mode():
+            dense = torch.ops.mkldnn._reorder_linear_weight(ones, 16)
+            torch.ops.mkldnn._linear_pointwise(ones, dense, *nothing)
+            place = [0, 0], [1, 1], [1, 1], 1
+            kernel = ones.view(16, 16, 1, 1).contiguous(memory_format=torch.channels_last)
+            kernel = torch.ops.mkldnn._reorder_convolution_weight(kernel, *place, [1, 16, 4, 4])
+            torch.ops.mkldnn._convolution_pointwise(grid, kernel, None, *place, *nothing[1:])
+    except RuntimeError:
+        return False
+    return True
 
 
 def fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
@@ -90,7 +113,7 @@ class Dense(Packable):
         self.activation, self.outputs = activation, len(weight)
         self.weight: Tensor = weight.detach().flatten(1).to(dtype).contiguous()
         self.bias = None if bias is None else bias.detach().to(dtype).contiguous()
-        self.packed = packs(weight.device) and rows > 1
+        self.packed = packs(weight.device, dtype) and rows > 1
         if self.packed:
             self.weight = torch.ops.mkldnn._reorder_linear_weight(self.weight, rows)
 
@@ -128,7 +151,7 @@ class Conv(Packable):
         self.padding, self.stride = [weight.shape[2] // 2] * 2, [stride] * 2
         self.weight: Tensor = weight.detach().to(dtype).contiguous(memory_format=torch.channels_last)
         self.bias = None if bias is None else bias.detach().to(dtype).contiguous()
-        self.packed = packs(weight.device)
+        self.packed = packs(weight.device, dtype)
         if self.packed:
             shape = [1, groups * weight.shape[1], side, side]
             self.weight = torch.ops.mkldnn._reorder_convolution_weight(

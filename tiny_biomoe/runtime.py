@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
+from threading import RLock
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from .engine import Run, fast_copy
+from .engine import Engine, Run, exactly, fast_copy
 from .errors import ConfigError, SignalError
 from .images import PALETTE, Levels
 from .quality import Quality
-from .threads import in_streams, threads
+from .threads import callers_threads, in_streams, threads
 
 
 @dataclass(frozen=True)
@@ -93,11 +94,18 @@ def embed_levels(network: nn.Module, images: Iterable[Levels], batch_size: int) 
 
     Raises
     ------
+    ConfigError
+        An engine is asked for that the network, not being the usual one, cannot have.
     SignalError
         A vector is not finite.
     """
     device = next(network.parameters()).device
-    fast = fast_copy(network)
+    fast, engine = fast_copy(network), getattr(network, "engine", Engine())
+    if fast is None and engine != Engine():
+        raise ConfigError(
+            f"{engine} cannot run this network, which has a hook, another layer, an own forward or another dtype: "
+            "take that away, or set model.engine = Engine() (from tiny_biomoe.engine) to run it as it is"
+        )
     stream = iter(images)
     if device.type != "cpu":
         rows = list(_by_batches(fast.run if fast else _as_it_is(network, device), stream, batch_size))
@@ -109,7 +117,8 @@ def embed_levels(network: nn.Module, images: Iterable[Levels], batch_size: int) 
             rows = [fast.run(levels[None]) for levels in first]
     else:
         everything = (levels[None] for levels in chain(first, stream))
-        rows = list(in_streams(fast.run, everything, torch.get_num_threads(), batch_size))
+        streams = callers_threads()
+        rows = list(in_streams(fast.run, everything, streams, max(batch_size, 2 * streams)))
     vectors = np.concatenate(rows) if rows else np.empty((0, 0), np.float32)
     if not np.isfinite(vectors).all():
         raise SignalError(
@@ -124,11 +133,14 @@ def _by_batches(run: Run, images: Iterator[Levels], batch_size: int) -> Iterator
         yield run(np.stack([*batch, *[batch[-1]] * (batch_size - len(batch))]))[: len(batch)]
 
 
+_MODES = RLock()  # of modules, which two calls must not switch at once
+
+
 def _as_it_is(network: nn.Module, device: torch.device) -> Run:
     """The plain network, in eval mode, without gradients."""
 
     def run(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        with evaluating(network), torch.inference_mode():
+        with _MODES, evaluating(network), exactly(device):
             return network(to_pixels(torch.from_numpy(images), device)).cpu().numpy()
 
     return run

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from threading import Lock, local
 from typing import TypeVar
 
 import torch
@@ -14,15 +15,38 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+_LOCK = Lock()
+_OWN = local()  # how deep this thread is within `threads`
+_within: list[int] = []  # for each thread that is within: what the first of them found
+
+
 @contextmanager
 def threads(n: int) -> Iterator[None]:
-    """PyTorch computes with `n` threads within."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(n)
+    """PyTorch computes with `n` threads within; calls from several threads leave the number that the first one found.
+
+    A number set in one thread is what a new thread starts with, so another call's would be taken for the caller's.
+    """
+    depth = getattr(_OWN, "depth", 0)
+    with _LOCK:
+        before = torch.get_num_threads() if depth or not _within else _within[0]
+        if not depth:
+            _within.append(before)
+        torch.set_num_threads(n)
+    _OWN.depth = depth + 1
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        _OWN.depth = depth
+        with _LOCK:
+            if not depth:
+                _within.pop()
+            torch.set_num_threads(before)
+
+
+def callers_threads() -> int:
+    """How many threads the caller lets PyTorch have, whatever another call computes with at the moment."""
+    with _LOCK:
+        return torch.get_num_threads() if getattr(_OWN, "depth", 0) or not _within else _within[0]
 
 
 def in_streams(function: Callable[[Item], Result], items: Iterable[Item], streams: int, ahead: int) -> Iterator[Result]:
@@ -35,7 +59,7 @@ def in_streams(function: Callable[[Item], Result], items: Iterable[Item], stream
     ahead : items taken but not yet given back, at most
     """
     waiting: deque[Future[Result]] = deque()
-    with threads(torch.get_num_threads()):  # a stream's setting reaches beyond its own thread: undo it at the end
+    with threads(callers_threads()):  # a stream's setting reaches beyond its own thread: undo it at the end
         pool = ThreadPoolExecutor(streams, "tiny-biomoe", torch.set_num_threads, (1,))
         try:
             for item in items:
