@@ -13,7 +13,7 @@ from PIL import Image
 
 from tiny_biomoe import ConfigError, SignalError, SignalWarning, TinyBioMoE, embed, render
 from tiny_biomoe.calls import recording_limits
-from tiny_biomoe.config import Recipe
+from tiny_biomoe.config import Recipe, config_digest
 from tiny_biomoe.filters import apply_filter, passband
 from tiny_biomoe.images import colour, draw
 from tiny_biomoe.representations import REPRESENTATIONS
@@ -143,6 +143,7 @@ def test_provenance_says_what_made_a_vector(model):
     assert facts["weights_sha256"] == model.provenance(64, "bvp")["weights_sha256"]
     assert len(facts["weights_sha256"]) == 64
     assert facts["recipe"] == Recipe().version
+    assert facts["recipe_sha256"] == config_digest(Recipe()) != config_digest(Recipe(psd_range_db=70))
     assert facts["modality"] == "eda"
     assert facts["representation"] == ["psd", "waveform"]
     assert facts["filter"] == {"low": None, "high": None, "order": 4}

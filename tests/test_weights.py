@@ -23,6 +23,7 @@ from torch import Tensor
 from tiny_biomoe import weights
 from tiny_biomoe.checkpoint import DamagedError
 from tiny_biomoe.config import Architecture, Config
+from tiny_biomoe.engine import checksum
 from tiny_biomoe.errors import ConfigError, WeightsError
 from tiny_biomoe.network import Network
 
@@ -382,7 +383,37 @@ def test_row_100_a_revision_that_is_none(revision: str) -> None:
 
 def test_a_checksum_sees_every_byte_and_its_place():
     tensors = [torch.arange(6.0).reshape(2, 3), torch.tensor(3), torch.zeros(4, dtype=torch.bfloat16)]
-    before = weights.checksum(tensors)
-    assert weights.checksum([tensor.clone() for tensor in tensors]) == before
+    before = checksum(tensors)
+    assert checksum([tensor.clone() for tensor in tensors]) == before
     tensors[0].data[0, 1], tensors[0].data[1, 2] = 5.0, 1.0  # the same numbers, two of them swapped
-    assert weights.checksum(tensors) != before
+    assert checksum(tensors) != before
+
+
+def test_a_changed_digit_of_the_config_is_refused(folder: Path) -> None:
+    file = folder / "config.json"
+    text = file.read_text()
+    file.write_text(text.replace('"psd_range_db": 80.0', '"psd_range_db": 70.0'))
+    assert file.read_text() != text
+    with pytest.raises(WeightsError, match=r"config\.json: not what model\.safetensors was saved with"):
+        weights.load(folder)
+    file.write_text(json.dumps(json.loads(text.replace("80.0", "80"))))  # the same numbers, laid out otherwise
+    assert weights.load(folder).config.recipe.psd_range_db == 80
+
+
+def test_tensors_that_state_no_config_are_accepted(folder: Path) -> None:
+    file, facts = folder / "model.safetensors", json.loads((folder / "config.json").read_text())
+    file.write_bytes(safetensors.torch.save(safetensors.torch.load(file.read_bytes())))
+    facts["sha256"] = hashlib.sha256(file.read_bytes()).hexdigest()
+    (folder / "config.json").write_text(json.dumps(facts))
+    assert weights.load(folder).sha256 == facts["sha256"]
+
+
+def test_the_bundled_config_is_the_one_that_was_packed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "BUNDLED", folder)
+    digest = hashlib.sha256((folder / "config.json").read_bytes()).hexdigest()
+    (folder / "SHA256SUMS").write_text(f"{digest}  config.json\n")
+    assert weights.load().source == "bundled"
+    with (folder / "config.json").open("a") as file:
+        file.write("\n")
+    with pytest.raises(WeightsError, match="not that in SHA256SUMS; reinstall tiny-biomoe"):
+        weights.load()

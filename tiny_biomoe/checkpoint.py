@@ -81,6 +81,12 @@ def read_safetensors(data: bytes, shapes: Shapes, where: str) -> dict[str, Tenso
     return {name: require_finite(tensors[name].to(torch.float32), name, where) for name in shapes}
 
 
+def read_metadata(data: bytes) -> dict[str, str]:
+    """The free facts in the header of a safetensors file that `read_safetensors` has accepted."""
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    return dict(header.get("__metadata__") or {})
+
+
 def _header(data: bytes, where: str) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Dtype and shape of each tensor, as the header of a safetensors file claims them."""
     length = int.from_bytes(data[:8], "little")

@@ -7,6 +7,7 @@ trained on cannot part. What changes only speed or place (batch size, device, th
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
 import sys
@@ -186,6 +187,12 @@ class Config:
         return config, extra
 
 
+def config_digest(part: Config | Recipe) -> str:
+    """sha256 of everything in it, however the JSON is laid out and whether a number was written 80 or 80.0."""
+    plain = json.loads(json.dumps(dataclasses.asdict(part)), parse_int=float)
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
 T = TypeVar("T")
 
 
@@ -227,7 +234,7 @@ def _value(annotation: Any, value: Any, where: str) -> Any:
         "tuple[int, ...]": isinstance(value, list) and all(type(item) is int for item in value),
         "tuple[float, float]": isinstance(value, list)
         and len(value) == 2
-        and all(type(i) in (int, float) for i in value),
+        and all(type(i) in (int, float) and abs(i) <= sys.float_info.max for i in value),
     }
     if not right[annotation]:
         raise ConfigError(f"{where}: expected {annotation}, got {value!r}")

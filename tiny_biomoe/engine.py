@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,7 +21,6 @@ from .errors import ConfigError, unknown
 from .fast_network import FastNetwork
 from .network import Network, outline
 from .threads import callers_threads, threads
-from .weights import checksum
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 BACKENDS = ["torch", "onnx"]
@@ -98,6 +98,24 @@ def own_parts(network: nn.Module) -> tuple[list[Tensor], list[type]] | None:
         tensors += [t for t in (*own["_parameters"].values(), *own["_buffers"].values()) if t is not None]
         modules += [child for child in own["_modules"].values() if child is not None]
     return tensors, [type(module) for module in modules]
+
+
+def checksum(tensors: Iterable[Tensor]) -> int:
+    """32 bits over every byte of the tensors, whoever wrote them: `.data` and NumPy leave no other trace.
+
+    A fraction of the time of a sha256, so that it can be asked at every call. Elsewhere than on the CPU the bytes
+    stay where they are: a sum weighted by place, in whole numbers that wrap.
+    """
+    parts = [tensor.detach().reshape(-1).view(torch.uint8) for tensor in tensors]
+    check, elsewhere = 0, [part for part in parts if part.device.type != "cpu"]
+    for part in parts:
+        if part.device.type == "cpu":
+            check = zlib.crc32(part.numpy().data, check)
+    if elsewhere:
+        flat = torch.cat(elsewhere)
+        weights = torch.arange(1, flat.numel() + 1, device=flat.device)
+        check = zlib.crc32((flat * weights * weights).sum().cpu().numpy().tobytes(), check)
+    return check
 
 
 def mirrors(network: Network) -> bool:

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from . import weights
 from .calls import Call
-from .config import Architecture, Config, Recipe
-from .engine import Engine
+from .config import Architecture, Config, Recipe, config_digest
+from .engine import Engine, checksum
 from .errors import ConfigError, SignalError, SignalWarning
 from .filters import MODALITY_BAND
 from .images import Levels, draw_all, read_images
@@ -223,7 +223,7 @@ class TinyBioMoE(Network, ModelHubMixin, library_name="tiny-biomoe"):
 
     def _weights_facts(self) -> dict[str, Any]:
         tensors = self.state_dict()
-        state = weights.checksum(tensors.values())
+        state = checksum(tensors.values())
         if state != self._digest_of[0]:  # hashing takes a third of the time of one embedding
             self._digest_of = state, weights.tensor_digest(tensors)
         digest = self._digest_of[1]
@@ -236,6 +236,7 @@ class TinyBioMoE(Network, ModelHubMixin, library_name="tiny-biomoe"):
             "tensors_sha256": digest,
             "gate": self.architecture.gate,
             "recipe": self.recipe.version,
+            "recipe_sha256": config_digest(self.recipe),
             **asdict(self.engine),
         }
 

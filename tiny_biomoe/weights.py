@@ -1,15 +1,15 @@
 """Weights: from the package, a folder, a file or the Hub to verified tensors, and back to a folder.
 
-Whatever the source, the same three things are checked before a tensor leaves this file: the sha256 of the file, where
-one is stated; every name and shape, against the architecture in `config.json`; and that all values are finite.
+Whatever the source, the same things are checked before a tensor leaves this file: the sha256 of the file and that of
+its config, where one is stated; every name and shape, against the architecture in `config.json`; and that all values
+are finite.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -20,13 +20,25 @@ from torch import Tensor
 
 from . import hub
 from .card import MARK, model_card
-from .checkpoint import DamagedError, Shapes, compare, few, quote, read_pth, read_safetensors, require_finite
-from .config import Architecture, Config
+from .checkpoint import (
+    DamagedError,
+    Shapes,
+    compare,
+    few,
+    quote,
+    read_metadata,
+    read_pth,
+    read_safetensors,
+    require_finite,
+)
+from .config import Architecture, Config, config_digest
 from .errors import ConfigError, WeightsError
 from .network import outline
 
 BUNDLED = Path(__file__).with_name("weights")  # data of the package; a folder without __init__.py, so this file wins
 CONFIG, TENSORS, RELEASED, CARD = "config.json", "model.safetensors", "Tiny-BioMoE.pth", "README.md"
+SUMS = "SHA256SUMS"  # beside the bundled weights
+CONFIG_SHA256 = "config_sha256"  # in the metadata of the tensors' file
 MAX_FILE = 256 << 20  # bytes; the network in float32 is 29 MB, the authors' file 89 MB
 MAX_CONFIG = 64 << 10  # bytes; ours are 3 kB
 LAYOUTS = ((CONFIG, TENSORS), (RELEASED,))  # of a Hub repository: ours, or the authors'
@@ -86,6 +98,7 @@ def load(
             raise WeightsError("revision= and force_download= are for the Hub: name a repository, 'owner/name'")
         if not (BUNDLED / TENSORS).is_file():
             raise WeightsError(f"{BUNDLED}: this installation has no weights; reinstall tiny-biomoe, or name others")
+        _verify_bundled_config()
         return _from_folder(BUNDLED, "bundled")
     name = os.fspath(source)
     path = Path(name)
@@ -145,7 +158,22 @@ def _from_file(path: Path, source: str, stated: str | None = None) -> Weights:
         digests.append(facts.get("sha256"))
     data = _read(path, MAX_FILE)
     digest = _verified(data, digests, path)
-    return Weights(read(data, expected(config.architecture), str(path)), config, digest, source)
+    tensors = read(data, expected(config.architecture), str(path))
+    if path.suffix == ".safetensors" and read_metadata(data).get(CONFIG_SHA256, own := config_digest(config)) != own:
+        raise DamagedError(
+            f"{path.with_name(CONFIG)}: not what {path.name} was saved with, for its sha256 differs; copy or fetch the "
+            "folder again, or, where the change is meant, save the tensors anew with tiny_biomoe.weights.save"
+        )
+    return Weights(tensors, config, digest, source)
+
+
+def _verify_bundled_config() -> None:
+    """The package's `config.json` is the one that its list of sha256 names."""
+    if not (BUNDLED / SUMS).is_file():
+        return
+    digest = hashlib.sha256(_read(BUNDLED / CONFIG, MAX_CONFIG)).hexdigest()
+    if f"{digest}  {CONFIG}" not in _read(BUNDLED / SUMS, MAX_CONFIG).decode("utf-8", "replace").splitlines():
+        raise DamagedError(f"{BUNDLED / CONFIG}: its sha256 is {digest}, not that in {SUMS}; reinstall tiny-biomoe")
 
 
 def _read(path: Path, limit: int) -> bytes:
@@ -199,24 +227,6 @@ def tensor_digest(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def checksum(tensors: Iterable[Tensor]) -> int:
-    """32 bits over every byte of the tensors, whoever wrote them: `.data` and NumPy leave no other trace.
-
-    A tenth of the time of `tensor_digest`, so that it can be asked at every call. Elsewhere than on the CPU the bytes
-    stay where they are: a sum weighted by place, in whole numbers that wrap.
-    """
-    parts = [tensor.detach().reshape(-1).view(torch.uint8) for tensor in tensors]
-    check, elsewhere = 0, [part for part in parts if part.device.type != "cpu"]
-    for part in parts:
-        if part.device.type == "cpu":
-            check = zlib.crc32(part.numpy().data, check)
-    if elsewhere:
-        flat = torch.cat(elsewhere)
-        weights = torch.arange(1, flat.numel() + 1, device=flat.device)
-        check = zlib.crc32((flat * weights * weights).sum().cpu().numpy().tobytes(), check)
-    return check
-
-
 def save(
     folder: str | os.PathLike[str],
     tensors: Mapping[str, Tensor],
@@ -249,14 +259,15 @@ def save(
     compare({name: tuple(tensor.shape) for name, tensor in kept.items()}, expected(config.architecture), str(folder))
     dtype = torch.float16 if half else torch.float32
     stored = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in kept.items()}
-    data = safetensors.torch.save({n: require_finite(t, f"{n} as {dtype}", str(folder)) for n, t in stored.items()})
+    finite = {n: require_finite(t, f"{n} as {dtype}", str(folder)) for n, t in stored.items()}
+    data = safetensors.torch.save(finite, {CONFIG_SHA256: config_digest(config)})
     digest = hashlib.sha256(data).hexdigest()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _write(folder / TENSORS, data)
+        write_whole(folder / TENSORS, data)
         if card is not None or not _is_own_text(folder / CARD):
-            _write(folder / CARD, (card or model_card(config, TENSORS, digest)).encode())
-        _write(folder / CONFIG, config.to_json(sha256=digest).encode())  # last: its digest seals the folder
+            write_whole(folder / CARD, (card or model_card(config, TENSORS, digest)).encode())
+        write_whole(folder / CONFIG, config.to_json(sha256=digest).encode())  # last: its digest seals the folder
     except OSError as error:
         raise WeightsError(f"{folder}: cannot be written ({error}); make room, or choose another folder") from error
     return _from_folder(folder, str(folder))
@@ -266,7 +277,7 @@ def _is_own_text(card: Path) -> bool:
     return card.exists() and MARK not in card.read_text("utf-8", "replace")
 
 
-def _write(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes) -> None:
     """All of a file or none of it: whoever reads never meets half, whenever the writer dies."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
