@@ -81,6 +81,7 @@ def test_a_config_is_frozen_and_can_key_a_cache(part):
             edited("recipe", "scale_percentiles", value=[1]),
             r"scale_percentiles: expected tuple\[float, float\], got \[1\]",
         ),
+        (edited("recipe", "scale_percentiles", value=[1, 10**400]), "scale_percentiles: expected tuple"),
         (edited("recipe", "scale_percentiles", value=[1, True]), "scale_percentiles: expected tuple"),
         (edited("recipe", "modalities", value=[1]), r"c.json: recipe: modalities\[0\]: expected an object, got 1"),
         (edited("recipe", "modalities", value=7), "c.json: recipe: modalities"),

@@ -19,6 +19,7 @@ from tiny_biomoe.signals import (
     cut,
     fill_gaps,
     is_flat,
+    is_number,
     windows,
 )
 
@@ -313,3 +314,9 @@ def test_check_positive():
     for wrong in (0, -1, 1.0, True, "2", None):
         with pytest.raises(ConfigError, match="batch_size=.* must be a whole number of at least 1"):
             check_positive(wrong, "batch_size")
+
+
+def test_a_fraction_beyond_every_float_is_no_number():
+    assert is_number(Fraction(1, 3))
+    with pytest.raises(SignalError, match="is not a positive finite number"):
+        check_fs(Fraction(10**400))

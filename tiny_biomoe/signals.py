@@ -42,7 +42,8 @@ def check_fs(fs: Any) -> float:
 def is_number(value: Any) -> bool:
     """Whether a value is a finite real number, which a bool is not meant as."""
     real = isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_)
-    return real and bool(abs(value if isinstance(value, int) else float(value)) <= FLOAT_MAX)
+    exact = isinstance(value, numbers.Rational)  # such a number may be beyond every float
+    return real and bool(abs(value if exact else float(value)) <= FLOAT_MAX)
 
 
 def check_signals(signals: Any, where: str = "signal") -> tuple[list[Signal], bool]:
