@@ -153,6 +153,26 @@ def test_whole_recordings_and_those_shorter_than_a_window(study, tmp_path):
     assert (summary.embedded, summary.failed) == (2, 1)
 
 
+def test_a_padded_segment_holds_nothing_from_beyond_its_end(study, tmp_path):
+    rows = "path,label,start,stop\nS01/EDA.csv,rest,0,8\n"
+    (study / "study.csv").write_text(rows)
+    vectors = []
+    for level in (0, 50):  # what follows the segment, a step of which would be seen in the window and its quality
+        signal_ = 2 + pulse(60, 4, 0.05)
+        signal_[4 * 8 : 4 * 10] = np.linspace(signal_[31], signal_[31] + level, 8) if level else signal_[31]
+        e4(study / "S01" / "EDA.csv", signal_, 4)
+        chunk = first_chunk(study / "study.csv", Stub(), short="pad")
+        ((_, part),) = chunk.job()[3]
+        assert np.ptp(part[32:]) == 0
+        assert part[31] == part[32] == chunk.segment.filtered.filtered[31]
+        embed(study / "study.csv", tmp_path / f"out{level}", short="pad")
+        ids, _, table = load_embeddings(tmp_path / f"out{level}")
+        assert ids == ["S01/EDA.csv#EDA@0"]
+        vectors.append(table["flat"].to_pylist())
+    assert vectors[0] == vectors[1]
+    assert vectors[0][0] > 0.15
+
+
 def test_sensors_of_no_modality_are_skipped_and_those_that_say_nothing_fail(study, tmp_path):
     e4(study / "S01" / "TEMP.csv", 30 + pulse(60, 4), 4)
     (study / "S01" / "both.csv").write_text(
@@ -436,9 +456,9 @@ def test_row_78_an_output_that_cannot_be_written_is_refused_before_the_model_is_
     assert (tmp_path / "other" / "thesis.tex").read_text() == "x"
 
 
-def first_chunk(study: Path, model: Stub) -> Chunk:
+def first_chunk(study: Path, model: Stub, **options) -> Chunk:
     (group,) = groups(scan(open_study(study)))
-    settings = Settings(("waveform",), window=10).check(model.recipe)
+    settings = Settings(("waveform",), window=10, **options).check(model.recipe)
     return next(each for each in stream(group, settings, model.recipe, None) if isinstance(each, Chunk))
 
 

@@ -171,7 +171,7 @@ def _note(notice: Notice, shard: Shard, run: Run) -> None:
 def _row(chunk: Chunk, span: tuple[int, int]) -> Row:
     wanted, recording = chunk.segment.input, chunk.segment.recording
     start, stop = span[0] / recording.fs, span[1] / recording.fs
-    good, modality = chunk.segment.filtered.quality(span), str(recording.modality)
+    good, modality = chunk.segment.filtered.quality(span, chunk.segment.end), str(recording.modality)
     began = None if recording.start is None else recording.start + start
     return Row(
         row_id(recording.source, recording.channel, start), recording.source, recording.channel, modality,
