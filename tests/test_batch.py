@@ -173,6 +173,20 @@ def test_a_padded_segment_holds_nothing_from_beyond_its_end(study, tmp_path):
     assert vectors[0][0] > 0.15
 
 
+def test_start_and_stop_of_a_channel_that_was_split_are_refused(tmp_path):
+    times = np.concatenate([np.arange(0, 20, 0.25), np.arange(50, 80, 0.25)])
+    rows = "".join(f"{t:.2f},{value:.5f}\n" for t, value in zip(times, pulse(50, 4, 0.1), strict=True))
+    (tmp_path / "a.csv").write_text("time [s],EDA\n" + rows)
+    (tmp_path / "study.csv").write_text("path,label,start,stop\na.csv,all,,\na.csv,stress,60,70\na.csv,rest,0,10\n")
+    summary = embed(tmp_path / "study.csv", tmp_path / "out", on_hole="split")
+    _, _, table = load_embeddings(tmp_path / "out")
+    assert set(table["label"].to_pylist()) == {"all"}
+    assert (summary.embedded, summary.failed, summary.windows) == (1, 2, 5)
+    failures = parquet.read_table(tmp_path / "out" / "failures.parquet").to_pylist()
+    assert sorted(row["channel"] for row in failures) == ["EDA[0:80]"] * 2 + ["EDA[80:200]"] * 2
+    assert all("was split at its holes" in row["reason"] for row in failures)
+
+
 def test_sensors_of_no_modality_are_skipped_and_those_that_say_nothing_fail(study, tmp_path):
     e4(study / "S01" / "TEMP.csv", 30 + pulse(60, 4), 4)
     (study / "S01" / "both.csv").write_text(

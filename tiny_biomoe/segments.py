@@ -147,6 +147,11 @@ def _segments(
     head = Recording(np.empty(0), fs, recording.modality, channel, recording.start, source)
     for number, each in inputs:
         try:
+            if recording.one_of_several and (each.start, each.stop) != (None, None):
+                raise SignalError(
+                    "start and stop count from the recording's first sample, and this channel was split at its holes: "
+                    "list the file without them, or cut it into files of one run each"
+                )
             begin, end = _bounds(each, recording.signal.size, fs)
             spans = _spans(begin, end, fs, settings)
             if len(spans):
