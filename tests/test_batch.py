@@ -557,6 +557,7 @@ def test_row_81_two_runs_on_one_output(study, tmp_path):
         ({"batch_size": 8}, "arguments.batch_size was 32, now 8"),
         ({"threads": 7}, r"threads was \d+, now 7"),
         ({"model": Stub("other")}, "weights.tensors_sha256 was stub, now other"),
+        ({"model": Stub(precision="bfloat16")}, "engine.precision was float32, now bfloat16"),
         ({"fs": 64}, "arguments.reading.fs was None, now 64"),
     ],
 )
@@ -565,6 +566,10 @@ def test_row_82_another_model_or_other_arguments(half, change, message):
     with pytest.raises(ConfigError, match=message):
         embed(*half, **change)
     assert digests(half[1]) == before
+
+
+def test_row_82_the_same_weights_from_another_folder_go_on(half):
+    assert embed(*half, Stub(source="/elsewhere")).windows == 23
 
 
 def test_row_84_a_poor_environment(study, tmp_path):
