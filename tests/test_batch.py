@@ -338,6 +338,20 @@ def test_row_85_damage_is_found_by_hash_and_mended(done, tmp_path, victim, damag
     assert model.seen == (5 if "shard" in victim else 0)
 
 
+def test_row_85_a_shard_computed_anew_that_ends_elsewhere_moves_those_behind_it(done, tmp_path, monkeypatch):
+    def starved(path, **options):
+        if path.name == "BVP.csv" and path.parent.name == "S01":
+            raise MemoryError
+        return read(path, **options)
+
+    monkeypatch.setattr("tiny_biomoe.segments.read", starved)
+    assert embed(done[0], tmp_path / "out").windows == 17
+    monkeypatch.undo()
+    (tmp_path / "out" / "embeddings" / "shard-00000-00000.parquet").unlink()
+    assert embed(done[0], tmp_path / "out").windows == 23
+    assert digests(tmp_path / "out") == digests(done[1])
+
+
 def test_row_85_plan_and_manifest_damaged_together(done, tmp_path):
     out = shutil.copytree(done[1], tmp_path / "out")
     for name in (".run/plan.json", "manifest.json"):
