@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tiny_biomoe import Architecture, Recipe
+from tiny_biomoe.engine import Engine
 
 START = 1_600_000_000  # unix seconds of every recording
 
@@ -18,12 +20,12 @@ START = 1_600_000_000  # unix seconds of every recording
 class Stub(nn.Module):
     """A picture's means over 7 x 7 fields times a fixed matrix: different pictures have different vectors."""
 
-    def __init__(self, weights: str = "stub") -> None:
+    def __init__(self, weights: str = "stub", source: str = "here", precision: str = "float32") -> None:
         super().__init__()
         random = np.random.RandomState(1).standard_normal((192, 3 * 7 * 7))
         self.matrix = nn.Parameter(torch.tensor(random, dtype=torch.float32))
         self.recipe, self.architecture = Recipe(), Architecture()
-        self.weights = weights
+        self.weights, self.source, self.engine = weights, source, Engine(precision)
         self.seen = 0  # pictures
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -31,8 +33,15 @@ class Stub(nn.Module):
         return nn.functional.avg_pool2d(pixels, 32).flatten(1) @ self.matrix.T
 
     def provenance(self, fs: float, modality: str, representation: Any, **_: Any) -> dict[str, Any]:
-        named = dict.fromkeys(("weights", "weights_source", "weights_sha256", "tensors_sha256"), self.weights)
-        return {**named, "fs": fs, "modality": modality, "fusion": None}
+        named = dict.fromkeys(("weights", "weights_sha256", "tensors_sha256"), self.weights)
+        return {
+            **named,
+            **asdict(self.engine),
+            "weights_source": self.source,
+            "fs": fs,
+            "modality": modality,
+            "fusion": None,
+        }
 
 
 def pulse(seconds: float, fs: float, pitch: float = 1.2) -> np.ndarray:

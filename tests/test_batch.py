@@ -153,6 +153,40 @@ def test_whole_recordings_and_those_shorter_than_a_window(study, tmp_path):
     assert (summary.embedded, summary.failed) == (2, 1)
 
 
+def test_a_padded_segment_holds_nothing_from_beyond_its_end(study, tmp_path):
+    rows = "path,label,start,stop\nS01/EDA.csv,rest,0,8\n"
+    (study / "study.csv").write_text(rows)
+    vectors = []
+    for level in (0, 50):  # what follows the segment, a step of which would be seen in the window and its quality
+        signal_ = 2 + pulse(60, 4, 0.05)
+        signal_[4 * 8 : 4 * 10] = np.linspace(signal_[31], signal_[31] + level, 8) if level else signal_[31]
+        e4(study / "S01" / "EDA.csv", signal_, 4)
+        chunk = first_chunk(study / "study.csv", Stub(), short="pad")
+        ((_, part),) = chunk.job()[3]
+        assert np.ptp(part[32:]) == 0
+        assert part[31] == part[32] == chunk.segment.filtered.filtered[31]
+        embed(study / "study.csv", tmp_path / f"out{level}", short="pad")
+        ids, _, table = load_embeddings(tmp_path / f"out{level}")
+        assert ids == ["S01/EDA.csv#EDA@0"]
+        vectors.append(table["flat"].to_pylist())
+    assert vectors[0] == vectors[1]
+    assert vectors[0][0] > 0.15
+
+
+def test_start_and_stop_of_a_channel_that_was_split_are_refused(tmp_path):
+    times = np.concatenate([np.arange(0, 20, 0.25), np.arange(50, 80, 0.25)])
+    rows = "".join(f"{t:.2f},{value:.5f}\n" for t, value in zip(times, pulse(50, 4, 0.1), strict=True))
+    (tmp_path / "a.csv").write_text("time [s],EDA\n" + rows)
+    (tmp_path / "study.csv").write_text("path,label,start,stop\na.csv,all,,\na.csv,stress,60,70\na.csv,rest,0,10\n")
+    summary = embed(tmp_path / "study.csv", tmp_path / "out", on_hole="split")
+    _, _, table = load_embeddings(tmp_path / "out")
+    assert set(table["label"].to_pylist()) == {"all"}
+    assert (summary.embedded, summary.failed, summary.windows) == (1, 2, 5)
+    failures = parquet.read_table(tmp_path / "out" / "failures.parquet").to_pylist()
+    assert sorted(row["channel"] for row in failures) == ["EDA[0:80]"] * 2 + ["EDA[80:200]"] * 2
+    assert all("was split at its holes" in row["reason"] for row in failures)
+
+
 def test_sensors_of_no_modality_are_skipped_and_those_that_say_nothing_fail(study, tmp_path):
     e4(study / "S01" / "TEMP.csv", 30 + pulse(60, 4), 4)
     (study / "S01" / "both.csv").write_text(
@@ -304,6 +338,20 @@ def test_row_85_damage_is_found_by_hash_and_mended(done, tmp_path, victim, damag
     assert model.seen == (5 if "shard" in victim else 0)
 
 
+def test_row_85_a_shard_computed_anew_that_ends_elsewhere_moves_those_behind_it(done, tmp_path, monkeypatch):
+    def starved(path, **options):
+        if path.name == "BVP.csv" and path.parent.name == "S01":
+            raise MemoryError
+        return read(path, **options)
+
+    monkeypatch.setattr("tiny_biomoe.segments.read", starved)
+    assert embed(done[0], tmp_path / "out").windows == 17
+    monkeypatch.undo()
+    (tmp_path / "out" / "embeddings" / "shard-00000-00000.parquet").unlink()
+    assert embed(done[0], tmp_path / "out").windows == 23
+    assert digests(tmp_path / "out") == digests(done[1])
+
+
 def test_row_85_plan_and_manifest_damaged_together(done, tmp_path):
     out = shutil.copytree(done[1], tmp_path / "out")
     for name in (".run/plan.json", "manifest.json"):
@@ -436,9 +484,9 @@ def test_row_78_an_output_that_cannot_be_written_is_refused_before_the_model_is_
     assert (tmp_path / "other" / "thesis.tex").read_text() == "x"
 
 
-def first_chunk(study: Path, model: Stub) -> Chunk:
+def first_chunk(study: Path, model: Stub, **options) -> Chunk:
     (group,) = groups(scan(open_study(study)))
-    settings = Settings(("waveform",), window=10).check(model.recipe)
+    settings = Settings(("waveform",), window=10, **options).check(model.recipe)
     return next(each for each in stream(group, settings, model.recipe, None) if isinstance(each, Chunk))
 
 
@@ -523,6 +571,7 @@ def test_row_81_two_runs_on_one_output(study, tmp_path):
         ({"batch_size": 8}, "arguments.batch_size was 32, now 8"),
         ({"threads": 7}, r"threads was \d+, now 7"),
         ({"model": Stub("other")}, "weights.tensors_sha256 was stub, now other"),
+        ({"model": Stub(precision="bfloat16")}, "engine.precision was float32, now bfloat16"),
         ({"fs": 64}, "arguments.reading.fs was None, now 64"),
     ],
 )
@@ -531,6 +580,10 @@ def test_row_82_another_model_or_other_arguments(half, change, message):
     with pytest.raises(ConfigError, match=message):
         embed(*half, **change)
     assert digests(half[1]) == before
+
+
+def test_row_82_the_same_weights_from_another_folder_go_on(half):
+    assert embed(*half, Stub(source="/elsewhere")).windows == 23
 
 
 def test_row_84_a_poor_environment(study, tmp_path):

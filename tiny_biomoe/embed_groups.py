@@ -104,7 +104,7 @@ def embed_group(
     try:
         while True:
             name = shard_name(group.number, part)
-            record = whole(run.out, name, run.digest, inputs)
+            record = whole(run.out, name, run.digest, inputs, since)
             if record is not None:
                 if events is not None:
                     events.close()
@@ -113,7 +113,7 @@ def embed_group(
             else:
                 if events is None:
                     events = Events(Pipeline(stream(group, run.settings, model.recipe, since), drawers))
-                record = _embed_shard(model, events, name, inputs, run, observer)
+                record = _embed_shard(model, events, name, inputs, since, run, observer)
             yield record
             since = record.cursor
             if since is None:
@@ -125,13 +125,15 @@ def embed_group(
             events.close()
 
 
-def _embed_shard(model: TinyBioMoE, events: Events, name: str, inputs: str, run: Run, observer: Observer) -> Record:
+def _embed_shard(
+    model: TinyBioMoE, events: Events, name: str, inputs: str, since: Cursor | None, run: Run, observer: Observer
+) -> Record:
     shard, settings = Shard(), run.settings
     vectors = embed_levels(model, _pictures(model, events, shard, run, observer), settings.batch_size)
     width, each = model.architecture.embedding_dim, len(settings.representations)
     shaped = np.asarray(vectors, np.float32).reshape(len(shard.rows), each, width)
     data = to_parquet(shard, shaped, columns(settings.representations, run.further, width))
-    return commit(run.out, name, shard, data, run.digest, inputs, events.cursor())
+    return commit(run.out, name, shard, data, run.digest, inputs, since, events.cursor())
 
 
 def _pictures(model: TinyBioMoE, events: Events, shard: Shard, run: Run, observer: Observer) -> Iterator[Levels]:
@@ -171,7 +173,7 @@ def _note(notice: Notice, shard: Shard, run: Run) -> None:
 def _row(chunk: Chunk, span: tuple[int, int]) -> Row:
     wanted, recording = chunk.segment.input, chunk.segment.recording
     start, stop = span[0] / recording.fs, span[1] / recording.fs
-    good, modality = chunk.segment.filtered.quality(span), str(recording.modality)
+    good, modality = chunk.segment.filtered.quality(span, chunk.segment.end), str(recording.modality)
     began = None if recording.start is None else recording.start + start
     return Row(
         row_id(recording.source, recording.channel, start), recording.source, recording.channel, modality,

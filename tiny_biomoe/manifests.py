@@ -16,6 +16,7 @@ from typing import Any
 
 from .channels import need
 from .durable import plain_json, read_sealed, sealed, write
+from .engine import Engine
 from .errors import ConfigError
 from .model import TinyBioMoE
 from .segments import Settings
@@ -75,11 +76,12 @@ class Summary:
 def fingerprint(model: TinyBioMoE, settings: Settings, further: Sequence[str], threads: int) -> dict[str, Any]:
     """All that decides the bytes of a run beside its inputs, as plain values."""
     weights = model.provenance(1000.0, "ecg", "waveform")
-    kept = ("weights", "weights_source", "weights_sha256", "tensors_sha256")
+    kept = ("weights", "weights_sha256", "tensors_sha256")  # not where they lie: a moved folder changes no byte
     numbers = {name: version(name) for name in ("torch", "numpy", "scipy", "pyarrow")}
     return {
         "library": {"tiny-biomoe": __version__, **numbers},
         "weights": {name: weights[name] for name in kept},
+        "engine": {each.name: weights[each.name] for each in fields(Engine)},
         "recipe": asdict(model.recipe),
         "arguments": {**asdict(settings), "further": list(further)},
         "threads": threads,

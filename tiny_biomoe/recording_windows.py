@@ -46,14 +46,14 @@ class FilteredRecording:
             call, raw, filtered, gaps, call.window_limits(filtered), NOTHING_LEFT * float(np.ptp(filtered)), where
         )
 
-    def quality(self, span: tuple[int, int]) -> Quality:
-        """How good the samples of a window were before they were filtered."""
-        (raw,) = cut(self.raw, [span])
-        return quality(raw, float(self.gaps[slice(*span)].mean()))
+    def quality(self, span: tuple[int, int], end: int | None = None) -> Quality:
+        """How good the samples of a window were before they were filtered; `end` as in `window`."""
+        (raw,) = cut(self.raw[:end], [span])
+        return quality(raw, float(self.gaps[:end][slice(*span)].mean()))
 
-    def window(self, span: tuple[int, int]) -> tuple[str, Signal]:
-        """What errors call a window, and its filtered samples."""
-        (part,) = cut(self.filtered, [span])
+    def window(self, span: tuple[int, int], end: int | None = None) -> tuple[str, Signal]:
+        """What errors call a window, and its filtered samples; those from sample `end` on are not looked at."""
+        (part,) = cut(self.filtered[:end], [span])
         return f"{self.where}, {span[0] / self.call.fs:g}-{span[1] / self.call.fs:g} s,", part
 
 

@@ -15,7 +15,7 @@ import math
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,7 @@ class Recording:
     channel: str  # column, sensor or trial; "name[start:stop]" in samples for one run of several
     start: float | None  # unix seconds of the first sample, where the file holds it; no time zone counts as UTC
     source: str  # path relative to the root, with forward slashes; control characters and odd bytes escaped
+    one_of_several: bool = field(default=False, repr=False)  # a run between two holes: not the channel as a whole
 
 
 def read(
@@ -219,4 +220,4 @@ def _recordings(
             signal = np.interp(grid, seconds - seconds[0], signal)
         start = timing.start(begin, channel.start)
         label = name if len(timing.runs) == 1 else f"{name}[{begin}:{end}]"
-        yield Recording(signal, timing.fs, modality, label, start, source)
+        yield Recording(signal, timing.fs, modality, label, start, source, len(timing.runs) > 1)

@@ -67,6 +67,7 @@ class Segment:
     recording: Recording  # without its samples
     filtered: FilteredRecording
     spans: Grid
+    end: int  # sample at which the segment ends: a window that is padded repeats the value before it
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class Chunk:
     def job(self) -> tuple[Any, ...]:
         """The arguments of `draw_windows`, and nothing that is not needed to draw."""
         filtered = self.segment.filtered
-        parts = [filtered.window(self.segment.spans[index]) for index in self.indices]
+        parts = [filtered.window(self.segment.spans[index], self.segment.end) for index in self.indices]
         return filtered.call, filtered.limits, filtered.noise, parts
 
 
@@ -146,23 +147,34 @@ def _segments(
     head = Recording(np.empty(0), fs, recording.modality, channel, recording.start, source)
     for number, each in inputs:
         try:
-            spans = _spans(each, recording.signal.size, fs, settings)
+            if recording.one_of_several and (each.start, each.stop) != (None, None):
+                raise SignalError(
+                    "start and stop count from the recording's first sample, and this channel was split at its holes: "
+                    "list the file without them, or cut it into files of one run each"
+                )
+            begin, end = _bounds(each, recording.signal.size, fs)
+            spans = _spans(begin, end, fs, settings)
             if len(spans):
-                yield Segment(number, each, head, filtered, spans)
+                yield Segment(number, each, head, filtered, spans, end)
             else:
                 yield Notice(number, source, "skipped", "shorter than one window", channel)
         except SignalError as error:
             yield Notice(number, source, "failed", str(error), channel)
 
 
-def _spans(wanted: Input, n_samples: int, fs: float, settings: Settings) -> Grid:
+def _bounds(wanted: Input, n_samples: int, fs: float) -> tuple[int, int]:
+    """The samples at which the segment that is asked for begins and ends."""
     begin = round((wanted.start or 0.0) * fs)
     end = n_samples if wanted.stop is None else round(wanted.stop * fs)
     if begin >= n_samples or end > n_samples:
         raise SignalError(f"the recording ends at {n_samples / fs:g} s, before the segment that is asked for does")
+    if begin >= end:
+        raise SignalError("the segment is shorter than one sample")
+    return begin, end
+
+
+def _spans(begin: int, end: int, fs: float, settings: Settings) -> Grid:
     if settings.window is None:
-        if begin >= end:
-            raise SignalError("the segment is shorter than one sample")
         return Grid(1, end - begin, 1.0, fs, begin)
     step = settings.window if settings.stride is None else settings.stride
     if step * fs < 1:

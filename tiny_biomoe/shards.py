@@ -106,6 +106,7 @@ class Record:
     input_bytes: int
     tally: Mapping[str, Sequence[int]]
     notices: Sequence[Mapping[str, Any]]
+    begin: Sequence[int] | None  # (file, window) with which this shard begins; None for the first of a group
     next: Sequence[int] | None  # (file, window) with which the next shard of the group begins; None after the last
 
     @property
@@ -167,8 +168,22 @@ def vars_of(kind: Any) -> list[str]:
     return list(kind.__dataclass_fields__)
 
 
-def commit(out: Path, name: str, shard: Shard, data: bytes, run: str, inputs: str, following: Cursor | None) -> Record:
+def commit(
+    out: Path,
+    name: str,
+    shard: Shard,
+    data: bytes,
+    run: str,
+    inputs: str,
+    since: Cursor | None,
+    following: Cursor | None,
+) -> Record:
     """Write a shard, then its record; killed in between, the shard counts as not written.
+
+    Parameters
+    ----------
+    since, following
+        Where it begins, and the next one; None for the first and after the last of a group.
 
     Raises
     ------
@@ -181,12 +196,17 @@ def commit(out: Path, name: str, shard: Shard, data: bytes, run: str, inputs: st
         round(shard.input_bytes),
         {str(number): counts for number, counts in sorted(shard.tally.items())},
         [asdict(notice) for notice in shard.notices],
-        None if following is None else [following.file, following.window],
+        _plain(since),
+        _plain(following),
     )  # fmt: skip
     path, record_path = shard_paths(out, name)
     write(path, data)
     write(record_path, sealed(asdict(record)))
     return record
+
+
+def _plain(cursor: Cursor | None) -> list[int] | None:
+    return None if cursor is None else [cursor.file, cursor.window]
 
 
 def read_record(out: Path, name: str) -> Record | None:
@@ -195,10 +215,11 @@ def read_record(out: Path, name: str) -> Record | None:
     return Record(**content) if content is not None and set(content) == set(vars_of(Record)) else None
 
 
-def whole(out: Path, name: str, run: str, inputs: str) -> Record | None:
-    """The record of a shard of this run that is there, undamaged; None of any other."""
+def whole(out: Path, name: str, run: str, inputs: str, since: Cursor | None) -> Record | None:
+    """The record of a shard of this run that is there, undamaged, and begins where it is to; None of any other."""
     record = read_record(out, name)
-    if record is None or (record.name, record.run, record.inputs) != (name, run, inputs):
+    asked = (name, run, inputs, _plain(since))
+    if record is None or (record.name, record.run, record.inputs, record.begin) != asked:
         return None
     try:
         return record if sha256_of(shard_paths(out, name)[0]) == record.sha256 else None
