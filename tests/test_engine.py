@@ -19,7 +19,7 @@ from tiny_biomoe import REPRESENTATIONS, Architecture, ConfigError, TinyBioMoE
 from tiny_biomoe.engine import Engine, fast_copy
 from tiny_biomoe.packed import Conv, Dense, packs
 from tiny_biomoe.recordings import read
-from tiny_biomoe.runtime import embed_levels, evaluating, to_pixels
+from tiny_biomoe.runtime import _by_batches, embed_levels, evaluating, to_pixels
 from tiny_biomoe.threads import threads
 
 
@@ -277,3 +277,16 @@ def test_calls_at_once_give_the_bytes_of_one_and_leave_threads_and_modes(picture
     finally:
         torch.set_num_threads(before)
     assert all(module.training for module in model.modules())
+
+
+@pytest.mark.parametrize(("n", "calls"), [(0, 0), (2, 1), (3, 1), (4, 2)])
+def test_every_batch_is_filled_up_and_only_its_own_rows_come_back(n, calls):
+    levels, shapes = np.arange(n, dtype=np.uint8)[:, None, None] * np.ones((224, 224), np.uint8), []
+
+    def run(images):
+        shapes.append(images.shape)
+        return images[:, 0, :1].astype(np.float32)
+
+    rows = list(_by_batches(run, iter(levels), 3))
+    assert shapes == [(3, 224, 224)] * calls
+    assert [value for row in rows for value in row[:, 0]] == list(range(n))

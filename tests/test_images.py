@@ -381,3 +381,9 @@ def test_row_103_an_image_bomb_is_refused_before_it_is_unpacked(tmp_path):
     Image.new("1", (2**14, 2**12 + 1)).save(tmp_path / "bomb.png")
     with pytest.raises(SignalError, match=f"16384 x 4097 pixels, over {LARGEST_IMAGE}: refused"):
         next(read_images(tmp_path / "bomb.png")[0])
+
+
+def test_a_recurrence_of_rounding_alone_is_refused():
+    signal = np.tile(np.sin(np.arange(20.0) ** 2), 224)  # one period an instant: every mean is the same
+    with pytest.raises(SignalError, match="the recurrence of signal is one single value"):
+        render(signal, 100, "ecg", "recurrence", recipe=Recipe(recurrence_dimension=1))

@@ -77,7 +77,12 @@ def test_the_backend_changes_nothing_else(model, exported, tmp_path: Path, monke
     np.testing.assert_allclose(found, model.embed(signals, 64, "bvp"), rtol=0, atol=1e-5)
     assert [other.embed(signal, 64, "bvp").tobytes() for signal in signals] == [row.tobytes() for row in found]
     assert other.provenance(64, "bvp")["backend"] == "onnx"
-    assert [path.suffix for path in (tmp_path / "tiny-biomoe").iterdir()] == [".onnx"]
+    (kept,) = (tmp_path / "tiny-biomoe").iterdir()
+    damaged = bytearray(kept.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    kept.write_bytes(damaged)
+    assert kept_onnx(model) == exported
+    assert kept.read_bytes()[32:] == exported
     monkeypatch.undo()
     monkeypatch.setattr(constants, "HF_HOME", str(tmp_path))
     assert kept_onnx(model) == exported

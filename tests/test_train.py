@@ -162,7 +162,8 @@ def test_row_89_killed_at_any_moment_and_resumed_is_uninterrupted(tasks, uninter
     while process.poll() is None and not list(tmp_path.glob("checkpoint-*2.pt")):
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    assert process.wait() == -signal.SIGKILL
+    assert list(tmp_path.glob("checkpoint-*.pt"))
     resumed = train(tasks, tmp_path, QUICK, workers=0, every=2).state_dict()
     assert all(torch.equal(weights[name], resumed[name]) for name in weights)
     assert [line.split(",")[0] for line in (tmp_path / "metrics.csv").read_text().splitlines()] == [

@@ -45,6 +45,8 @@ PALETTE = np.frombuffer(
     np.uint8,
 ).reshape(256, 3)
 
+ROUNDING = 1e-6  # recurrence distances, of a signal that spans 2, below which they tell of rounding alone
+
 
 def to_levels(matrix: Matrix, representation: str, recipe: Recipe, own_range: bool) -> Levels:
     """Quantise a matrix to 256 levels.
@@ -106,7 +108,8 @@ def draw(
     unit = (filtered - low) / (high - low) * 2 - 1  # the limits become -1 and 1
     matrix = REPRESENTATIONS[representation](unit, fs, edges.shown(filtered.size / fs), recipe)
     levels = to_levels(matrix, representation, recipe, own_range=limits is None)
-    if limits is None and (levels == levels[0, 0]).all():
+    nothing = representation == "recurrence" and matrix.max() < ROUNDING
+    if limits is None and (nothing or (levels == levels[0, 0]).all()):
         raise SignalError(f"the {representation} of {where} is one single value: choose another representation")
     return levels
 

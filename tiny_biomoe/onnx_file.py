@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
-import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
+from importlib.metadata import version
 from io import StringIO
 from pathlib import Path
 from typing import cast
@@ -18,13 +19,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from .channels import need
-from .config import IMAGE_SIZE
+from .config import IMAGE_SIZE, config_digest
 from .errors import WeightsError
 from .images import colour
 from .network import Network
 from .spectral_encoder import SpectralFilter
 from .version import __version__
-from .weights import tensor_digest
+from .weights import tensor_digest, write_whole
 
 need("onnx", "onnxruntime", "onnxscript", extra="onnx", what="ONNX")
 
@@ -170,18 +171,22 @@ def run_onnx(data: bytes) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
 
 
 def kept_onnx(network: Network) -> bytes:
-    """`to_onnx`, made once for the same tensors and kept in the folder of the Hugging Face cache."""
-    name = f"{tensor_digest(network.state_dict())}-{network.architecture.gate}-{__version__}.onnx"
-    path = Path(constants.HF_HOME) / "tiny-biomoe" / name
+    """`to_onnx`, made once for the same tensors, config and versions, and kept in the folder of the Hugging Face cache.
+
+    The kept file begins with the 32 bytes of the sha256 of the rest; where they disagree the network is exported again.
+    """
+    key = [tensor_digest(network.state_dict()), config_digest(network.config)[:16], __version__, version("onnxruntime")]
+    path = Path(constants.HF_HOME) / "tiny-biomoe" / f"{'-'.join(key)}.sha256-onnx"
     try:
-        return path.read_bytes()
+        kept = path.read_bytes()
     except OSError:
-        data = to_onnx(network)
+        kept = b""
+    if hashlib.sha256(kept[32:]).digest() == kept[:32]:
+        return kept[32:]
+    data = to_onnx(network)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{name}.{os.getpid()}")
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
+        write_whole(path, hashlib.sha256(data).digest() + data)
     except OSError as error:
         warnings.warn(f"the exported network could not be kept for the next time ({error})", stacklevel=2)
     return data

@@ -238,8 +238,9 @@ def _plain(value: Any) -> Any:
 @click.option("--steps", default=Settings.steps, show_default=True, help="Batches in all.")
 @click.option("--images", default=Settings.images, show_default=True, help="Images a batch.")
 @click.option(
-    "--image-size", default=IMAGE_SIZE, show_default=True, type=click.Choice([112, 224]), help="Pixels a side."
-)
+    "--image-size", default=str(IMAGE_SIZE), show_default=True, type=click.Choice(["112", "224"]),
+    callback=lambda context, option, value: int(value), help="Pixels a side.",
+)  # fmt: skip
 @click.option("--descriptor-weight", default=Settings.descriptor_weight, show_default=True)
 @click.option("--learning-rate", default=Settings.learning_rate, show_default=True)
 @click.option("--seed", default=Settings.seed, show_default=True, help="A run that goes on from another needs its own.")
