@@ -352,6 +352,32 @@ def test_row_85_a_shard_computed_anew_that_ends_elsewhere_moves_those_behind_it(
     assert digests(tmp_path / "out") == digests(done[1])
 
 
+def test_row_74_killed_while_shards_of_changed_inputs_are_removed(done, tmp_path, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    def remove_two(path):
+        if re.search(r"0000[34]\.", path.name):
+            removed.append(path)
+            if len(removed) > 2:
+                raise Killed
+        path.unlink(missing_ok=True)
+
+    removed: list[Path] = []
+    study, out = shutil.copytree(done[0], tmp_path / "study"), shutil.copytree(done[1], tmp_path / "out")
+    (study / "S02" / "EDA.csv").unlink()
+    (study / "S01" / "EDA.csv").unlink()  # 12 windows are left of 24: three shards of five
+    monkeypatch.setattr("tiny_biomoe.embed_groups.remove", remove_two)
+    with pytest.raises(Killed):
+        embed(study, out)
+    assert not (out / "manifest.json").exists()
+    monkeypatch.undo()
+    assert embed(study, out).windows == 12
+    shards = sorted(path.name for path in (out / "embeddings").iterdir())
+    assert shards == [f"shard-00000-0000{part}.parquet" for part in range(3)]
+    assert sorted(path.stem for path in (out / ".run").glob("shard-*")) == [name.split(".")[0] for name in shards]
+
+
 def test_row_85_plan_and_manifest_damaged_together(done, tmp_path):
     out = shutil.copytree(done[1], tmp_path / "out")
     for name in (".run/plan.json", "manifest.json"):
@@ -609,13 +635,23 @@ def test_arguments_are_checked_before_anything_is_embedded(study, tmp_path):
         ({"window": None, "stride": 5}, "need window="),
         ({"window": -1}, "window=-1"),
         ({"window": None, "scale": "recording"}, "needs windows"),
+        ({"colum": "EDA"}, "did you mean 'column'"),
+        ({"on_hole": "splitt"}, "did you mean 'split'"),
         ({"encoding": "klingon"}, "unknown encoding 'klingon'"),
     ):
         with pytest.raises(ConfigError, match=re.escape(message)):
             embed(study, tmp_path / "out", **wrong)
+    assert embed(study, tmp_path / "out").windows == 23  # no mistake locks the folder
     (tmp_path / "empty").mkdir()
     with pytest.raises(SignalError, match="holds no files to read"):
         embed(tmp_path / "empty", tmp_path / "nothing")
+
+
+def test_a_run_without_a_row_can_be_begun_anew_with_other_arguments(study, tmp_path):
+    assert embed(study, tmp_path / "out", window=600).windows == 0
+    assert embed(study, tmp_path / "out").windows == 23
+    with pytest.raises(ConfigError, match="window was 10, now 20"):
+        embed(study, tmp_path / "out", window=20)
 
 
 # Hostile names

@@ -18,7 +18,21 @@ from .recording_windows import Pictures
 from .runtime import embed_levels
 from .segments import Chunk, Settings, stream
 from .shard_plan import File, Group
-from .shards import Cursor, Notice, Record, Row, Shard, columns, commit, shard_name, shard_paths, to_parquet, whole
+from .shards import (
+    MANIFEST,
+    Cursor,
+    Notice,
+    Record,
+    Row,
+    Shard,
+    columns,
+    commit,
+    parts,
+    shard_name,
+    shard_paths,
+    to_parquet,
+    whole,
+)
 
 Event = Notice | tuple[Chunk, int, Pictures | str]  # of a chunk's windows the one at this place
 
@@ -113,6 +127,7 @@ def embed_group(
             else:
                 if events is None:
                     events = Events(Pipeline(stream(group, run.settings, model.recipe, since), drawers))
+                remove(run.out / MANIFEST)  # which says that the run is complete
                 record = _embed_shard(model, events, name, inputs, since, run, observer)
             yield record
             since = record.cursor
@@ -203,10 +218,7 @@ def _add_provenance(model: TinyBioMoE, shard: Shard, row: Row, settings: Setting
 
 def _remove_beyond(out: Path, number: int, last: int) -> None:
     """Remove shards of a group beyond its last one: an earlier half of the run saw inputs that have since changed."""
-    part = last + 1
-    paths = shard_paths(out, shard_name(number, part))
-    while any(path.exists() for path in paths):
-        for path in paths:
-            remove(path)
-        part += 1
-        paths = shard_paths(out, shard_name(number, part))
+    for part in sorted(parts(out, number), reverse=True):
+        if part > last:
+            for path in shard_paths(out, shard_name(number, part)):
+                remove(path)

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from .channels import need
-from .durable import plain_json, read_sealed, sealed, write
+from .durable import plain_json, read_sealed, remove, sealed, write
 from .engine import Engine
 from .errors import ConfigError
 from .model import TinyBioMoE
 from .segments import Settings
 from .shard_plan import File, Group, continued
-from .shards import FORMAT, MANIFEST, NAME, RUN, SHARDS, Notice, Record, records
+from .shards import FORMAT, MANIFEST, NAME, RUN, SHARDS, Notice, Record, read_record, records
 from .studies import Study
 from .version import __version__
 
@@ -97,6 +97,8 @@ def digest(content: Any) -> str:
 def begin(out: Path, facts: dict[str, Any], files: Sequence[File], study: Study) -> list[File]:
     """Begin a run in an empty folder, or go on with the one that is there: the files of its plan, as they are now.
 
+    While no shard holds a row, other arguments or inputs begin it anew: nothing is lost.
+
     Raises
     ------
     ConfigError
@@ -104,13 +106,18 @@ def begin(out: Path, facts: dict[str, Any], files: Sequence[File], study: Study)
     """
     facts = _plain(facts)
     stored, manifest = read_sealed(out / RUN / PLAN), read_sealed(out / MANIFEST)
+    began = [each.record() for each in files]
+    asked = {"fingerprint": facts, "files": _plain(began)}
+    if (stored or manifest) and stored != asked and not _holds_rows(out):
+        for path in [out / MANIFEST, *(out / SHARDS).glob("shard-*"), *(out / RUN).glob("shard-*")]:
+            remove(path)
+        stored = manifest = None
     earlier = (stored or manifest or {}).get("fingerprint")
     if earlier is not None and earlier != facts:
         raise ConfigError(
             f"{str(out)!r} holds embeddings that were made with other arguments: {_difference(earlier, facts)}: repeat "
             "them, or choose another folder"
         )
-    began = [each.record() for each in files]
     if stored is not None:
         plan = continued(files, stored["files"])
     elif earlier is None and ((out / MANIFEST).exists() or any((out / SHARDS).iterdir())):
@@ -121,6 +128,12 @@ def begin(out: Path, facts: dict[str, Any], files: Sequence[File], study: Study)
         plan = list(files)
         write(out / RUN / PLAN, sealed({"fingerprint": facts, "files": began}))
     return plan
+
+
+def _holds_rows(out: Path) -> bool:
+    """Whether a shard holds a row, or may hold one: it has no record."""
+    found = (read_record(out, path.name) for path in (out / SHARDS).glob("shard-*.parquet"))
+    return any(record is None or record.rows for record in found)
 
 
 def _count(files: Iterable[File]) -> int:

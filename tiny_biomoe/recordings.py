@@ -11,10 +11,11 @@
 from __future__ import annotations
 
 import codecs
+import inspect
 import math
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,11 @@ SIGNATURES = {  # how the files of a format begin
     b"\x89HDF\r\n\x1a\n": "hdf5",
     b"PAR1": "parquet",
     b"\x93NUMPY": "numpy",
+}
+CHOICES: dict[str, list[str | None]] = {
+    "format": [None, *FORMATS],
+    "on_hole": ["error", "split"],
+    "on_jitter": ["error", "resample"],
 }
 HEAD = 4096  # bytes that recognition looks at
 
@@ -130,15 +136,9 @@ def read(
     """
     path = Path(path)
     source = source_name(path, None if root is None else Path(root))
+    check_reading({"format": format, "fs": fs, "modality": modality, "on_hole": on_hole, "on_jitter": on_jitter})
     fs = None if fs is None else check_fs(fs)
     modality = None if modality is None else modality_name(modality)
-    for name, value, choices in (
-        ("format", format, [None, *FORMATS]),
-        ("on_hole", on_hole, ["error", "split"]),
-        ("on_jitter", on_jitter, ["error", "resample"]),
-    ):
-        if value not in choices:
-            raise unknown(name, value, [choice for choice in choices if choice])
     options = Options(column, delimiter, decimal, encoding, header, time_column)
     try:
         before = _state(path)
@@ -156,6 +156,26 @@ def read(
     except OSError as error:
         raise SignalError(f"{printable(str(path))}: the file cannot be read ({error.strerror or error})") from error
     return found
+
+
+def check_reading(options: Mapping[str, Any]) -> None:
+    """Refuse arguments of `read` that no file can have, before any is read.
+
+    Raises
+    ------
+    ConfigError
+        An unknown argument, or one that is none of its choices.
+    """
+    known = [name for name in inspect.signature(read).parameters if name not in ("path", "root")]
+    for name, value in options.items():
+        if name not in known:
+            raise unknown("argument", name, known)
+        if name in CHOICES and value not in CHOICES[name]:
+            raise unknown(name, value, [choice for choice in CHOICES[name] if choice])
+    if options.get("fs") is not None:
+        check_fs(options["fs"])
+    if options.get("modality") is not None:
+        modality_name(options["modality"])
 
 
 def _state(path: Path) -> list[tuple[int, int]]:

@@ -18,7 +18,7 @@ from .config import Recipe
 from .errors import ConfigError, SignalError
 from .filters import MODALITIES
 from .recording_windows import FilteredRecording
-from .recordings import Recording, read
+from .recordings import Recording, check_reading, read
 from .shard_plan import File, Group, state_of
 from .shards import Cursor, Notice
 from .signals import Grid, check_positive, windows
@@ -53,6 +53,7 @@ class Settings:
             windows(1, 1e6, self.window, self.stride, "drop" if self.short == "error" else self.short)
         elif self.stride is not None or self.short != "error":
             raise ConfigError("stride= and short= need window=, in seconds")
+        check_reading(self.reading)
         check_positive(self.shard_windows, "shard_windows")
         check_positive(self.batch_size, "batch_size")
         return Settings(**{**vars(self), "representations": call.representations})

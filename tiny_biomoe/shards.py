@@ -129,6 +129,12 @@ def shard_paths(out: Path, name: str) -> tuple[Path, Path]:
     return out / SHARDS / name, out / RUN / name.replace(".parquet", ".json")
 
 
+def parts(out: Path, group: int) -> set[int]:
+    """The numbers of a group's shards of which the shard or the record is there."""
+    found = [path for folder in (SHARDS, RUN) for path in (out / folder).glob(f"shard-{group:05d}-*")]
+    return {int(match[2]) for path in found if (match := NAME.fullmatch(f"{path.stem}.parquet"))}
+
+
 def columns(representations: Sequence[str], further: Sequence[str], width: int) -> pa.Schema:
     """The schema of every shard of a run; `width` is the length of one vector."""
     text = {"id", "source", "channel", "modality", "subject", "label"}
