@@ -37,7 +37,7 @@ SP3_REST = 2  # windows of rest are thinned to at most this many times the large
 NE4_CLASSES = ("Relax", "PhysicalStress", "CognitiveStress", "EmotionalStress")
 RR3_CUTS = (16.0, 18.0)  # breaths a minute, between the three classes
 RR3_AGREEMENT = 2.0  # breaths a minute; windows where the two annotators differ by more are dropped
-HALVES = (240, 160)  # windows of a pretraining set: to fit a probe on, and of held-out people to score it on
+HALVES = (720, 440)  # windows of a pretraining set: to fit a probe on, and of held-out people to score it on
 
 
 @dataclass(frozen=True, eq=False)
