@@ -73,9 +73,13 @@ class TrainedClassifier:
         ConfigError
             The samples do not hold the views that this classifier looks at.
         SignalError
-            A sample lacks a view, and the classifier was not trained to do without.
+            A sample has none of the views, or lacks one and the classifier was not trained to do without.
         """
         if samples.views != self.views:
+            blind = ~samples.present[:, samples.columns(self.views)].any(1)
+            if blind.any():
+                name, views = samples.name(int(blind.argmax())), ", ".join(map(str, self.views))
+                raise SignalError(f"{name} has no image of {views}, which the classifier looks at: leave it out")
             samples = samples.look(self.views)
         whole = samples.present.all(1)
         if self.model.missing == "error" and not whole.all():
