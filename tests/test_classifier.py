@@ -116,6 +116,15 @@ def test_the_folder_holds_a_card_pictures_and_the_embedding_model(classifier, sa
     assert torch.equal(embedder.gate.weight, classifier.backbone.gate.weight)
 
 
+def test_saved_again_without_an_evaluation_or_a_history_no_older_one_stays(classifier, folder):
+    assert {"evaluation.json", "confusion.png", "learning_curve.png"} <= {path.name for path in folder.iterdir()}
+    dataclasses.replace(classifier, history=()).save(folder)
+    assert "It was not evaluated." in (folder / "README.md").read_text()
+    names = {path.name for path in folder.iterdir()}
+    assert not {"evaluation.json", "confusion.png", "learning_curve.png"} & names
+    assert {"README.md", "classifier.json", "head.safetensors"} <= names
+
+
 def test_a_classifier_that_went_wrong_is_not_saved(classifier, tmp_path):
     broken = copy.deepcopy(classifier)
     broken.model.head.bias.data[0] = float("nan")
