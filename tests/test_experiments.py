@@ -126,6 +126,19 @@ def test_a_reduced_run_says_so(tmp_path):
     assert "1 of 1 epochs, 3 of 6 training samples" in tables(run.facts, [result])
 
 
+def test_reductions_are_ranges_over_the_cells_of_a_size():
+    reduced = {"epochs": 9, "epochs_of": 200, "samples": 30, "samples_of": 40, "test_samples": 8, "test_samples_of": 8}
+    views = [[("eda", "psd")], [("bvp", "psd")], [("eda", "psd"), ("bvp", "psd")]]
+    results = [
+        {"table": 0, "views": own, "reduced": {**reduced, "samples": samples, "test_samples": test}}
+        for own, samples, test in zip(views, (31, 40, 29), (7, 8, 6), strict=True)
+    ]
+    facts = {"data": "toy", "classes": ["a"], "windows": 48, "test_people": [], "weights": "", "budget": 1, "scale": ""}
+    text = tables(facts, results)
+    assert "- Of 1 image a sample: 9 of 200 epochs, 31 to 40 of 40 training samples, 7 to 8 of 8 test samples." in text
+    assert "- Of 2 images a sample: 9 of 200 epochs, 29 of 40 training samples, 6 of 8 test samples." in text
+
+
 def test_the_best_are_those_of_table_4():
     names = ["psd", "waveform", "scalogram"]
     scores = {View(m, r): 0.1 * i for m in ("bvp", "eda") for i, r in enumerate(names)}
