@@ -35,6 +35,7 @@ from tiny_biomoe.train.drawing import Window, draw_samples
 from tiny_biomoe.train.finetune import finetune
 from tiny_biomoe.train.samples import Samples, View
 from tiny_biomoe.train.settings import Settings, plain
+from tiny_biomoe.version import __version__
 from tiny_biomoe.weights import tensor_digest
 
 FOLDS = 4  # people are divided into; the first is the test part
@@ -68,6 +69,9 @@ class Experiments:
             "test_people": sorted(self.test), "budget": budget, "settings": plain(asdict(settings)),
             "representations": self.representations, "weights": pretrained.config.name,
             "weights_sha256": tensor_digest(pretrained.state_dict()), "threads": torch.get_num_threads(),
+            "device": device, "versions": {
+                "tiny-biomoe": __version__, "torch": str(torch.__version__), "numpy": np.__version__
+            },
         }  # fmt: skip
         self.facts = self._same_run(facts)
 

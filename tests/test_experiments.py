@@ -87,10 +87,20 @@ def test_a_run_that_was_stopped_computes_only_what_is_missing(done, monkeypatch)
     assert {**after, "seconds": 0} == {**before, "seconds": 0}
 
 
-@pytest.mark.parametrize("change", [{"budget": 5.0}, {"scale": "recording"}, {"dataset": toy_dataset(5)}])
+@pytest.mark.parametrize(
+    "change", [{"budget": 5.0}, {"scale": "recording"}, {"dataset": toy_dataset(5)}, {"device": "cuda"}]
+)
 def test_a_folder_of_another_run_is_refused(done, change):
     with pytest.raises(ConfigError, match="holds a run with"):
         experiments(done[1], **change)
+
+
+def test_a_run_does_not_go_on_with_another_pytorch(tmp_path, monkeypatch):
+    experiments(tmp_path)
+    experiments(tmp_path)
+    monkeypatch.setattr("benchmarks.experiments.torch.__version__", "0.1")
+    with pytest.raises(ConfigError, match="holds a run with versions="):
+        experiments(tmp_path)
 
 
 def test_nobody_is_learnt_from_and_scored_on(tmp_path):
