@@ -30,7 +30,10 @@ from benchmarks.cells import Cell, fusion_cells, plan, single_cells
 from benchmarks.datasets import DOWNSTREAM, Dataset, load
 from benchmarks.experiment_tables import tables
 from tiny_biomoe import REPRESENTATIONS, TinyBioMoE
+from tiny_biomoe.calls import Limits
 from tiny_biomoe.errors import ConfigError, SignalWarning
+from tiny_biomoe.filters import NOTHING_LEFT
+from tiny_biomoe.signals import Signal
 from tiny_biomoe.train.drawing import Window, draw_samples
 from tiny_biomoe.train.finetune import finetune
 from tiny_biomoe.train.samples import Samples, View
@@ -106,11 +109,7 @@ class Experiments:
     def _draw(self, dataset: Dataset, views: tuple[View, ...]) -> Samples:
         """Windows of a data set as samples; those that cannot be drawn (flat ones) are left out."""
         windows = [
-            {
-                m: Window(s, dataset.fs[m], w.limits[m] if self.scale == "recording" else None, True)
-                for m, s in w.signals.items()
-            }
-            for w in dataset.windows
+            {m: self._window(s, dataset.fs[m], w.limits[m]) for m, s in w.signals.items()} for w in dataset.windows
         ]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SignalWarning)
@@ -118,6 +117,11 @@ class Experiments:
                 windows, [dataset.classes[w.label] for w in dataset.windows], [w.person for w in dataset.windows],
                 views, self.models["scratch"].recipe, classes=dataset.classes, bad="drop",
             )  # fmt: skip
+
+    def _window(self, signal: Signal, fs: float, limits: Limits) -> Window:
+        """A window at the scale of the run, and what of it is noise beside the recording that it was cut from."""
+        noise = NOTHING_LEFT * (limits[1] - limits[0])
+        return Window(signal, fs, limits if self.scale == "recording" else None, True, noise)
 
     def parts(self, cell: Cell) -> tuple[Samples, Samples, dict[str, Any]]:
         """What a cell learns from, what it is scored on, and what was reduced."""

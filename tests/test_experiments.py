@@ -103,6 +103,14 @@ def test_a_run_does_not_go_on_with_another_pytorch(tmp_path, monkeypatch):
         experiments(tmp_path)
 
 
+def test_the_residue_of_a_sensor_that_fell_off_is_flat(tmp_path):
+    dataset = toy_dataset(8)
+    dataset.windows[3].signals["eda"][:] = 1e-9 * np.random.default_rng(0).standard_normal(64)
+    run = experiments(tmp_path, dataset)
+    assert len(run._draw(dataset, (View("bvp", "psd"),))) == 16
+    assert len(run._draw(dataset, (View("eda", "psd"),))) == 14
+
+
 def test_nobody_is_learnt_from_and_scored_on(tmp_path):
     run = experiments(tmp_path, toy_dataset(8))
     learnt, scored, _ = run.parts(single_cells("scratch", ["bvp"], ["psd"])[0])
