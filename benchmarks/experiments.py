@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import shutil
 import time
@@ -118,8 +119,10 @@ class Experiments:
                 views, self.models["scratch"].recipe, classes=dataset.classes, bad="drop",
             )  # fmt: skip
 
-    def _window(self, signal: Signal, fs: float, limits: Limits) -> Window:
+    def _window(self, signal: Signal, fs: float, limits: Limits | None) -> Window:
         """A window at the scale of the run, and what of it is noise beside the recording that it was cut from."""
+        if limits is None:  # the recording rests on one value: it has no scale to draw by, and the filter no residue
+            return Window(signal, fs, None, True, noise=math.inf if self.scale == "recording" else 0.0)
         noise = NOTHING_LEFT * (limits[1] - limits[0])
         return Window(signal, fs, limits if self.scale == "recording" else None, True, noise)
 

@@ -173,8 +173,11 @@ def test_the_papers_numbers_give_the_papers_means():
     assert np.mean([pair[1] for pair in PAPER.values()]) == pytest.approx(53.96, abs=0.01)
 
 
-def write_tree(root, people: dict[str, int], trials: int = 2) -> None:
-    """A tree of AI4PAIN's layout, with columns of unequal length and tags in mixed case."""
+def write_tree(root, people: dict[str, int], trials: int = 2, resting: str = "") -> None:
+    """A tree of AI4PAIN's layout, with columns of unequal length and tags in mixed case.
+
+    The SpO2 of the column named `resting` stays at 98.
+    """
     rng = np.random.default_rng(0)
     number = 0
     for split, count in people.items():
@@ -185,6 +188,8 @@ def write_tree(root, people: dict[str, int], trials: int = 2) -> None:
             lengths = {tag: 1500 if tag == "Baseline_1" else 900 + 20 * i for i, tag in enumerate(tags)}
             for folder in ("Bvp", "Eda", "Resp", "SpO2"):
                 columns = {tag: np.round(np.cumsum(rng.standard_normal(n)), 3) for tag, n in lengths.items()}
+                if folder == "SpO2" and resting in columns:
+                    columns[resting][:] = 98.0
                 rows = [",".join(f"{person}_{tag}" for tag in tags)]
                 for i in range(max(lengths.values())):
                     rows.append(",".join(str(c[i]) if i < len(c) else "" for c in columns.values()))
@@ -215,6 +220,20 @@ def test_only_a_whole_tree_is_called_ai4pain(tmp_path, monkeypatch):
     assert load_ai4pain(tmp_path / "whole").name == NAME
     write_tree(tmp_path / "short", {"train": 2, "validation": 1}, trials=1)
     assert load_ai4pain(tmp_path / "short").name == OTHER
+
+
+@pytest.mark.parametrize("scale", ["window", "recording"])
+def test_a_trial_whose_spo2_rests_is_left_out_where_it_is_shown_and_counted(tmp_path, scale):
+    write_tree(tmp_path, {"train": 2, "validation": 1}, resting="LOW_2")
+    dataset = load_ai4pain(tmp_path)
+    resting = [window.limits["spo2"] is None for window in dataset.windows]
+    assert resting == [False, False, False, True, False, False] * 3
+    assert dataset.digest("spo2") == load_ai4pain(tmp_path).digest("spo2")
+    run = experiments(tmp_path / "run", dataset, scale=scale)
+    for modality, lost in (("bvp", 0), ("spo2", 1)):
+        _, _, reduced = run.parts(Cell(4, "pretrained", (View(modality, "waveform"),)))
+        assert (reduced["samples"], reduced["samples_of"]) == (12 - 2 * lost, 12)
+        assert (reduced["test_samples"], reduced["test_samples_of"]) == (6 - lost, 6)
 
 
 def test_a_tree_that_is_not_of_the_layout_is_refused(tmp_path):
