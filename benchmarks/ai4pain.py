@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.datasets import Dataset, Window
-from tiny_biomoe.calls import Call, recording_limits
+from tiny_biomoe.calls import Call, Limits, recording_limits
 from tiny_biomoe.channels import Options
 from tiny_biomoe.config import Recipe
 from tiny_biomoe.csv_files import read_csv
@@ -114,7 +114,7 @@ def _windows(trials: list[_Trial], person: str) -> list[Window]:
     return made
 
 
-Prepared = dict[str, tuple[Signal, tuple[float, float]]]  # by modality: filtered, and what recording-scaled images span
+Prepared = dict[str, tuple[Signal, Limits | None]]  # by modality: filtered, and what recording-scaled images span
 
 
 def _prepared(trial: _Trial) -> Prepared:
@@ -122,8 +122,16 @@ def _prepared(trial: _Trial) -> Prepared:
     for modality, raw in trial.signals.items():
         call = Call.check(Recipe(), FS, modality)
         filtered, _ = call.prepare(raw, f"{trial.tag} {modality}")
-        prepared[modality] = filtered, recording_limits(filtered, Recipe())
+        prepared[modality] = filtered, _limits(filtered)
     return prepared
+
+
+def _limits(filtered: Signal) -> Limits | None:
+    """None for a trial that rests on one value, as SpO2 often does for ten seconds."""
+    try:
+        return recording_limits(filtered, Recipe())
+    except SignalError:
+        return None
 
 
 def _cut(trial: _Trial, count: int, person: str) -> list[Window]:

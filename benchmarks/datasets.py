@@ -45,7 +45,7 @@ class Window:
     """One labelled window of a recording."""
 
     signals: dict[str, Signal]  # by modality: (n_samples,), filtered
-    limits: dict[str, Limits]  # by modality: 1st and 99th percentile of the filtered recording, for scale="recording"
+    limits: dict[str, Limits | None]  # by modality: 1st and 99th percentile of the recording; None if one (AI4PAIN)
     label: int  # index into Dataset.classes
     person: str
     time: float  # of its middle, in seconds since the recording began
@@ -102,7 +102,7 @@ class Dataset:
         """sha256 over samples and limits of one modality: what images of it depend on, beside the recipe."""
         digest = hashlib.sha256(f"{self.name} {modality} {self.fs[modality]}".encode())
         for window in self.windows:
-            digest.update(window.signals[modality].tobytes() + np.array(window.limits[modality]).tobytes())
+            digest.update(window.signals[modality].tobytes() + np.array(window.limits[modality] or np.nan).tobytes())
         return digest.hexdigest()
 
 

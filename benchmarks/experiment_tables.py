@@ -39,16 +39,24 @@ def tables(facts: Result, results: list[Result]) -> str:
 
 
 def _reductions(results: list[Result]) -> list[str]:
-    """What was reduced, once for each size of cell."""
-    said: dict[int, str] = {}
+    """What was reduced, once for each size of cell; a range where its cells differ, as flat windows make them."""
+    by_size: dict[int, list[Result]] = {}
     for result in results:
-        r, n = result["reduced"], len(result["views"])
+        by_size.setdefault(len(result["views"]), []).append(result["reduced"])
+    said = []
+    for n, cells in sorted(by_size.items()):
         images = "1 image" if n == 1 else f"{n} images"
-        said[n] = (
-            f"- Of {images} a sample: {r['epochs']} of {r['epochs_of']} epochs, {r['samples']} of {r['samples_of']} "
-            f"training samples, {r['test_samples']} of {r['test_samples_of']} test samples."
+        parts = (
+            f"{_range(cells, key)} of {_range(cells, key + '_of')}" for key in ("epochs", "samples", "test_samples")
         )
-    return ["Reduced to fit the budget:", "", *(said[n] for n in sorted(said))]
+        said.append("- Of {} a sample: {} epochs, {} training samples, {} test samples.".format(images, *parts))
+    return ["Reduced to fit the budget:", "", *said]
+
+
+def _range(cells: list[Result], key: str) -> str:
+    """A count, or the least and the greatest where cells differ."""
+    low, high = (end(cell[key] for cell in cells) for end in (min, max))
+    return f"{low}" if low == high else f"{low} to {high}"
 
 
 def _pretraining(results: list[Result]) -> list[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import shutil
 import time
@@ -30,11 +31,15 @@ from benchmarks.cells import Cell, fusion_cells, plan, single_cells
 from benchmarks.datasets import DOWNSTREAM, Dataset, load
 from benchmarks.experiment_tables import tables
 from tiny_biomoe import REPRESENTATIONS, TinyBioMoE
+from tiny_biomoe.calls import Limits
 from tiny_biomoe.errors import ConfigError, SignalWarning
+from tiny_biomoe.filters import NOTHING_LEFT
+from tiny_biomoe.signals import Signal
 from tiny_biomoe.train.drawing import Window, draw_samples
 from tiny_biomoe.train.finetune import finetune
 from tiny_biomoe.train.samples import Samples, View
 from tiny_biomoe.train.settings import Settings, plain
+from tiny_biomoe.version import __version__
 from tiny_biomoe.weights import tensor_digest
 
 FOLDS = 4  # people are divided into; the first is the test part
@@ -68,6 +73,9 @@ class Experiments:
             "test_people": sorted(self.test), "budget": budget, "settings": plain(asdict(settings)),
             "representations": self.representations, "weights": pretrained.config.name,
             "weights_sha256": tensor_digest(pretrained.state_dict()), "threads": torch.get_num_threads(),
+            "device": device, "versions": {
+                "tiny-biomoe": __version__, "torch": str(torch.__version__), "numpy": np.__version__
+            },
         }  # fmt: skip
         self.facts = self._same_run(facts)
 
@@ -102,11 +110,7 @@ class Experiments:
     def _draw(self, dataset: Dataset, views: tuple[View, ...]) -> Samples:
         """Windows of a data set as samples; those that cannot be drawn (flat ones) are left out."""
         windows = [
-            {
-                m: Window(s, dataset.fs[m], w.limits[m] if self.scale == "recording" else None, True)
-                for m, s in w.signals.items()
-            }
-            for w in dataset.windows
+            {m: self._window(s, dataset.fs[m], w.limits[m]) for m, s in w.signals.items()} for w in dataset.windows
         ]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SignalWarning)
@@ -114,6 +118,13 @@ class Experiments:
                 windows, [dataset.classes[w.label] for w in dataset.windows], [w.person for w in dataset.windows],
                 views, self.models["scratch"].recipe, classes=dataset.classes, bad="drop",
             )  # fmt: skip
+
+    def _window(self, signal: Signal, fs: float, limits: Limits | None) -> Window:
+        """A window at the scale of the run, and what of it is noise beside the recording that it was cut from."""
+        if limits is None:  # the recording rests on one value: it has no scale to draw by, and the filter no residue
+            return Window(signal, fs, None, True, noise=math.inf if self.scale == "recording" else 0.0)
+        noise = NOTHING_LEFT * (limits[1] - limits[0])
+        return Window(signal, fs, limits if self.scale == "recording" else None, True, noise)
 
     def parts(self, cell: Cell) -> tuple[Samples, Samples, dict[str, Any]]:
         """What a cell learns from, what it is scored on, and what was reduced."""

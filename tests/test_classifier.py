@@ -64,6 +64,17 @@ def test_views_are_found_by_name_and_strangers_refused(classifier, samples):
         classifier.predict(toy_samples(2, VIEWS[:1]))
 
 
+def test_a_sample_without_any_of_its_views_is_refused_by_name_and_not_left_out(classifier):
+    turned = toy_samples(4, (*VIEWS[::-1], ("resp", "psd")), missing="mask")
+    present = turned.present.copy()
+    present[5], present[:, 2] = False, True
+    blind = dataclasses.replace(turned, present=present)
+    for ask in (classifier.predict, classifier.predict_proba, classifier.evaluate):
+        with pytest.raises(SignalError, match=r"P2 stress has no image of bvp/waveform, eda/psd, .*: leave it out"):
+            ask(blind)
+    assert len(classifier.predict(blind.take([0, 7]))) == 2
+
+
 def test_scores_are_means_over_the_classes_that_occur():
     truth, told = np.array([0, 0, 0, 1, 1]), np.array([0, 0, 1, 1, 2])
     scores = Evaluation.of(truth, told, ["a", "b", "c"])
@@ -103,6 +114,15 @@ def test_the_folder_holds_a_card_pictures_and_the_embedding_model(classifier, sa
     assert json.loads((folder / "evaluation.json").read_text())["classes"] == ["calm", "stress"]
     embedder = TinyBioMoE.from_pretrained(folder)
     assert torch.equal(embedder.gate.weight, classifier.backbone.gate.weight)
+
+
+def test_saved_again_without_an_evaluation_or_a_history_no_older_one_stays(classifier, folder):
+    assert {"evaluation.json", "confusion.png", "learning_curve.png"} <= {path.name for path in folder.iterdir()}
+    dataclasses.replace(classifier, history=()).save(folder)
+    assert "It was not evaluated." in (folder / "README.md").read_text()
+    names = {path.name for path in folder.iterdir()}
+    assert not {"evaluation.json", "confusion.png", "learning_curve.png"} & names
+    assert {"README.md", "classifier.json", "head.safetensors"} <= names
 
 
 def test_a_classifier_that_went_wrong_is_not_saved(classifier, tmp_path):

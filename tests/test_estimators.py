@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pickle
+import re
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -170,3 +172,9 @@ def test_missing_samples_are_refused_or_interpolated(weights, signals):
         TinyBioMoEEmbedder(64, "bvp", weights=weights).fit(signals)
     estimator = TinyBioMoEEmbedder(64, "bvp", nan_policy="interpolate", weights=weights)
     assert np.isfinite(estimator.fit_transform(signals)).all()
+
+
+def test_the_extra_asks_for_the_first_scikit_learn_that_has_tags_and_validate_data():
+    text = (Path(__file__).parents[1] / "pyproject.toml").read_text()
+    (bound,) = re.findall(r'^sklearn = \["scikit-learn>=(\d+)\.(\d+)"\]', text, re.MULTILINE)
+    assert tuple(map(int, bound)) >= (1, 6)

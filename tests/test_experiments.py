@@ -87,10 +87,28 @@ def test_a_run_that_was_stopped_computes_only_what_is_missing(done, monkeypatch)
     assert {**after, "seconds": 0} == {**before, "seconds": 0}
 
 
-@pytest.mark.parametrize("change", [{"budget": 5.0}, {"scale": "recording"}, {"dataset": toy_dataset(5)}])
+@pytest.mark.parametrize(
+    "change", [{"budget": 5.0}, {"scale": "recording"}, {"dataset": toy_dataset(5)}, {"device": "cuda"}]
+)
 def test_a_folder_of_another_run_is_refused(done, change):
     with pytest.raises(ConfigError, match="holds a run with"):
         experiments(done[1], **change)
+
+
+def test_a_run_does_not_go_on_with_another_pytorch(tmp_path, monkeypatch):
+    experiments(tmp_path)
+    experiments(tmp_path)
+    monkeypatch.setattr("benchmarks.experiments.torch.__version__", "0.1")
+    with pytest.raises(ConfigError, match="holds a run with versions="):
+        experiments(tmp_path)
+
+
+def test_the_residue_of_a_sensor_that_fell_off_is_flat(tmp_path):
+    dataset = toy_dataset(8)
+    dataset.windows[3].signals["eda"][:] = 1e-9 * np.random.default_rng(0).standard_normal(64)
+    run = experiments(tmp_path, dataset)
+    assert len(run._draw(dataset, (View("bvp", "psd"),))) == 16
+    assert len(run._draw(dataset, (View("eda", "psd"),))) == 14
 
 
 def test_nobody_is_learnt_from_and_scored_on(tmp_path):
@@ -126,6 +144,19 @@ def test_a_reduced_run_says_so(tmp_path):
     assert "1 of 1 epochs, 3 of 6 training samples" in tables(run.facts, [result])
 
 
+def test_reductions_are_ranges_over_the_cells_of_a_size():
+    reduced = {"epochs": 9, "epochs_of": 200, "samples": 30, "samples_of": 40, "test_samples": 8, "test_samples_of": 8}
+    views = [[("eda", "psd")], [("bvp", "psd")], [("eda", "psd"), ("bvp", "psd")]]
+    results = [
+        {"table": 0, "views": own, "reduced": {**reduced, "samples": samples, "test_samples": test}}
+        for own, samples, test in zip(views, (31, 40, 29), (7, 8, 6), strict=True)
+    ]
+    facts = {"data": "toy", "classes": ["a"], "windows": 48, "test_people": [], "weights": "", "budget": 1, "scale": ""}
+    text = tables(facts, results)
+    assert "- Of 1 image a sample: 9 of 200 epochs, 31 to 40 of 40 training samples, 7 to 8 of 8 test samples." in text
+    assert "- Of 2 images a sample: 9 of 200 epochs, 29 of 40 training samples, 6 of 8 test samples." in text
+
+
 def test_the_best_are_those_of_table_4():
     names = ["psd", "waveform", "scalogram"]
     scores = {View(m, r): 0.1 * i for m in ("bvp", "eda") for i, r in enumerate(names)}
@@ -142,8 +173,11 @@ def test_the_papers_numbers_give_the_papers_means():
     assert np.mean([pair[1] for pair in PAPER.values()]) == pytest.approx(53.96, abs=0.01)
 
 
-def write_tree(root, people: dict[str, int], trials: int = 2) -> None:
-    """A tree of AI4PAIN's layout, with columns of unequal length and tags in mixed case."""
+def write_tree(root, people: dict[str, int], trials: int = 2, resting: str = "") -> None:
+    """A tree of AI4PAIN's layout, with columns of unequal length and tags in mixed case.
+
+    The SpO2 of the column named `resting` stays at 98.
+    """
     rng = np.random.default_rng(0)
     number = 0
     for split, count in people.items():
@@ -154,6 +188,8 @@ def write_tree(root, people: dict[str, int], trials: int = 2) -> None:
             lengths = {tag: 1500 if tag == "Baseline_1" else 900 + 20 * i for i, tag in enumerate(tags)}
             for folder in ("Bvp", "Eda", "Resp", "SpO2"):
                 columns = {tag: np.round(np.cumsum(rng.standard_normal(n)), 3) for tag, n in lengths.items()}
+                if folder == "SpO2" and resting in columns:
+                    columns[resting][:] = 98.0
                 rows = [",".join(f"{person}_{tag}" for tag in tags)]
                 for i in range(max(lengths.values())):
                     rows.append(",".join(str(c[i]) if i < len(c) else "" for c in columns.values()))
@@ -184,6 +220,20 @@ def test_only_a_whole_tree_is_called_ai4pain(tmp_path, monkeypatch):
     assert load_ai4pain(tmp_path / "whole").name == NAME
     write_tree(tmp_path / "short", {"train": 2, "validation": 1}, trials=1)
     assert load_ai4pain(tmp_path / "short").name == OTHER
+
+
+@pytest.mark.parametrize("scale", ["window", "recording"])
+def test_a_trial_whose_spo2_rests_is_left_out_where_it_is_shown_and_counted(tmp_path, scale):
+    write_tree(tmp_path, {"train": 2, "validation": 1}, resting="LOW_2")
+    dataset = load_ai4pain(tmp_path)
+    resting = [window.limits["spo2"] is None for window in dataset.windows]
+    assert resting == [False, False, False, True, False, False] * 3
+    assert dataset.digest("spo2") == load_ai4pain(tmp_path).digest("spo2")
+    run = experiments(tmp_path / "run", dataset, scale=scale)
+    for modality, lost in (("bvp", 0), ("spo2", 1)):
+        _, _, reduced = run.parts(Cell(4, "pretrained", (View(modality, "waveform"),)))
+        assert (reduced["samples"], reduced["samples_of"]) == (12 - 2 * lost, 12)
+        assert (reduced["test_samples"], reduced["test_samples_of"]) == (6 - lost, 6)
 
 
 def test_a_tree_that_is_not_of_the_layout_is_refused(tmp_path):

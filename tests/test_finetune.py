@@ -159,6 +159,27 @@ def test_row_90_a_loss_that_is_not_finite_stops_and_keeps_the_last_good(samples,
     assert len(load_checkpoint(tmp_path)["history"]) == 1
 
 
+def test_row_90_a_gradient_that_overflows_stops_before_it_is_learnt_and_keeps_the_last_good(
+    samples, tmp_path, monkeypatch
+):
+    original = torch.nn.functional.cross_entropy
+    calls = []
+
+    def overflow_in_last_step(*arguments, **options):
+        calls.append(1)
+        loss = original(*arguments, **options)
+        if len(calls) == 6:
+            loss.register_hook(lambda gradient: gradient * float("inf"))
+        return loss
+
+    monkeypatch.setattr("tiny_biomoe.train.finetune.F.cross_entropy", overflow_in_last_step)
+    with pytest.raises(WeightsError, match=r"norm of the gradient is (inf|nan) at step 5: stopped; the last good"):
+        finetune(tiny(), samples, settings=QUICK, out=tmp_path)
+    kept = load_checkpoint(tmp_path)
+    assert len(kept["history"]) == 1
+    assert all(value.isfinite().all() for value in kept["model"].values())
+
+
 def test_row_93_a_full_disk_leaves_the_checkpoint_before(samples, tmp_path, monkeypatch):
     import os
 

@@ -235,3 +235,25 @@ def test_row_90_a_loss_that_is_not_finite_stops_the_run(tasks, tmp_path, monkeyp
     with pytest.raises(WeightsError, match="the loss is nan at step 0"):
         train(tasks, tmp_path, QUICK, workers=0)
     assert load_checkpoint(tmp_path) is None
+
+
+def test_row_90_a_gradient_that_overflows_stops_before_it_is_learnt_and_keeps_the_last_good(
+    tasks, tmp_path, monkeypatch
+):
+    from tiny_biomoe.train import multitask
+
+    original, calls = multitask.read_loss, []
+
+    def overflow_in_last_step(*arguments):
+        calls.append(1)
+        loss, facts = original(*arguments)
+        if len(calls) == 2:
+            loss.register_hook(lambda gradient: gradient * float("inf"))
+        return loss, facts
+
+    monkeypatch.setattr(multitask, "read_loss", overflow_in_last_step)
+    with pytest.raises(WeightsError, match=r"norm of the gradient is (inf|nan) at step 1: stopped"):
+        train(tasks, tmp_path, Settings(**{**QUICK.__dict__, "steps": 2}), workers=0, every=1)
+    kept = load_checkpoint(tmp_path)
+    assert kept["step"] == 1
+    assert all(value.isfinite().all() for value in kept["model"].values())

@@ -29,6 +29,7 @@ from .samples import Samples, View, check_labelled
 
 FORMAT = "tiny-biomoe-classifier/1"  # layout of classifier.json
 DESCRIPTION, HEAD, CURVE = "classifier.json", "head.safetensors", "learning_curve.png"
+SCORES, CONFUSION = "evaluation.json", "confusion.png"
 MAX_DESCRIPTION = 4 << 20  # bytes; ours grow by 150 an epoch
 KEYS = {"format", "views", "classes", "fusion", "missing", "about", "history", "backbone_sha256", "head_sha256"}
 
@@ -73,9 +74,13 @@ class TrainedClassifier:
         ConfigError
             The samples do not hold the views that this classifier looks at.
         SignalError
-            A sample lacks a view, and the classifier was not trained to do without.
+            A sample has none of the views, or lacks one and the classifier was not trained to do without.
         """
         if samples.views != self.views:
+            blind = ~samples.present[:, samples.columns(self.views)].any(1)
+            if blind.any():
+                name, views = samples.name(int(blind.argmax())), ", ".join(map(str, self.views))
+                raise SignalError(f"{name} has no image of {views}, which the classifier looks at: leave it out")
             samples = samples.look(self.views)
         whole = samples.present.all(1)
         if self.model.missing == "error" and not whole.all():
@@ -142,9 +147,14 @@ class TrainedClassifier:
         try:
             if self.history:
                 draw_learning_curve(self.history, folder / CURVE)
-            if evaluation is not None:
-                evaluation.picture(folder / "confusion.png")
-                _write(folder / "evaluation.json", json.dumps(evaluation.to_dict(), indent=2).encode() + b"\n")
+            else:
+                (folder / CURVE).unlink(missing_ok=True)  # of what was saved here before, and so below
+            if evaluation is None:
+                (folder / CONFUSION).unlink(missing_ok=True)
+                (folder / SCORES).unlink(missing_ok=True)
+            else:
+                evaluation.picture(folder / CONFUSION)
+                _write(folder / SCORES, json.dumps(evaluation.to_dict(), indent=2).encode() + b"\n")
             _write(folder / HEAD, head)
             _write(folder / DESCRIPTION, json.dumps(description, indent=2).encode() + b"\n")  # last: it seals the rest
         except OSError as error:

@@ -60,8 +60,8 @@ def finetune(
     ConfigError
         A person is in both sets, a label is unknown, or the settings do not fit the samples.
     WeightsError
-        `out` holds a run of another model, data or settings, or damaged checkpoints alone; or the loss is no longer
-        finite, in which case the last good checkpoint stays.
+        `out` holds a run of another model, data or settings, or damaged checkpoints alone; or the loss or its gradient
+        is no longer finite, in which case the last good checkpoint stays.
     """
     check_labelled(dataset)
     if validation is not None:
@@ -183,15 +183,19 @@ class _Run:
             pixels = augment(pixels, self.settings.augmentation, draws)
         logits = self._logits(pixels, present)
         loss = F.cross_entropy(logits, labels, self.weights, label_smoothing=smoothing)
-        if not math.isfinite(loss.item()):
-            kept = f"; the last good checkpoint is in {self.out}" if self.out is not None else ""
-            raise WeightsError(f"the loss is {loss.item()} at step {step}: stopped{kept}. Try a lower learning rate")
+        self._require_finite("loss", loss, step)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
+        self._require_finite("norm of the gradient", norm, step)  # clipped, an infinite one gives NaN weights
         self.optimizer.step()
         self.scheduler.step()
         return loss.item(), int((logits.argmax(1) == labels).sum())
+
+    def _require_finite(self, what: str, value: Tensor, step: int) -> None:
+        if not math.isfinite(value.item()):
+            kept = f"; the last good checkpoint is in {self.out}" if self.out is not None else ""
+            raise WeightsError(f"the {what} is {value.item()} at step {step}: stopped{kept}. Try a lower learning rate")
 
     def _batch(self, samples: Samples, rows: Any) -> tuple[Tensor, Tensor, Tensor]:
         """The images that are there (P, 3, 224, 224), which those are (B, views), and the classes (B,)."""

@@ -84,7 +84,8 @@ def train(
     Raises
     ------
     WeightsError
-        The folder holds checkpoints of other settings, or only damaged ones, or the loss is no longer finite.
+        The folder holds checkpoints of other settings, or only damaged ones; or the loss or its gradient is no
+        longer finite.
     """
     if start is not None:
         settings = replace(settings, start=tensor_digest(start))
@@ -180,13 +181,18 @@ def _step(
     """One update; loss and accuracy of each task before it."""
     half = settings.precision == "bfloat16"
     loss, facts = read_loss(model, batch, [task.name for task in tasks], settings.descriptor_weight, half)
-    if not math.isfinite(loss.item()):
-        raise WeightsError(f"the loss is {loss.item()} at step {step}: stopped; the last good checkpoint is kept")
+    _require_finite("loss", loss, step)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
-    nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
+    norm = nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
+    _require_finite("norm of the gradient", norm, step)  # clipped, an infinite one gives NaN weights
     optimizer.step()
     return facts
+
+
+def _require_finite(what: str, value: Tensor, step: int) -> None:
+    if not math.isfinite(value.item()):
+        raise WeightsError(f"the {what} is {value.item()} at step {step}: stopped; the last good checkpoint is kept")
 
 
 def _standardise(model: MultitaskModel, batches: TrainingBatches) -> None:

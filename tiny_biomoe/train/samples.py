@@ -83,11 +83,15 @@ class Samples:
             self.views, self.classes, tuple(self.sources[i] for i in rows) if self.sources else (),
         )  # fmt: skip
 
-    def look(self, views: Sequence[View]) -> Samples:
-        """The same samples seen through some of their views; those that have none of these are left out."""
+    def columns(self, views: Sequence[View]) -> list[int]:
+        """Where some of the views are among those of the samples."""
         if strangers := [view for view in views if view not in self.views]:
             raise unknown("view", str(strangers[0]), map(str, self.views))
-        columns = [self.views.index(view) for view in views]
+        return [self.views.index(view) for view in views]
+
+    def look(self, views: Sequence[View]) -> Samples:
+        """The same samples seen through some of their views; those that have none of these are left out."""
+        columns = self.columns(views)
         kept = np.flatnonzero(self.present[:, columns].any(1))
         rest = self.take(kept)
         return Samples(
