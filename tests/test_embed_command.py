@@ -8,7 +8,7 @@ import signal
 
 import pytest
 from conftest import ROOT
-from stub_study import Stub, make_study
+from stub_study import Stub, e4, make_study, pulse
 
 from tiny_biomoe import TinyBioMoE, load_embeddings
 from tiny_biomoe.cli import main
@@ -61,6 +61,24 @@ def test_a_dry_run_lists_and_writes_nothing(run, study, tmp_path):
     assert lines[-2].startswith("0 README.md skipped")
     assert lines[-1] == "24 windows"
     assert not (tmp_path / "out").exists()
+
+
+def test_a_dry_run_leaves_out_the_output_as_the_run_does(run, study):
+    run("embed", study, "--window", 10, *HERE, "-o", study / "out")
+    _, out, _ = run("embed", study, "--window", 10, "--dry-run", "-o", study / "out")
+    assert "manifest" not in out
+    assert out.splitlines()[-1].split() == ["24", "windows"]
+
+
+@pytest.mark.filterwarnings("ignore::tiny_biomoe.errors.SignalWarning")
+def test_into_a_file_what_is_shorter_than_a_window_counts_as_skipped(capsys, study, tmp_path):
+    e4(study / "S01" / "EDA_short.csv", 1 + pulse(8, 4, 0.3), 4)
+    with pytest.raises(SystemExit) as stop:
+        main(["embed", str(study / "S01"), "--window", "30", "--short", "drop", "-o", str(tmp_path / "out.csv")])
+    out, err = capsys.readouterr()
+    assert int(stop.value.code or 0) == 0
+    assert "3 inputs = 2 embedded + 0 failed + 1 skipped" in re.sub(r"\s+", " ", out)
+    assert "EDA_short.csv: shorter than one window" in err
 
 
 def test_options_apply_where_the_study_file_is_silent(run, study, tmp_path):

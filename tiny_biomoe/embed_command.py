@@ -76,13 +76,17 @@ def embed(source: Path, output: Path | None, **said: Any) -> None:
     reading = {key: said.pop(key) for key in READING}
     run = {key: said.pop(key) for key in FOLDER}
     if run["dry_run"]:
-        _list_windows(source, reading, said)
+        _list_windows(source, output, reading, said)
     elif output is None:
         raise ConfigError("-o is missing: name the folder to write, or a file that ends in .csv, .npz or .parquet")
-    elif output.suffix.lower() in WRITERS and not output.is_dir():
+    elif _is_file(output):
         _embed_to_file(source, output, reading, run, said)
     else:
         _embed_to_folder(source, output, reading, run, said)
+
+
+def _is_file(output: Path) -> bool:
+    return output.suffix.lower() in WRITERS and not output.is_dir()
 
 
 def _embed_to_folder(
@@ -136,17 +140,19 @@ def _given(reading: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in reading.items() if value is not None and value != defaults.get(key)}
 
 
-def _list_windows(source: Path, reading: dict[str, Any], said: dict[str, Any]) -> None:
+def _list_windows(source: Path, output: Path | None, reading: dict[str, Any], said: dict[str, Any]) -> None:
     from .config import Recipe
     from .segments import Settings, survey
     from .shards import Notice
-    from .studies import open_study
+    from .studies import open_study, outside
 
     image = {key: said[key] for key in ("band", "scale", "nan_policy", "max_gap")}
     settings = Settings(
         tuple(said["representation"]), said["window"], said["stride"], said["short"], image, _given(reading)
     ).check(Recipe())
     study = open_study(source)
+    if output is not None and not _is_file(output):
+        study = outside(study, output)
     total, line = 0, "{:>9} {:>9} {:<9} {:<16} {}"
     click.echo(line.format("windows", "rate, Hz", "modality", "channel", "file"))
     for each in survey(study, settings, Recipe()):
@@ -176,10 +182,14 @@ def _embed_to_file(
     model = TinyBioMoE.from_pretrained(said.pop("weights"))
     said |= {"fusion": said["fusion"] or "concat", "batch_size": run["batch_size"]}
     said["representation"] = list(said["representation"])
-    table, failures = Table(), []
+    table, failures, dropped = Table(), [], 0
     for path in tqdm(paths, unit="file", disable=not sys.stderr.isatty()):
         try:
-            table.add(_embed_file(model, path, root, reading, **said))
+            found = _embed_file(model, path, root, reading, **said)
+            if not found.sources:
+                skipped.append(f"{printable(str(path))}: shorter than one window")
+                dropped += 1
+            table.add(found)
         except (SignalError, MemoryError) as error:
             failures.append(str(error) or f"{printable(str(path))}: not enough memory")
     for failure in [*skipped, *failures]:
@@ -188,8 +198,9 @@ def _embed_to_file(
         raise ConfigError(f"nothing could be embedded of {len(paths)} files in {printable(str(source))}")
     write(table, output)
     click.echo(
-        f"{len(table.sources)} vectors of {len(table.embeddings[0])} numbers in {output} ({len(paths) + len(skipped)} "
-        f"inputs = {len(paths) - len(failures)} embedded + {len(failures)} failed + {len(skipped)} skipped)"
+        f"{len(table.sources)} vectors of {len(table.embeddings[0])} numbers in {output} "
+        f"({len(paths) + len(skipped) - dropped} inputs = {len(paths) - len(failures) - dropped} embedded + "
+        f"{len(failures)} failed + {len(skipped)} skipped)"
     )
     if failures:
         raise SystemExit(2)

@@ -1,6 +1,7 @@
 """A group of files -> its windows, in an order that only names and contents decide.
 
-Each file is read once, each of its channels filtered once. What cannot be used becomes a notice at its place.
+Each file is read once for each column, modality and rate its inputs ask for, and each channel read is filtered once.
+What cannot be used becomes a notice at its place.
 """
 
 from __future__ import annotations
