@@ -113,6 +113,25 @@ def test_errors_of_actors_are_those_of_one_process(tmp_path):
         embed(study, tmp_path / "other", engine=cluster.OnRay(actors=-1))
 
 
+def test_no_actor_outlives_a_run(tmp_path):
+    embed(make_study(tmp_path / "study"), tmp_path / "out", engine=cluster.OnRay(actors=2))
+    deadline = time.monotonic() + 20
+    while actors():
+        assert time.monotonic() < deadline, "an actor lives on"
+        time.sleep(0.1)
+
+
+def test_a_row_that_cannot_be_embedded_says_why():
+    stage = cluster._Embedder(["waveform"], ("fs", "modality", "signal"), None, {})
+    signals = np.empty(3, object)
+    signals[:] = [pulse(10, 64), pulse(10, 64), None]
+    found = stage({"signal": signals, "fs": np.array([64, 64, 64]), "modality": np.array(["bvp", "voice", "bvp"])})
+    errors = found["error"].to_pylist()
+    assert errors[0] is None
+    assert "voice" in errors[1]
+    assert errors[2]
+
+
 def test_a_data_set_is_embedded_as_a_stage(tmp_path):
     signals = [pulse(10, 64, pitch) for pitch in (1.1, 1.2, 1.3)] + [np.full(640, 2.0)]
     rows = [{"name": f"s{index}", "fs": 64, "signal": signal} for index, signal in enumerate(signals)]

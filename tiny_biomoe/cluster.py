@@ -17,7 +17,7 @@ import torch
 
 from .channels import need
 from .embed_groups import Observer, Run, embed_group
-from .errors import SignalError, TinyBioMoEError
+from .errors import ConfigError, SignalError, TinyBioMoEError
 from .filters import MODALITIES
 from .model import TinyBioMoE
 from .pipeline import Drawers
@@ -89,22 +89,31 @@ class OnRay:
         make: Any = ray.remote(num_cpus=self.cpus, max_restarts=-1, max_task_retries=RETRIES)(_Actor)
         shared, threads = ray.put(model), torch.get_num_threads()
         actors = [make.remote(shared, threads) for _ in range(count)]
-        left = iter(plan)
-        busy: dict[Any, Any] = {}  # task -> its actor
-        for actor in actors * WAITING:
+        try:
+            yield from _shared_out(actors, plan, run, observer)
+        finally:
+            for actor in actors:  # also where the run was stopped: none is to write on into the folder
+                ray.kill(actor)
+
+
+def _shared_out(actors: Sequence[Any], plan: Sequence[Group], run: Run, observer: Observer) -> Iterator[Record | None]:
+    """The records of all groups, each embedded by the next actor that is free; None where none is ready yet."""
+    left = iter(plan)
+    busy: dict[Any, Any] = {}  # task -> its actor
+    for actor in actors * WAITING:
+        if (group := next(left, None)) is not None:
+            busy[actor.embed.remote(group, run)] = actor
+    while busy:
+        ready, _ = ray.wait(list(busy), num_returns=1, timeout=TICK)
+        if not ready:
+            yield None
+        for each in ready:
+            actor = busy.pop(each)
             if (group := next(left, None)) is not None:
                 busy[actor.embed.remote(group, run)] = actor
-        while busy:
-            ready, _ = ray.wait(list(busy), num_returns=1, timeout=TICK)
-            if not ready:
-                yield None
-            for each in ready:
-                actor = busy.pop(each)
-                if (group := next(left, None)) is not None:
-                    busy[actor.embed.remote(group, run)] = actor
-                for record in _result(each):
-                    observer.embedded(record.windows, record.input_bytes)
-                    yield record
+            for record in _result(each):
+                observer.embedded(record.windows, record.input_bytes)
+                yield record
 
 
 def _connect(address: str | None) -> bool:
@@ -196,7 +205,7 @@ class _Embedder:
                 found = self._model.embed(samples, float(rate), str(modality), self._names, **self._options)
                 vectors.append(found.reshape(len(self._names), -1))
                 errors.append(None)
-            except SignalError as error:
+            except (SignalError, ConfigError, TypeError, ValueError) as error:  # a cell may hold anything
                 vectors.append(None)
                 errors.append(str(error))
         columns = {name: pa.array(list(values)) for name, values in batch.items() if name != self._signal}
