@@ -96,7 +96,7 @@ class OnRay:
                 ray.kill(actor)
 
 
-def _shared_out(actors: Sequence[Any], plan: Sequence[Group], run: Run, observer: Observer) -> Iterator[Record | None]:
+def _shared_out(actors: list[Any], plan: Sequence[Group], run: Run, observer: Observer) -> Iterator[Record | None]:
     """The records of all groups, each embedded by the next actor that is free; None where none is ready yet."""
     left = iter(plan)
     busy: dict[Any, Any] = {}  # task -> its actor
