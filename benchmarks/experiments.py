@@ -32,6 +32,7 @@ from benchmarks.datasets import DOWNSTREAM, Dataset, load
 from benchmarks.experiment_tables import tables
 from tiny_biomoe import REPRESENTATIONS, TinyBioMoE
 from tiny_biomoe.calls import Limits
+from tiny_biomoe.durable import write_whole
 from tiny_biomoe.errors import ConfigError, SignalWarning
 from tiny_biomoe.filters import NOTHING_LEFT
 from tiny_biomoe.signals import Signal
@@ -84,7 +85,7 @@ class Experiments:
         path = self.out / "run.json"
         if not path.exists():
             facts |= {"second_an_image": self._second_an_image()}
-            write_whole(path, json.dumps(facts, indent=2) + "\n")
+            write_whole(path, json.dumps(facts, indent=2).encode() + b"\n")
             return facts
         theirs: dict[str, Any] = json.loads(path.read_text())
         for key, value in facts.items():
@@ -160,7 +161,7 @@ class Experiments:
             "views": [list(view) for view in cell.views], **scores, "reduced": reduced,
             "seconds": time.perf_counter() - begin,
         }  # fmt: skip
-        write_whole(path, json.dumps(result, indent=2) + "\n")
+        write_whole(path, json.dumps(result, indent=2).encode() + b"\n")
         shutil.rmtree(checkpoints)  # 90 MB that nobody needs any more
         return result
 
@@ -181,7 +182,7 @@ class Experiments:
         return tables(self.facts, results)
 
     def _tell(self, cell: Cell, results: list[dict[str, Any]]) -> None:
-        write_whole(self.out / "tables.md", tables(self.facts, results))
+        write_whole(self.out / "tables.md", tables(self.facts, results).encode())
         click.echo(f"{cell.name}: accuracy {results[-1]['accuracy']:.3f}, {results[-1]['seconds']:.0f} s")
 
 
@@ -204,13 +205,6 @@ def subset(dataset: Dataset, mask: NDArray[np.bool_]) -> Dataset:
     return dataclasses.replace(
         dataset, windows=tuple(w for w, kept in zip(dataset.windows, mask, strict=True) if kept), held_out=None
     )
-
-
-def write_whole(path: Path, text: str) -> None:
-    """All of a file or none of it."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text)
-    os.replace(partial, path)
 
 
 @click.command()

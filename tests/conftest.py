@@ -62,3 +62,17 @@ def recordings() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real recordings in {folder}")
     return folder
+
+
+@pytest.fixture
+def run(capsys):
+    """Run the command line; gives exit code, standard output, standard error."""
+    from tiny_biomoe.cli import main
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as stop:
+            main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        return int(stop.value.code or 0), out, err
+
+    return call

@@ -21,19 +21,6 @@ from tiny_biomoe.recordings import read
 RECORDINGS = Path(__file__).parent.parent / "examples" / "recordings"
 
 
-@pytest.fixture
-def run(capsys):
-    """Run the command line; gives exit code, standard output, standard error."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as stop:
-            main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return int(stop.value.code or 0), out, err
-
-    return call
-
-
 def test_a_folder_of_recordings_to_parquet(run, tmp_path):
     code, out, _ = run("embed", RECORDINGS, "--window", 10, "-o", tmp_path / "out.parquet")
     table = parquet.read_table(tmp_path / "out.parquet")

@@ -37,19 +37,6 @@ def write_study(folder: Path, people: int = 6, header: str = "path,modality,fs,w
     return study
 
 
-@pytest.fixture
-def run(capsys):
-    """Run the command line; gives exit code, standard output, standard error."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as stop:
-            main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return int(stop.value.code or 0), out, err
-
-    return call
-
-
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """A study, a backbone, and a classifier of two modalities that learnt from it."""

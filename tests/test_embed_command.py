@@ -16,17 +16,10 @@ from tiny_biomoe.progress import Bar
 
 
 @pytest.fixture
-def run(capsys, monkeypatch):
-    """Run the command line with the stub network; gives exit code, standard output, standard error."""
+def run(run, monkeypatch):
+    """Run the command line with the stub network."""
     monkeypatch.setattr(TinyBioMoE, "from_pretrained", lambda *_: Stub())
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as stop:
-            main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return int(stop.value.code or 0), out, err
-
-    return call
+    return run
 
 
 @pytest.fixture

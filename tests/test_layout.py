@@ -11,6 +11,7 @@ PACKAGE = ROOT / "tiny_biomoe"
 FIRST_HALF = [
     "version",
     "errors",
+    "durable",
     "config",
     "signals",
     "quality",
@@ -41,7 +42,7 @@ FILES = [
     "recordings",
     "studies",
 ]
-BATCH = ["durable", "shard_plan", "shards", "segments", "pipeline", "embed_groups", "manifests", "batch", "loading"]
+BATCH = ["shard_plan", "shards", "segments", "pipeline", "embed_groups", "manifests", "batch", "loading"]
 TOOLS = ["train", "estimators", "cluster", "export", "progress", "command_options", "embed_command", "later", "cli"]
 ORDER = [*FIRST_HALF, *NETWORK, *RUNNING, *FILES, "model", "embedding", "selfcheck", "tables", *BATCH, *TOOLS]
 MODULES = [name for name in ORDER if (PACKAGE / f"{name}.py").exists()]

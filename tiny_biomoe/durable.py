@@ -13,14 +13,14 @@ from .errors import ConfigError
 BLOCK = 1 << 20  # bytes hashed at a time
 
 
-def write(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes) -> None:
     """Write a file so that its name holds the old content or the new one, also after a power cut.
 
     The bytes go to a file beside it and onto the disk, and only then take the name; the folder is synced last.
 
     Raises
     ------
-    ConfigError
+    OSError
         The disk is full or refuses; the name keeps what it held.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
@@ -31,8 +31,21 @@ def write(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(partial, path)
         sync_folder(path.parent)
-    except OSError as error:
+    finally:
         remove(partial)
+
+
+def write(path: Path, data: bytes) -> None:
+    """`write_whole` for a run that can be resumed.
+
+    Raises
+    ------
+    ConfigError
+        The disk is full or refuses: what to do, and that nothing written is lost.
+    """
+    try:
+        write_whole(path, data)
+    except OSError as error:
         raise ConfigError(
             f"{str(path)!r} cannot be written ({error.strerror}; {len(data)} bytes are needed): make room and run the "
             "same command again; what is written stays and is not computed anew"

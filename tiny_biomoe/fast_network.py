@@ -96,6 +96,7 @@ class SpectralBlock(nn.Module):
         return self.mlp(self.mlp_norm(grid), grid)
 
     def mix(self, grid: Tensor) -> Tensor:
+        """The block's first half: `x + mixer(norm(x))`, the mixer attention or a spectral filter."""
         normed = self.mixer_norm(grid)
         if self.attention is not None:
             tokens = normed.flatten(1, 2)
@@ -206,6 +207,7 @@ class Waterfall(nn.Module):
         return self.after(windows.transpose(2, 3).flatten(3, 4).flatten(1, 2))
 
     def attend(self, x: Tensor) -> Tensor:  # (W, s, s, C), W windows
+        """Waterfall attention within each window, head after head, and its residual sum."""
         outputs: list[Tensor] = []
         for head, part in enumerate(x.chunk(len(self.heads_qkv), dim=3)):
             part = part + outputs[-1] if outputs else part.contiguous()
@@ -282,6 +284,7 @@ class FastNetwork(nn.Module):
         return self.join(self.spectral_encoder(image), self.waterfall_encoder(image))
 
     def join(self, z1: Tensor, z2: Tensor) -> Tensor:  # (B, 96) each
+        """The fusion: both encoders' outputs to the embedding (Eqs. 5 to 7)."""
         z = torch.stack([z1, z2], dim=1)  # (B, 2, 96): both encoders share norm and gate
         logits = F.linear(z if self.order == "paper" else F.elu(z), self.weight, self.bias)
         gate = F.hardtanh(F.elu(logits) if self.order == "paper" else logits, 0.0, 1.0)

@@ -20,12 +20,13 @@ from torch import Tensor, nn
 
 from .channels import need
 from .config import IMAGE_SIZE, config_digest
+from .durable import write_whole
 from .errors import WeightsError
 from .images import colour
 from .network import Network
 from .spectral_encoder import SpectralFilter
 from .version import __version__
-from .weights import tensor_digest, write_whole
+from .weights import tensor_digest
 
 need("onnx", "onnxruntime", "onnxscript", extra="onnx", what="ONNX")
 

@@ -107,7 +107,7 @@ class Pipeline:
                 if not self._put((each, future)):
                     return
             self._put((None, None))
-        except BaseException as error:
+        except BaseException as error:  # whatever it is, it is raised where the results are read, by `__iter__`
             self._put((error, None))
 
     def _put(self, item: tuple[Any, Any]) -> bool:

@@ -84,6 +84,7 @@ class SelfAttention(nn.Module):
         self.projection = nn.Linear(width, width)
 
     def attend(self, queries: Tensor, tokens: Tensor) -> Tensor:  # (B, M, C), (B, N, C)
+        """Each query gathers from all tokens; the class block asks with one alone."""
         q = self.query(queries).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, heads, M, C/heads)
         k, v = self.key_value(tokens).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)  # each (B, heads, N, .)
         mixed = F.scaled_dot_product_attention(q, k, v)  # scaled by head_dim ** -0.5

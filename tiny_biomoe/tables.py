@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from .durable import write_whole
 from .errors import ConfigError
 
 
@@ -127,13 +128,10 @@ def check_output(path: Path, endings: Iterable[str] = WRITERS) -> str:
 
 
 def _replace(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
+    """Write one of a table's files, whole or not at all; a refusal of the disk is told as an error of the output."""
     try:
-        partial.write_bytes(data)
-        os.replace(partial, path)
+        write_whole(path, data)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise ConfigError(
             f"{str(path)!r} cannot be written ({error.strerror}; {len(data)} bytes are needed)"
         ) from error

@@ -32,6 +32,7 @@ from .checkpoint import (
     require_finite,
 )
 from .config import Architecture, Config, config_digest
+from .durable import write_whole
 from .errors import ConfigError, WeightsError
 from .network import outline
 
@@ -275,19 +276,6 @@ def save(
 
 def _is_own_text(card: Path) -> bool:
     return card.exists() and MARK not in card.read_text("utf-8", "replace")
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """All of a file or none of it: whoever reads never meets half, whenever the writer dies."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def convert(pth: str | os.PathLike[str], folder: str | os.PathLike[str]) -> Weights:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import pickle
 import warnings
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 import torch
 
+from ..durable import write_whole
 from ..errors import WeightsError
 
 KEPT = 2  # the newest, and the one before in case the newest is damaged
@@ -24,17 +24,8 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
     torch.save(state, buffer)
     data = buffer.getvalue()
     path = folder / f"checkpoint-{step:08d}.pt"
-    partial = path.with_suffix(".partial")
-    try:
-        with open(partial, "wb") as file:
-            file.write(hashlib.sha256(data).hexdigest().encode() + data)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
-    os.replace(partial, path)
-    for old in _checkpoints(folder)[KEPT:]:
+    write_whole(path, hashlib.sha256(data).hexdigest().encode() + data)
+    for old in (*_checkpoints(folder)[KEPT:], *folder.glob(".checkpoint-*.partial")):  # the latter of a killed save
         old.unlink()
     return path
 

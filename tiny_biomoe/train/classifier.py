@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from .. import weights
 from ..checkpoint import read_safetensors, require_finite
+from ..durable import write_whole
 from ..errors import ConfigError, SignalError, WeightsError
 from ..images import Levels
 from ..model import TinyBioMoE
@@ -154,9 +155,11 @@ class TrainedClassifier:
                 (folder / SCORES).unlink(missing_ok=True)
             else:
                 evaluation.picture(folder / CONFUSION)
-                _write(folder / SCORES, json.dumps(evaluation.to_dict(), indent=2).encode() + b"\n")
-            _write(folder / HEAD, head)
-            _write(folder / DESCRIPTION, json.dumps(description, indent=2).encode() + b"\n")  # last: it seals the rest
+                write_whole(folder / SCORES, json.dumps(evaluation.to_dict(), indent=2).encode() + b"\n")
+            write_whole(folder / HEAD, head)
+            write_whole(
+                folder / DESCRIPTION, json.dumps(description, indent=2).encode() + b"\n"
+            )  # last: it seals the rest
         except OSError as error:
             raise WeightsError(f"{folder}: cannot be written ({error}); make room, or choose another folder") from error
 
@@ -221,13 +224,3 @@ def _head(path: Path, stated: str, model: FusionClassifier) -> dict[str, torch.T
             f"{DESCRIPTION} describes. Copy or save the classifier again"
         )
     return read_safetensors(data, shapes, str(path))
-
-
-def _write(path: Path, data: bytes) -> None:
-    """All of a file or none of it."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        partial.write_bytes(data)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

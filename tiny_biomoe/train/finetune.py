@@ -127,6 +127,7 @@ class _Run:
         self.best_epoch = -1
 
     def train(self, progress: bool) -> TrainedClassifier:
+        """Learn the epochs that are left, and keep the best where there is something to judge by."""
         if self.out is not None:
             self.out.mkdir(parents=True, exist_ok=True)
             self._resume(self.out)
