@@ -26,20 +26,23 @@ from tiny_biomoe.train.draws import Augmentation, draw_window, evaluation_window
 from tiny_biomoe.train.growth import shrink
 from tiny_biomoe.train.multitask import Settings, train
 from tiny_biomoe.train.probe import fitted_score
+from tiny_biomoe.train.reading import Objectives
 
 SIZE = 112
+AS_RECORDED = Augmentation(noise_share=0, flip_share=0, drift_share=0, person_scale_share=0, disguise_share=0)
 LABELS_ALONE = Settings(
-    image_size=SIZE, learning_rate=1e-3, threads=1, descriptor_weight=0.0,
-    augmentation=Augmentation(noise_share=0, flip_share=0, drift_share=0, person_scale_share=0, disguise_share=0),
-)  # fmt: skip
+    image_size=SIZE, learning_rate=1e-3, threads=1, objectives=Objectives(0, 0, 0), augmentation=AS_RECORDED
+)
 VARIANTS = {
     "labels alone": LABELS_ALONE,
-    "+ descriptors": replace(LABELS_ALONE, descriptor_weight=20.0),
+    "+ 32 descriptors": replace(LABELS_ALONE, objectives=Objectives(shares=0, encoders=0)),
+    "+ 126 shares of patterns": replace(LABELS_ALONE, objectives=Objectives(encoders=0)),
+    "+ both encoders read by themselves": replace(LABELS_ALONE, objectives=Objectives()),
     "+ noise, drift, flips, the person's scale": replace(
-        LABELS_ALONE, descriptor_weight=20.0, augmentation=Augmentation(disguise_share=0)
+        LABELS_ALONE, objectives=Objectives(), augmentation=Augmentation(disguise_share=0)
     ),
     "+ half the windows as another modality": replace(
-        LABELS_ALONE, descriptor_weight=20.0, augmentation=Augmentation()
+        LABELS_ALONE, objectives=Objectives(), augmentation=Augmentation()
     ),
 }
 WINDOWS = {"ecg": (600, 400), "emg": (880, 440), "eeg": (600, 266)}  # to fit on, to score on

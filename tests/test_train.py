@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from tiny_biomoe import Recipe, WeightsError
+from tiny_biomoe import Config, ConfigError, Recipe, WeightsError
+from tiny_biomoe.network import Network
 from tiny_biomoe.train.archives import Task
 from tiny_biomoe.train.checkpoints import load_checkpoint, save_checkpoint
 from tiny_biomoe.train.draws import (
@@ -25,7 +26,7 @@ from tiny_biomoe.train.draws import (
     person_limits,
 )
 from tiny_biomoe.train.multitask import Settings, finished, train
-from tiny_biomoe.train.reading import multitask_loss
+from tiny_biomoe.train.reading import FACTS, MultitaskModel, Objectives, multitask_loss, read_loss
 from tiny_biomoe.train.schedules import cosine_factor, linear
 
 PLAIN_NOISE = Augmentation(noise_share=1.0, noise_db=(20, 20), drift_share=0.0, flip_share=0.0)
@@ -92,6 +93,38 @@ def test_every_task_shows_every_representation_equally_often(tasks):
     assert {pair: drawn.count(pair) for pair in set(drawn)} == {(t, r): 4 for t in range(2) for r in range(6)}
 
 
+def test_as_in_the_paper_all_six_images_of_a_window(tasks):
+    batch = TrainingBatches(tasks, Recipe(), 24, 0, Augmentation(disguise_share=0.0), views=6)[1]
+    assert batch.tasks.tolist() == [0] * 6 + [1] * 6 + [0] * 6 + [1] * 6
+    assert batch.representations.tolist() == [0, 1, 2, 3, 4, 5] * 4
+    windows = batch.shares.reshape(4, 6, -1)
+    assert (windows == windows[:, :1]).all()
+    assert len({window[0].tobytes() for window in windows}) == 4
+    assert len({levels.tobytes() for levels in batch.levels}) == 24
+
+
+@pytest.mark.parametrize(("images", "views"), [(3, 1), (12, 4), (6, 6), (12, 0)])
+def test_a_batch_that_cannot_be_shared_out_is_refused(tasks, images, views):
+    with pytest.raises(ConfigError, match="multiple of views times 2 tasks"):
+        TrainingBatches(tasks, Recipe(), images, 0, Augmentation(), views)
+
+
+def test_objectives_weigh_what_is_learnt_beside_the_labels(tasks):
+    batch = TrainingBatches(tasks, Recipe(), 6, 0, Augmentation(disguise_share=0.0))[0]
+    gradients = {}
+    for objectives in (Objectives(0, 0, 0), Objectives(1, 0, 0), Objectives(0, 1, 0.5)):
+        torch.manual_seed(0)
+        model = MultitaskModel(Network(Config()), [2, 2])
+        read_loss(model, batch, ["ecg", "eeg"], objectives, half=False)[0].backward()
+        rows = model.readers["embedding"].targets.weight.grad.unflatten(0, (6, -1))  # (6, 158, 192)
+        labels = model.readers["encoder2"].labels[0].weight.grad
+        gradients[objectives] = rows[:, :FACTS].abs().sum(), rows[:, FACTS:].abs().sum(), labels.abs().sum()
+    facts, shares, encoders = (torch.stack(column) > 0 for column in zip(*gradients.values(), strict=True))
+    assert facts.tolist() == [False, True, False]
+    assert shares.tolist() == [False, False, True]
+    assert encoders.tolist() == [False, False, True]
+
+
 def test_a_window_in_disguise_has_no_label(tasks):
     for share in (0.0, 0.5, 1.0):
         batches = TrainingBatches(tasks, Recipe(), 48, 0, Augmentation(disguise_share=share))
@@ -124,7 +157,7 @@ def test_augmentation_shares_are_what_they_say(tasks):
 def test_drift_wanders_as_far_as_it_says(tasks):
     drift = Augmentation(noise_share=0.0, drift_share=1.0, drift_size=(0.5, 0.5), flip_share=0.0)
     signal = np.sin(np.arange(20000.0))
-    added = TrainingBatches(tasks, Recipe(), 1, 0, drift)._vary(signal, np.random.default_rng(0)) - signal
+    added = TrainingBatches(tasks, Recipe(), 2, 0, drift)._vary(signal, np.random.default_rng(0)) - signal
     assert added.std() == pytest.approx(0.5 * signal.std(), rel=1e-6)
     assert np.abs(np.diff(added)).max() < 0.1 * added.std()
 

@@ -1,7 +1,7 @@
 """Facts of a window that can be computed from its samples, as targets beside the labels.
 
 A label says one thing of a window, and few windows fit into an hour; 32 facts that the image must contain teach the
-network to read it. Their weight is `Settings.descriptor_weight`; with 0 the labels alone are learnt.
+network to read it. Their weight is `Objectives.descriptors`.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from ..calls import Limits
 from ..config import Recipe
-from ..errors import SignalError
+from ..errors import ConfigError, SignalError
 from ..filters import apply_filter, passband
 from ..images import Levels, draw
 from ..representations import REPRESENTATIONS
@@ -46,7 +46,7 @@ NO_LABEL = -1  # a window in disguise no longer shows what its label says
 
 @dataclass(frozen=True)
 class Batch:
-    """Images of as many windows: the six of one window are so alike that they would teach little more than one."""
+    """Images of windows, with what is to be read from them."""
 
     levels: NDArray[np.uint8]  # (n, 224, 224)
     tasks: NDArray[np.int64]  # (n,), index of the task
@@ -58,29 +58,45 @@ class Batch:
 
 class TrainingBatches(Dataset[Batch]):
     """Batch `step` of a run. Tasks take turns, and within a task the six representations do; a recording is drawn
-    such that a class comes by the square root of its size."""
+    such that a class comes by the square root of its size.
 
-    def __init__(self, tasks: list[Task], recipe: Recipe, images: int, seed: int, augmentation: Augmentation):
-        self.tasks, self.recipe, self.images, self.seed = tasks, recipe, images, seed
-        self.augmentation = augmentation
+    Parameters
+    ----------
+    images : of a batch, over all tasks
+    views : representations that each window is shown by: 6 as in the paper, 3, 2 or 1
+    """
+
+    def __init__(
+        self, tasks: list[Task], recipe: Recipe, images: int, seed: int, augmentation: Augmentation, views: int = 1
+    ):
+        if views not in (1, 2, 3, 6) or images % (len(tasks) * views):
+            raise ConfigError(
+                f"images={images}, views={views}: views must be 1, 2, 3 or 6, and images a multiple of views times "
+                f"{len(tasks)} tasks"
+            )
+        self.tasks, self.recipe, self.seed, self.augmentation = tasks, recipe, seed, augmentation
+        self.windows, self.views = images // views, views
         self.odds = [_recording_odds(task) for task in tasks]
         self.limits: dict[tuple[str, int], Limits | None] = {}  # of each person drawn so far
 
     def __getitem__(self, step: int) -> Batch:
         rng = np.random.default_rng([self.seed, step])
         rows = []
-        for count in range(step * self.images, (step + 1) * self.images):
+        for count in range(step * self.windows, (step + 1) * self.windows):
             turn, which = divmod(count, len(self.tasks))
-            drawn = turn % len(REPRESENTATIONS)
-            representation = list(REPRESENTATIONS)[drawn]
-            rows.append((which, drawn, *self._draw(self.tasks[which], self.odds[which], representation, rng)))
-        chosen, drawns, labels, levels, *targets = zip(*rows, strict=True)
-        facts, shares = (np.stack(columns) for columns in targets)
-        return Batch(np.stack(levels), np.array(chosen), np.array(drawns), np.array(labels), facts, shares)
+            shown = [(turn * self.views + view) % len(REPRESENTATIONS) for view in range(self.views)]
+            names = [list(REPRESENTATIONS)[index] for index in shown]
+            label, images, facts, shares = self._draw(self.tasks[which], self.odds[which], names, rng)
+            rows += [(which, index, label, image, facts, shares) for index, image in zip(shown, images, strict=True)]
+        tasks, representations, labels, levels, descriptors, kernels = zip(*rows, strict=True)
+        return Batch(
+            np.stack(levels), np.array(tasks), np.array(representations), np.array(labels), np.stack(descriptors),
+            np.stack(kernels),
+        )  # fmt: skip
 
     def _draw(
-        self, task: Task, odds: NDArray[np.float64], representation: str, rng: np.random.Generator
-    ) -> tuple[int, Levels, NDArray[np.float32], NDArray[np.float32]]:
+        self, task: Task, odds: NDArray[np.float64], representations: list[str], rng: np.random.Generator
+    ) -> tuple[int, list[Levels], NDArray[np.float32], NDArray[np.float32]]:
         for _ in range(ATTEMPTS):
             index = int(rng.choice(odds.size, p=odds))
             recording = task.recording(index)
@@ -99,11 +115,11 @@ class TrainingBatches(Dataset[Batch]):
             try:
                 edges = passband(fs, modality, self.recipe)
                 filtered = apply_filter(window, fs, edges, self.recipe)
-                levels = draw(filtered, fs, edges, representation, self.recipe, limits)
+                images = [draw(filtered, fs, edges, name, self.recipe, limits) for name in representations]
             except SignalError:
                 continue  # nothing of it lies in the band of its disguise
             facts = describe(filtered, fs, edges.shown(window.size / fs), limits)
-            return label, levels, facts, kernel_shares(filtered)
+            return label, images, facts, kernel_shares(filtered)
         raise SignalError(f"{task.name}: {ATTEMPTS} windows in a row cannot be drawn; is the archive damaged?")
 
     def _person_limits(self, task: Task, group: int) -> Limits | None:

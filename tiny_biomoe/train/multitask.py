@@ -1,6 +1,6 @@
 """Pretraining after the paper (section 3.3): three supervised tasks, their losses balanced by Eq. 8.
 
-Unlike the paper, a step shows one of the six representations of each window, which are as many windows; each
+Unlike the paper, a step shows one of the six representations of each window (`--views 6` for all six); each
 representation has heads of its own; facts of the window are learnt beside its label (`descriptors`, `kernels`); half of
 all windows are shown in the guise of another modality; and both encoders are taught on their own beside the embedding.
 
@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from ..config import IMAGE_SIZE, Config
-from ..errors import ConfigError, WeightsError
+from ..errors import WeightsError
 from ..model import TinyBioMoE
 from ..network import Network
 from ..weights import tensor_digest
@@ -36,7 +36,7 @@ from .checkpoints import load_checkpoint, save_checkpoint
 from .draws import Augmentation, Batch, TrainingBatches
 from .growth import grow
 from .metrics import draw_metrics, forget_after, log_row
-from .reading import MultitaskModel, read_loss, targets
+from .reading import MultitaskModel, Objectives, read_loss, targets
 from .schedules import cosine_with_warmup
 
 STANDARDISING_STEPS = 20  # batches whose windows give the targets' mean and spread
@@ -47,7 +47,8 @@ class Settings:
     """Everything that decides what a run gives; a checkpoint of other settings is refused."""
 
     steps: int = 2800
-    images: int = 18  # a step, over all tasks, each of another window
+    images: int = 18  # a step, over all tasks
+    views: int = 1  # images of one window; the paper's 6 are so alike that they teach little more than one
     image_size: int = IMAGE_SIZE  # pixels a side; with half of them a step costs a quarter (`growth`)
     start: str = ""  # sha256 of the tensors that the run began with, where it did not begin from scratch
     learning_rate: float = 3e-4
@@ -56,9 +57,9 @@ class Settings:
     norm_momentum: float = 0.02  # of BatchNorm statistics: batches are small and mixed, so that they are averaged long
     clip: float = 1.0  # largest norm of the gradient
     seed: int = 20251123
-    descriptor_weight: float = 20.0  # of the loss on `descriptors` and `kernels`; with 0 the labels alone are learnt
     precision: str = "bfloat16"
     threads: int = 2  # of the CPU: sums are taken in another order with another number
+    objectives: Objectives = field(default_factory=Objectives)
     augmentation: Augmentation = field(default_factory=Augmentation)
 
 
@@ -147,13 +148,13 @@ def _train(
     scheduler = cosine_with_warmup(optimizer, settings.steps)
     data = recordings_digest(tasks)
     start = _resume(out, settings, data, model, optimizer, scheduler)
-    batches = TrainingBatches(tasks, network.recipe, settings.images, settings.seed, settings.augmentation)
+    batches = TrainingBatches(
+        tasks, network.recipe, settings.images, settings.seed, settings.augmentation, settings.views
+    )
     loader = DataLoader(
         batches, sampler=range(start, settings.steps), batch_size=None, num_workers=workers,
         prefetch_factor=4 if workers else None,
     )  # fmt: skip
-    if settings.images % len(tasks):
-        raise ConfigError(f"images={settings.images} must be a multiple of the {len(tasks)} tasks")
     _standardise(model, batches)
     model.train()
     progress = tqdm(loader, total=settings.steps, initial=start, unit="step", smoothing=0.05)
@@ -180,7 +181,7 @@ def _step(
 ) -> dict[str, float]:
     """One update; loss and accuracy of each task before it."""
     half = settings.precision == "bfloat16"
-    loss, facts = read_loss(model, batch, [task.name for task in tasks], settings.descriptor_weight, half)
+    loss, facts = read_loss(model, batch, [task.name for task in tasks], settings.objectives, half)
     _require_finite("loss", loss, step)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
@@ -243,11 +244,12 @@ def _plain(value: Any) -> Any:
 @click.option("--start", type=click.Path(exists=True, file_okay=False, path_type=Path), help="A run to go on from.")
 @click.option("--steps", default=Settings.steps, show_default=True, help="Batches in all.")
 @click.option("--images", default=Settings.images, show_default=True, help="Images a batch.")
+@click.option("--views", default=Settings.views, show_default=True, help="Images of each window, of all six.")
 @click.option(
     "--image-size", default=str(IMAGE_SIZE), show_default=True, type=click.Choice(["112", "224"]),
     callback=lambda context, option, value: int(value), help="Pixels a side.",
 )  # fmt: skip
-@click.option("--descriptor-weight", default=Settings.descriptor_weight, show_default=True)
+@click.option("--labels-alone", is_flag=True, help="Learn the paper's three tasks and nothing beside them.")
 @click.option("--learning-rate", default=Settings.learning_rate, show_default=True)
 @click.option("--seed", default=Settings.seed, show_default=True, help="A run that goes on from another needs its own.")
 @click.option("--threads", default=Settings.threads, show_default=True, help="Of the CPU.")
@@ -255,7 +257,10 @@ def _plain(value: Any) -> Any:
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--workers", default=1, show_default=True, help="Processes that draw images.")
 @click.option("--every", default=100, show_default=True, help="Steps between checkpoints.")
-def main(archives: Path, out: Path, start: Path | None, device: str, workers: int, every: int, **settings: Any) -> None:
+def main(
+    archives: Path, out: Path, start: Path | None, labels_alone: bool, device: str, workers: int, every: int,
+    **options: Any,
+) -> None:  # fmt: skip
     """Pretrain on the three archives and write OUT/model, loadable by TinyBioMoE.from_pretrained.
 
     With images of 112 pixels there is no model to write yet: go on from OUT with --start OUT.
@@ -263,7 +268,8 @@ def main(archives: Path, out: Path, start: Path | None, device: str, workers: in
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it, CUDA's products are not deterministic
     tasks = load_tasks(archives, out / "data")
     begin = finished(start) if start is not None else None
-    network = train(tasks, out, Settings(**settings), device, workers, every, begin)
+    settings = Settings(**options, objectives=Objectives(0, 0, 0) if labels_alone else Objectives())
+    network = train(tasks, out, settings, device, workers, every, begin)
     if network.image_norm.normalized_shape[-1] == IMAGE_SIZE:
         model = TinyBioMoE()
         model.load_state_dict(network.state_dict())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
@@ -17,7 +18,16 @@ from .draws import NO_LABEL, Batch
 from .growth import shrink
 from .kernels import COUNT as SHARES
 
-READ = {"embedding": 1.0, "encoder1": 0.5, "encoder2": 0.5}  # the vectors read, and the weights of their losses
+READ = ("embedding", "encoder1", "encoder2")  # the vectors that are read
+
+
+@dataclass(frozen=True)
+class Objectives:
+    """What is learnt beside the tasks' labels, whose losses weigh 1; with zeros the paper's three tasks alone."""
+
+    descriptors: float = 10.0  # weight of the loss on `descriptors`
+    shares: float = 10.0  # of the loss on `kernels`
+    encoders: float = 0.5  # of all losses, read once more from each encoder's own vector
 
 
 class Heads(nn.Linear):
@@ -71,14 +81,13 @@ def multitask_loss(losses: Tensor, weights: Tensor) -> Tensor:
 
 
 def read_loss(
-    model: MultitaskModel, batch: Batch, names: list[str], descriptor_weight: float, half: bool
+    model: MultitaskModel, batch: Batch, names: list[str], objectives: Objectives, half: bool
 ) -> tuple[Tensor, dict[str, float]]:
     """Loss of one batch, and its parts: loss and accuracy of each task, loss on the descriptors and on the shares.
 
     Parameters
     ----------
     names : the tasks', in the order of their heads
-    descriptor_weight : of the loss on descriptors and shares, beside the tasks' 1
     half : compute in bfloat16 where it is safe
     """
     device = model.loss_weights.device
@@ -90,7 +99,8 @@ def read_loss(
         vectors = model.network.encode(to_pixels(levels, device))
     parts: dict[str, float] = {}
     total = torch.zeros((), device=device)
-    for name, weight in READ.items():
+    for name in READ:
+        weight = 1.0 if name == "embedding" else objectives.encoders
         reader = cast(Reader, model.readers[name])
         vector = vectors[name].float()
         losses = []
@@ -105,7 +115,7 @@ def read_loss(
         missed = F.smooth_l1_loss(reader.targets(vector, shown), wanted, reduction="none").mean(0)  # (158,)
         of_facts, of_shares = missed[:FACTS].mean(), missed[FACTS:].mean()
         parts |= {f"{name}_descriptor_loss": of_facts.item(), f"{name}_share_loss": of_shares.item()}
-        told = descriptor_weight * (of_facts + of_shares) / 2
+        told = objectives.descriptors * of_facts + objectives.shares * of_shares
         total = total + weight * multitask_loss(torch.stack([*losses, told]), model.loss_weights)
     return total, parts
 
