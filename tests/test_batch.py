@@ -247,7 +247,7 @@ def test_the_rows_of_a_study_file(study, tmp_path):
 
 def test_a_recording_is_read_once_and_each_channel_filtered_once(study, tmp_path, monkeypatch):
     calls: list[str] = []
-    for module, name in (("segments", "read"), ("recording_windows", "fill_gaps")):
+    for module, name in (("wide_files", "read"), ("recording_windows", "fill_gaps")):
         target = f"tiny_biomoe.{module}.{name}"
         genuine = getattr(sys.modules[f"tiny_biomoe.{module}"], name)
         monkeypatch.setattr(target, lambda *a, _f=genuine, _n=name, **k: (calls.append(_n), _f(*a, **k))[1])
@@ -344,7 +344,7 @@ def test_row_85_a_shard_computed_anew_that_ends_elsewhere_moves_those_behind_it(
             raise MemoryError
         return read(path, **options)
 
-    monkeypatch.setattr("tiny_biomoe.segments.read", starved)
+    monkeypatch.setattr("tiny_biomoe.wide_files.read", starved)
     assert embed(done[0], tmp_path / "out").windows == 17
     monkeypatch.undo()
     (tmp_path / "out" / "embeddings" / "shard-00000-00000.parquet").unlink()
@@ -575,7 +575,7 @@ def test_row_80_a_file_that_does_not_fit_into_memory(study, tmp_path, monkeypatc
             raise MemoryError
         return read(path, **options)
 
-    monkeypatch.setattr("tiny_biomoe.segments.read", starved)
+    monkeypatch.setattr("tiny_biomoe.wide_files.read", starved)
     summary = embed(study, tmp_path / "out")
     assert (summary.embedded, summary.failed) == (2, 3)
     failures = reasons(tmp_path / "out")
@@ -608,8 +608,23 @@ def test_row_82_another_model_or_other_arguments(half, change, message):
     assert digests(half[1]) == before
 
 
-def test_row_82_the_same_weights_from_another_folder_go_on(half):
+def test_row_82_the_same_weights_from_another_folder_go_on_to_the_same_bytes(half, done):
     assert embed(*half, Stub(source="/elsewhere")).windows == 23
+    assert digests(half[1]) == digests(done[1])
+
+
+def test_the_same_weights_in_two_folders_give_the_same_bytes(study, tmp_path):
+    TinyBioMoE.from_pretrained().save_pretrained(tmp_path / "weights")
+    shutil.copytree(tmp_path / "weights", tmp_path / "moved")
+    found = []
+    for place in ("weights", "moved"):
+        model = TinyBioMoE.from_pretrained(tmp_path / place)
+        embed(study / "S01" / "EDA.csv", tmp_path / f"of {place}", model)
+        found.append(digests(tmp_path / f"of {place}"))
+        assert str(tmp_path / place) == model.source
+    assert found[0] == found[1]
+    shards = (tmp_path / "of weights").rglob("*.parquet")
+    assert not any(str(tmp_path).encode() in path.read_bytes() for path in shards)
 
 
 def test_row_84_a_poor_environment(study, tmp_path):
