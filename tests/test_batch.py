@@ -630,11 +630,12 @@ def test_the_same_weights_in_two_folders_give_the_same_bytes(study, tmp_path):
     assert not any(str(tmp_path).encode() in path.read_bytes() for path in shards)
 
 
-def test_row_84_a_poor_environment(study, tmp_path):
+@pytest.mark.parametrize("workers", [0, 1])
+def test_row_84_a_poor_environment(study, tmp_path, workers):
     program = (
         "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40));"
         f"from tiny_biomoe.cli import main; main(['embed', {str(study / 'S01')!r}, '-o', {str(tmp_path / 'out')!r}, "
-        "'--window', '30', '--workers', '0', '--threads', '1'])"
+        f"'--window', '30', '--workers', '{workers}', '--threads', '1'])"
     )
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "LC_ALL": "xx_YY.odd", "OMP_NUM_THREADS": "1"}
     closed = ["sh", "-c", 'exec "$0" -c "$1" >&-', sys.executable, program]
