@@ -92,12 +92,14 @@ embed_study({str(study)!r}, {str(tmp_path / "cluster")!r}, ["waveform", "psd"], 
 """
     driver = subprocess.Popen([sys.executable, "-c", program])
     shards = tmp_path / "cluster" / "embeddings"
-    deadline = time.monotonic() + 120
-    while not (shards.is_dir() and any(shards.glob("*.parquet"))) and driver.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    driver.send_signal(signal.SIGKILL)
-    driver.wait()
+    deadline = time.monotonic() + 600
+    try:
+        while not (shards.is_dir() and any(shards.glob("*.parquet"))) and driver.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    finally:
+        driver.kill()
+        driver.wait()
     assert not (tmp_path / "cluster" / "manifest.json").exists()
     embed(study, tmp_path / "cluster", engine=cluster.OnRay(actors=2))
     assert digests(tmp_path / "cluster") == digests(tmp_path / "here")
