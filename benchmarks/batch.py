@@ -1,6 +1,7 @@
 """The batch road: windows a second and how well its stages overlap, memory, resuming, and ten million windows.
 
-    python benchmarks/batch.py speed  [--representation scalogram] [--workers 1] [--threads 1] [--windows 400]
+    python benchmarks/batch.py speed [--representation scalogram] [--workers 1] [--threads 1] [--windows 400]
+                                     [--rounds 3]
     python benchmarks/batch.py memory [--counts 10000 100000 1000000]
     python benchmarks/batch.py resume [--windows 100000]
     python benchmarks/batch.py many   [--windows 10000000]
@@ -15,14 +16,16 @@ import argparse
 import hashlib
 import json
 import multiprocessing
+import os
 import resource
+import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from itertools import islice
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -39,6 +42,7 @@ from tiny_biomoe.shard_plan import groups, scan
 from tiny_biomoe.studies import open_study
 
 WINDOW = 10.0  # seconds
+STAGES = ("read and filtered", "drawn", "embedded")
 
 
 def make_files(folder: Path, windows: int, fs: float, stride: float, per_file: int) -> None:
@@ -53,47 +57,102 @@ def make_files(folder: Path, windows: int, fs: float, stride: float, per_file: i
         np.savez(folder / f"{number:06d}.npz", signal=signal.astype(np.float32), fs=fs)
 
 
-def speed(folder: Path, representation: str, workers: int, threads: int, windows: int) -> dict[str, Any]:
-    """Each stage alone, and all together, in windows a second."""
+class FirstPicture(engine.Observer):
+    """When the network got its first picture: the workers have started."""
+
+    came = 0.0
+
+    def embedded(self, windows: int, input_bytes: float) -> None:
+        """Note the first."""
+        self.came = self.came or time.perf_counter()
+
+
+def processor_seconds() -> float:
+    """What this process and the workers that have ended used up."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + ended.ru_utime + ended.ru_stime
+
+
+def measured(work: Callable[[], Any]) -> tuple[float, float]:
+    """Seconds, and processor-seconds, that something takes."""
+    began, used = time.perf_counter(), processor_seconds()
+    work()
+    return time.perf_counter() - began, processor_seconds() - used
+
+
+def workers_of(count: int) -> ProcessPoolExecutor:
+    """Processes as a run starts them."""
+    return ProcessPoolExecutor(max(count, 1), multiprocessing.get_context("spawn"))
+
+
+def speed(folder: Path, representation: str, workers: int, threads: int, windows: int, rounds: int) -> dict[str, Any]:
+    """Each stage alone, and all together, in turn: medians of so many rounds.
+
+    The stages share the processors: a window takes what reading, drawing and network take together, so
+    "processors allow" is what no overlap can exceed, however fast the slowest stage is when it has them to itself.
+    """
     torch.set_num_threads(threads)
-    model = TinyBioMoE.from_pretrained()
+    model, reading = TinyBioMoE.from_pretrained(), {"modality": "bvp"}
     make_files(folder / "study", windows, 64.0, WINDOW, 200)
-    reading = {"modality": "bvp"}
     settings = Settings((representation,), WINDOW, reading=reading).check(model.recipe)
     (group,) = groups(scan(open_study(folder / "study")))
-    began = time.perf_counter()
-    chunks = [each for each in stream(group, settings, model.recipe, None) if isinstance(each, Chunk)]
-    read = windows / (time.perf_counter() - began)
-    jobs = [chunk.job() for chunk in chunks]
-    with ProcessPoolExecutor(max(workers, 1), multiprocessing.get_context("spawn")) as pool:
-        list(pool.map(draw_windows, *zip(*jobs[:4], strict=True)))  # the workers have started
-        began = time.perf_counter()
-        pictures = [each for some in pool.map(draw_windows, *zip(*jobs, strict=True)) for each in some]
-        drawn = windows / (time.perf_counter() - began)
-    levels = [each[0] for each in pictures if not isinstance(each, str)]
+
+    def read() -> list[tuple[Any, ...]]:
+        return [each.job() for each in stream(group, settings, model.recipe, None) if isinstance(each, Chunk)]
+
+    jobs = read()
+    drawn = [each for job in jobs for each in draw_windows(*job)]
+    levels = [each[0] for each in drawn if not isinstance(each, str)]
     embed_levels(model, levels[:8], 32)
-    began = time.perf_counter()
-    embed_levels(model, levels, 32)
-    embedded = windows / (time.perf_counter() - began)
 
-    class FirstPicture(engine.Observer):
-        came = 0.0
+    def start() -> None:
+        with workers_of(workers) as fresh:
+            list(fresh.map(draw_windows, *zip(*jobs[:1], strict=True)))
 
-        def embedded(self, windows: int, input_bytes: float) -> None:
-            self.came = self.came or time.perf_counter()
+    def everything() -> float:
+        watch, out = FirstPicture(), folder / "out"
+        embed_study(
+            folder / "study", out, representation, model=model, window=WINDOW, workers=workers, threads=threads,
+            observer=watch, **reading,
+        )  # fmt: skip
+        shutil.rmtree(out)
+        return watch.came
 
-    watch = FirstPicture()
-    began = time.perf_counter()
-    embed_study(
-        folder / "study", folder / "out", representation, model=model, window=WINDOW, workers=workers, threads=threads,
-        observer=watch, **reading,
-    )  # fmt: skip
-    ended = time.perf_counter()
-    whole, steady = windows / (ended - began), windows / (ended - watch.came)  # with the workers' start, and without
+    starting = measured(start)[1] if workers else 0.0
+    rates: dict[str, list[float]] = {name: [] for name in (*STAGES, "end to end", "end to end, once started")}
+    used: dict[str, list[float]] = {name: [] for name in (*STAGES, "end to end")}
+    with workers_of(workers) as pool:
+        list(pool.map(draw_windows, *zip(*jobs[: 4 * max(workers, 1)], strict=True)))
+        for _ in range(rounds):
+            read_in, read_used = measured(read)
+            drawn_in, _ = measured(lambda: list(pool.map(draw_windows, *zip(*jobs, strict=True))))
+            _, drawn_used = measured(lambda: [draw_windows(*job) for job in jobs])
+            embedded_in, embedded_used = measured(lambda: embed_levels(model, levels, 32))
+            began, before = time.perf_counter(), processor_seconds()
+            came = everything()
+            ended = time.perf_counter()
+            seconds = (read_in, drawn_in, embedded_in, ended - began, ended - came)
+            for name, took in zip(rates, seconds, strict=True):
+                rates[name].append(windows / took)
+            whole = processor_seconds() - before - starting
+            for name, took in zip(used, (read_used, drawn_used, embedded_used, whole), strict=True):
+                used[name].append(1e3 * took / windows)
+    cores = len(os.sched_getaffinity(0))
+    slowest = [min(stages) for stages in zip(*(rates[name] for name in STAGES), strict=True)]
+    allowed = [1e3 * cores / sum(stages) for stages in zip(*(used[name] for name in STAGES), strict=True)]
+    steady = rates["end to end, once started"]
     return {
-        "windows": windows, "workers": workers, "threads": threads, "read and filtered": read, "drawn": drawn,
-        "embedded": embedded, "end to end": whole, "end to end, once started": steady,
-        "overlap efficiency": steady / min(read, drawn, embedded),
+        "windows": windows, "workers": workers, "threads": threads, "processors": cores, "rounds": rounds,
+        "windows a second": {name: median(values) for name, values in rates.items()},
+        "processor-ms a window": {name: median(values) for name, values in used.items()},
+        "overlap efficiency, of the slowest stage": median(s / most for s, most in zip(steady, slowest, strict=True)),
+        "processors allow, windows a second": median(allowed),
+        "of what stages and processors allow": median(
+            s / min(both) for s, *both in zip(steady, slowest, allowed, strict=True)
+        ),
+        "processors at work": median(
+            whole * rate / 1e3 / cores for whole, rate in zip(used["end to end"], steady, strict=True)
+        ),
     }  # fmt: skip
 
 
@@ -103,14 +162,12 @@ def stub_out() -> None:
     def blank(call: Any, limits: Any, noise: Any, windows: Any) -> list[Any]:
         return [np.full((len(call.representations), 224, 224), 7, np.uint8) for _ in windows]
 
-    def constant(model: Any, pictures: Iterator[Any], batch_size: int) -> Any:
-        count = 0
-        while batch := list(islice(pictures, batch_size)):
-            count += len(batch)
-        return np.ones((count, 192), np.float32)
+    def constant(model: Any, parts: Any, batch_size: int) -> Any:
+        for part in parts:
+            yield np.ones((sum(1 for _ in part), 192), np.float32)
 
     pipeline.draw_windows = blank  # type: ignore[assignment]
-    engine.embed_levels = constant  # type: ignore[assignment]
+    engine.embed_in_turn = constant  # type: ignore[assignment]
 
 
 def stubbed(folder: Path, windows: int) -> dict[str, Any]:
@@ -163,12 +220,13 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--windows", type=int)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--counts", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     said = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=".") as name:
         folder = Path(name)
         if said.what == "speed":
-            found = speed(folder, said.representation, said.workers, said.threads, said.windows or 400)
+            found = speed(folder, said.representation, said.workers, said.threads, said.windows or 400, said.rounds)
             print(json.dumps(found, indent=1))
         elif said.what == "many":
             windows = said.windows or 10_000_000

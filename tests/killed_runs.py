@@ -1,7 +1,11 @@
 """Run an embedding, kill it with SIGKILL at random moments, run it again, and compare with a run that nobody killed.
 
-A fresh process that forks: the libraries are loaded once, and no thread of a test runner is alive when it forks.
-`python killed_runs.py FOLDER KILLS stub|real`
+A fresh process that forks: the libraries are loaded once, and no thread of a test runner is alive when it forks. The
+study makes three groups of files, with two modalities and two representations. Some of the runs that are killed draw in
+a process of their own, and are gone on with by one that does not, or the other way round.
+
+`python -c "from killed_runs import main; main(FOLDER, KILLS, 'stub' or 'real')"`: the drawing process would load the
+libraries of a script anew.
 """
 
 from __future__ import annotations
@@ -10,62 +14,78 @@ import os
 import random
 import shutil
 import signal
-import sys
 import time
 from pathlib import Path
 
 from stub_study import Stub, digests, make_study
 
-from tiny_biomoe import TinyBioMoE
+from tiny_biomoe import TinyBioMoE, shard_plan
 from tiny_biomoe.batch import embed_study
 
+DRAWING = 12  # of so many runs that are killed one draws in a process of its own
+GROUPS = 3
 
-def run(study: Path, out: Path, model: object) -> int:
+
+def run(study: Path, out: Path, model: object, workers: int) -> int:
     """Embed the study; its exit code."""
-    return embed_study(study, out, "waveform", model=lambda: model, window=10, shard_windows=3, threads=1).exit_code
+    summary = embed_study(
+        study, out, ["waveform", "psd"], model=lambda: model, window=10, shard_windows=3, threads=1, workers=workers
+    )
+    return summary.exit_code
 
 
-def start(study: Path, out: Path, model: object) -> int:
+def start(study: Path, out: Path, model: object, workers: int) -> int:
     """A child that embeds the study; its process id."""
     child = os.fork()
     if child:
         return child
     code = 99
     try:
-        code = run(study, out, model)
+        code = run(study, out, model, workers)
     finally:
         os._exit(code)
 
 
-def main(folder: Path, kills: int, network: str) -> None:
-    """Print how often a run was killed and how many runs were completed in spite of it."""
-    model = Stub() if network == "stub" else TinyBioMoE.from_pretrained()
-    study, out = make_study(folder / "study"), folder / "out"
-    run(study, out, model)  # warms this process up; all threads it started are gone when it returns
-    expected = digests(out)
-    shutil.rmtree(out)
+def timed(study: Path, out: Path, model: object, workers: int, expected: dict[str, str]) -> float:
+    """Seconds of a whole run, which starts from nothing and leaves nothing."""
     began = time.monotonic()
-    assert os.waitstatus_to_exitcode(os.waitpid(start(study, out, model), 0)[1]) == 2
-    whole = time.monotonic() - began
-    assert digests(out) == expected
+    assert os.waitstatus_to_exitcode(os.waitpid(start(study, out, model, workers), 0)[1]) == 2
+    took = time.monotonic() - began
+    assert digests(out) == expected, f"the bytes of a run with workers={workers} are others"
     shutil.rmtree(out)
-    moments, killed, completed, middle = random.Random(20251123), 0, 0, 0
+    return took
+
+
+def main(folder: str, kills: int, network: str) -> None:
+    """Print how often runs were killed, of which kind, and how many were completed in spite of it."""
+    shard_plan.GROUP_FILES = 2
+    model = Stub() if network == "stub" else TinyBioMoE.from_pretrained()
+    study, out = make_study(Path(folder) / "study"), Path(folder) / "out"
+    run(study, out, model, 0)  # warms this process up; all threads it started are gone when it returns
+    expected = digests(out)
+    assert {name[:27] for name in expected if name.startswith("embeddings")} == {
+        f"embeddings/shard-0000{group}-0000" for group in range(GROUPS)
+    }
+    shutil.rmtree(out)
+    whole = [timed(study, out, model, workers, expected) for workers in (0, 1)]
+    moments, killed, drawing, middle, completed = random.Random(20251123), 0, 0, 0, 0
     while killed < kills or out.exists():
-        child = start(study, out, model)
+        workers = int(killed < kills and killed % DRAWING == DRAWING // 2)
+        child = start(study, out, model, workers)
         if killed < kills:
-            time.sleep(moments.uniform(0, whole / 2))
+            time.sleep(moments.uniform(0, whole[workers] / (1 if workers else 2)))
             os.kill(child, signal.SIGKILL)
         status = os.waitpid(child, 0)[1]
         if os.WIFSIGNALED(status):
             killed += 1
+            drawing += workers
             middle += any((out / "embeddings").glob("*.parquet")) if out.exists() else 0
             continue
         assert os.waitstatus_to_exitcode(status) == 2
         assert digests(out) == expected, "the bytes differ from those of a run that nobody killed"
         completed += 1
         shutil.rmtree(out)
-    print(f"{whole:.2f} s a run: {killed} kills, {middle} of them after the first shard, {completed} runs completed")
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
+    print(
+        f"{whole[0]:.2f} s a run, {whole[1]:.2f} with a drawing process: {killed} kills, {drawing} of them of a run "
+        f"with one, {middle} after the first shard, {completed} runs completed"
+    )

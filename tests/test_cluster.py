@@ -11,15 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import ray
 from conftest import ROOT
 from stub_study import Stub, digests, make_study, pulse
 
-from tiny_biomoe import ConfigError, TinyBioMoE
+from tiny_biomoe import ConfigError, TinyBioMoE, cluster
 from tiny_biomoe.batch import embed_study
 from tiny_biomoe.embed_groups import InputFailed, Observer
-
-ray = pytest.importorskip("ray")
-cluster = pytest.importorskip("tiny_biomoe.cluster")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -94,12 +92,14 @@ embed_study({str(study)!r}, {str(tmp_path / "cluster")!r}, ["waveform", "psd"], 
 """
     driver = subprocess.Popen([sys.executable, "-c", program])
     shards = tmp_path / "cluster" / "embeddings"
-    deadline = time.monotonic() + 120
-    while not (shards.is_dir() and any(shards.glob("*.parquet"))) and driver.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    driver.send_signal(signal.SIGKILL)
-    driver.wait()
+    deadline = time.monotonic() + 600
+    try:
+        while not (shards.is_dir() and any(shards.glob("*.parquet"))) and driver.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    finally:
+        driver.kill()
+        driver.wait()
     assert not (tmp_path / "cluster" / "manifest.json").exists()
     embed(study, tmp_path / "cluster", engine=cluster.OnRay(actors=2))
     assert digests(tmp_path / "cluster") == digests(tmp_path / "here")
@@ -119,6 +119,22 @@ def test_no_actor_outlives_a_run(tmp_path):
     while actors():
         assert time.monotonic() < deadline, "an actor lives on"
         time.sleep(0.1)
+
+
+def test_row_75_ctrl_c_keeps_the_whole_shards_and_gives_up_those_begun(tmp_path):
+    class Interrupt(Observer):
+        def embedded(self, windows, input_bytes):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    study = make_study(tmp_path / "study")
+    embed(study, tmp_path / "here")
+    with pytest.raises(KeyboardInterrupt):
+        embed(study, tmp_path / "cluster", engine=cluster.OnRay(actors=1), observer=Interrupt())
+    assert not (tmp_path / "cluster" / "manifest.json").exists()
+    expected, found = digests(tmp_path / "here"), digests(tmp_path / "cluster")
+    assert {name: sha256 for name, sha256 in found.items() if "shard-00000" in name}.items() <= expected.items()
+    embed(study, tmp_path / "cluster", engine=cluster.OnRay(actors=1))
+    assert digests(tmp_path / "cluster") == expected
 
 
 def test_a_row_that_cannot_be_embedded_says_why():

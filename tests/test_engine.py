@@ -6,6 +6,7 @@ import copy
 import os
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -16,10 +17,10 @@ from conftest import ROOT
 from torch import nn
 
 from tiny_biomoe import REPRESENTATIONS, Architecture, ConfigError, TinyBioMoE
-from tiny_biomoe.engine import Engine, fast_copy
+from tiny_biomoe.engine import Engine, FastCopy, fast_copy
 from tiny_biomoe.packed import Conv, Dense, packs
 from tiny_biomoe.recordings import read
-from tiny_biomoe.runtime import _by_batches, embed_levels, evaluating, to_pixels
+from tiny_biomoe.runtime import _by_batches, embed_in_turn, embed_levels, evaluating, to_pixels
 from tiny_biomoe.threads import threads
 
 
@@ -290,3 +291,38 @@ def test_every_batch_is_filled_up_and_only_its_own_rows_come_back(n, calls):
     rows = list(_by_batches(run, iter(levels), 3))
     assert shapes == [(3, 224, 224)] * calls
     assert [value for row in rows for value in row[:, 0]] == list(range(n))
+
+
+@pytest.mark.parametrize("n", [1, 2])
+@pytest.mark.parametrize("hooked", [False, True])
+def test_sets_in_turn_have_the_bytes_of_sets_alone(pictures, n, hooked):
+    model = TinyBioMoE.from_pretrained()
+    if hooked:
+        model.gate.register_forward_hook(lambda module, given, gave: gave)
+    parts = [pictures[:0], pictures[:3], pictures[3:], pictures[:0], pictures[1:3], pictures[:0]]
+    with threads(n):
+        expected = embed_levels(model, pictures, 32)
+        found = list(embed_in_turn(model, map(iter, parts), 4))
+    assert [len(vectors) for vectors in found] == [0, 3, 1, 0, 2, 0]
+    assert (
+        np.concatenate([vectors for vectors in found if len(vectors)]).tobytes()
+        == expected[[0, 1, 2, 3, 1, 2]].tobytes()
+    )
+
+
+def test_no_stream_waits_where_two_sets_meet(monkeypatch):
+    """The last picture of the first set is computed only once the second set has been begun."""
+    levels, begun = [np.full((224, 224), level, np.uint8) for level in range(3)], threading.Event()
+
+    def run(images):
+        if images[0, 0, 0] == 1:
+            assert begun.wait(60), "the first set is to be finished before the second is begun"
+        return images[:, 0, :1].astype(np.float32)
+
+    def second():
+        begun.set()
+        yield levels[2]
+
+    monkeypatch.setattr("tiny_biomoe.runtime.fast_copy", lambda network: FastCopy(run, 1, ()))
+    found = list(embed_in_turn(nn.Linear(1, 1), [levels[:2], second()], 4))
+    assert [vectors.ravel().tolist() for vectors in found] == [[0, 1], [2]]

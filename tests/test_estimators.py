@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
@@ -107,7 +108,6 @@ def test_it_gives_what_embed_gives_with_names(weights, signals):
 
 
 def test_set_output_gives_a_table_with_those_names(weights, signals):
-    pandas = pytest.importorskip("pandas")
     frame = TinyBioMoEEmbedder(64, "bvp", weights=weights).set_output(transform="pandas").fit_transform(signals)
     assert isinstance(frame, pandas.DataFrame)
     assert frame.columns[3] == "scalogram_3"

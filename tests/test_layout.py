@@ -40,6 +40,7 @@ FILES = [
     "binary_files",
     "folders",
     "recordings",
+    "wide_files",
     "studies",
 ]
 BATCH = ["shard_plan", "shards", "segments", "pipeline", "embed_groups", "manifests", "batch", "loading"]

@@ -5,7 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 
+import datasets
+import duckdb
 import numpy as np
+import pandas
+import polars
+import pyarrow.parquet as parquet
 import pytest
 from stub_study import Stub, make_study
 
@@ -74,7 +79,6 @@ def test_row_101_a_manifest_names_shards_and_nothing_else(folder, tmp_path, name
 
 
 def test_provenance_is_in_every_shard(folder):
-    parquet = pytest.importorskip("pyarrow.parquet")
     kinds = set()
     for path in (folder / "embeddings").iterdir():
         kinds |= set(json.loads(parquet.read_schema(path).metadata[b"tiny_biomoe"]))
@@ -82,7 +86,6 @@ def test_provenance_is_in_every_shard(folder):
 
 
 def test_pandas_reads_it(folder, loaded):
-    pandas = pytest.importorskip("pandas")
     frame = pandas.read_parquet(folder / "embeddings").sort_values("id")
     order = np.argsort(loaded[0])
     np.testing.assert_array_equal(np.stack(frame["waveform"]), loaded[1][order, :192])
@@ -90,14 +93,12 @@ def test_pandas_reads_it(folder, loaded):
 
 
 def test_polars_reads_it(folder, loaded):
-    polars = pytest.importorskip("polars")
     frame = polars.read_parquet(folder / "embeddings" / "*.parquet").sort("id")
     order = np.argsort(loaded[0])
     np.testing.assert_array_equal(frame["psd"].to_numpy(), loaded[1][order, 192:])
 
 
 def test_duckdb_reads_it(folder, loaded):
-    duckdb = pytest.importorskip("duckdb")
     rows = duckdb.sql(
         f"select id, psd from read_parquet('{folder}/embeddings/*.parquet') where modality = 'eda' order by id"
     ).fetchall()
@@ -107,7 +108,6 @@ def test_duckdb_reads_it(folder, loaded):
 
 
 def test_datasets_reads_it(folder, loaded, tmp_path):
-    datasets = pytest.importorskip("datasets")
     files = sorted(map(str, (folder / "embeddings").glob("*.parquet")))
     found = datasets.load_dataset("parquet", data_files=files, split="train", cache_dir=str(tmp_path))
     assert found["id"][:] == loaded[0]

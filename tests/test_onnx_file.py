@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from huggingface_hub import constants
@@ -13,12 +14,8 @@ from huggingface_hub import constants
 from tiny_biomoe import ConfigError, TinyBioMoE, __version__
 from tiny_biomoe.cli import main
 from tiny_biomoe.config import Config
+from tiny_biomoe.onnx_file import MatrixFilter, kept_onnx, run_onnx, to_pixels
 from tiny_biomoe.spectral_encoder import SpectralFilter
-
-pytest.importorskip("onnxscript")
-onnx = pytest.importorskip("onnx")
-
-from tiny_biomoe.onnx_file import MatrixFilter, kept_onnx, run_onnx, to_pixels  # noqa: E402
 
 
 @pytest.fixture(scope="module")

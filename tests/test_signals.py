@@ -6,6 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -200,7 +201,6 @@ def test_row_14_layouts_read_alike(signal):
 
 
 def test_row_14_torch_tensors_read_alike():
-    torch = pytest.importorskip("torch")
     tensor = torch.arange(6, dtype=torch.float32, requires_grad=True)
     assert check_signals(tensor)[0][0].tolist() == [0, 1, 2, 3, 4, 5]
     rows, single = check_signals([tensor, tensor[:2]])

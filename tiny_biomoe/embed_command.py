@@ -39,7 +39,7 @@ _RUN = [
     click.option("--dry-run", is_flag=True, help="List what would be embedded, and do nothing."),
     click.option("--on-error", type=click.Choice(["skip", "stop"]), default="skip", help="An input that fails."),
     click.option("--workers", type=int, default=1, show_default=True, help="Processes that draw; 0 draws in this one."),
-    click.option("--threads", type=int, help="Of the network; the processors that the workers leave otherwise."),
+    click.option("--threads", type=int, help="Of the network; one a processor otherwise."),
     click.option("--batch-size", type=int, default=32, show_default=True, help="Images on the device at once."),
     click.option("--engine", type=click.Choice(["here", "ray"]), default="here", help="What computes the shards."),
     click.option("--address", help="Of a Ray cluster, e.g. auto; --engine ray starts one on this machine otherwise."),
@@ -105,7 +105,7 @@ def _embed_to_folder(
     run.pop("dry_run")
     run["engine"] = _engine(run.pop("engine"), run.pop("address"), run.pop("actors"))
     if run["threads"] is None:
-        run["threads"] = 1 if run["engine"] else max(1, _processors() - run["workers"])
+        run["threads"] = 1 if run["engine"] else _processors()  # drawing takes a tenth of the network's time
     weights = said.pop("weights")
     warnings.simplefilter("ignore", SignalWarning)  # the column `clipped` says it of each window
     with Bar() as bar:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .durable import remove
 from .errors import SignalError
@@ -15,7 +19,7 @@ from .images import Levels
 from .model import TinyBioMoE
 from .pipeline import Drawers, Pipeline
 from .recording_windows import Pictures
-from .runtime import embed_levels
+from .runtime import embed_in_turn
 from .segments import Chunk, Settings, stream
 from .shard_plan import File, Group
 from .shards import (
@@ -112,53 +116,75 @@ def embed_group(
     InputFailed
         An input failed, and the run is to stop there.
     """
-    inputs, part = group.digest(), 0
-    events: Events | None = None
-    since: Cursor | None = None  # None: with the notices that stand before the first window
-    try:
-        while True:
-            name = shard_name(group.number, part)
-            record = whole(run.out, name, run.digest, inputs, since)
-            if record is not None:
-                if events is not None:
-                    events.close()
-                events = None
-                observer.found(record.windows, record.input_bytes)
-            else:
-                if events is None:
-                    events = Events(Pipeline(stream(group, run.settings, model.recipe, since), drawers))
-                remove(run.out / MANIFEST)  # which says that the run is complete
-                record = _embed_shard(model, events, name, inputs, since, run, observer)
+    work = _Work(model, group, run, group.digest(), observer)
+    part, since = 0, None  # None: with the notices that stand before the first window
+    while True:
+        found = work.there(part, since)
+        if found is not None:
+            observer.found(found.windows, found.input_bytes)
+        for record in _embed(work, part, since, drawers) if found is None else [found]:
             yield record
-            since = record.cursor
-            if since is None:
-                _remove_beyond(run.out, group.number, part)
+            part, since = part + 1, record.cursor
+        if since is None:
+            _remove_beyond(run.out, group.number, part - 1)
+            return
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A group that is embedded, and what every step of that needs."""
+
+    model: TinyBioMoE
+    group: Group
+    run: Run
+    inputs: str  # digest of the group
+    observer: Observer
+
+    def there(self, part: int, since: Cursor | None) -> Record | None:
+        """The record of a shard that is on the disk, whole, and begins where it is to."""
+        return whole(self.run.out, shard_name(self.group.number, part), self.run.digest, self.inputs, since)
+
+
+def _embed(work: _Work, part: int, since: Cursor | None, drawers: Drawers) -> Iterator[Record]:
+    """Write the shards from one on, to the group's last or to one that is there; their pictures are one stream."""
+    group, run, model = work.group, work.run, work.model
+    remove(run.out / MANIFEST)  # which says that the run is complete
+    events = Events(Pipeline(stream(group, run.settings, model.recipe, since), drawers))
+    drawn: deque[Shard] = deque()  # whose pictures are with the network
+
+    def shards() -> Iterator[Iterator[Levels]]:
+        begin = since
+        for number in count(part):
+            shard = Shard(shard_name(group.number, number), begin)
+            drawn.append(shard)
+            yield _pictures(work, events, shard)
+            begin = shard.next
+            if begin is None or work.there(number + 1, begin) is not None:
                 return
-            part += 1
+
+    try:
+        with closing(embed_in_turn(model, shards(), run.settings.batch_size)) as sets:
+            for vectors in sets:
+                yield _write(work, drawn.popleft(), vectors)
     finally:
-        if events is not None:
-            events.close()
+        events.close()
 
 
-def _embed_shard(
-    model: TinyBioMoE, events: Events, name: str, inputs: str, since: Cursor | None, run: Run, observer: Observer
-) -> Record:
-    shard, settings = Shard(), run.settings
-    vectors = embed_levels(model, _pictures(model, events, shard, run, observer), settings.batch_size)
-    width, each = model.architecture.embedding_dim, len(settings.representations)
-    shaped = np.asarray(vectors, np.float32).reshape(len(shard.rows), each, width)
-    data = to_parquet(shard, shaped, columns(settings.representations, run.further, width))
-    return commit(run.out, name, shard, data, run.digest, inputs, since, events.cursor())
+def _write(work: _Work, shard: Shard, vectors: NDArray[np.float32]) -> Record:
+    names, width = work.run.settings.representations, work.model.architecture.embedding_dim
+    shaped = vectors.reshape(len(shard.rows), len(names), width)
+    data = to_parquet(shard, shaped, columns(names, work.run.further, width))
+    return commit(work.run.out, shard, data, work.run.digest, work.inputs)
 
 
-def _pictures(model: TinyBioMoE, events: Events, shard: Shard, run: Run, observer: Observer) -> Iterator[Levels]:
+def _pictures(work: _Work, events: Events, shard: Shard) -> Iterator[Levels]:
     """The pictures of the next windows, as many as a shard holds, while all else about them is noted in it."""
     while (event := events.next) is not None:
         if isinstance(event, Notice):
-            _note(event, shard, run)
+            _note(event, shard, work.run)
+        elif shard.windows == work.run.settings.shard_windows:
+            break
         else:
-            if shard.windows == run.settings.shard_windows:
-                return
             chunk, place, pictures = event
             segment = chunk.segment
             span = segment.spans[chunk.indices[place]]
@@ -167,14 +193,15 @@ def _pictures(model: TinyBioMoE, events: Events, shard: Shard, run: Run, observe
             if isinstance(pictures, str):
                 reason = pictures.removeprefix(f"{segment.filtered.where}, ")
                 notice = Notice(segment.number, row.source, "failed", reason, row.channel, row.start, row.stop)
-                _note(notice, shard, run)
+                _note(notice, shard, work.run)
             else:
                 shard.rows.append(row)
                 shard.further.append(segment.input.further)
-                _add_provenance(model, shard, row, run.settings)
+                _add_provenance(work.model, shard, row, work.run.settings)
                 yield from pictures
-            observer.embedded(1, chunk.input_bytes)
+            work.observer.embedded(1, chunk.input_bytes)
         events.advance()
+    shard.next = events.cursor()
 
 
 def _note(notice: Notice, shard: Shard, run: Run) -> None:
@@ -212,6 +239,7 @@ def _add_provenance(model: TinyBioMoE, shard: Shard, row: Row, settings: Setting
         options = {**settings.image, "windowed": settings.window is not None}
         facts: dict[str, Any] = model.provenance(row.fs, row.modality, list(settings.representations), **options)
         facts.pop("fusion")  # every representation has a column of its own
+        facts.pop("weights_source")  # the same weights give the same bytes wherever they lie
         stride = settings.window if settings.stride is None else settings.stride
         shard.provenance[key] = facts | {"window": settings.window, "stride": stride, "short": settings.short}
 

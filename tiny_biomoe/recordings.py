@@ -16,6 +16,7 @@ import math
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -135,27 +136,27 @@ def read(
         An argument that no file can have.
     """
     path = Path(path)
-    source = source_name(path, None if root is None else Path(root))
     check_reading({"format": format, "fs": fs, "modality": modality, "on_hole": on_hole, "on_jitter": on_jitter})
-    fs = None if fs is None else check_fs(fs)
-    modality = None if modality is None else modality_name(modality)
+    said = Said.of(path, root, fs, modality, on_hole, on_jitter)
     options = Options(column, delimiter, decimal, encoding, header, time_column)
+    with reading(path):
+        channels = FORMATS[format or recognise(path)](path, options)
+        channels = _of_modality(channels, said.modality, column)
+        return [recording for channel in channels for recording in said.recordings(channel)]
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Errors within name the file, which must not change meanwhile."""
     try:
         before = _state(path)
-        channels = FORMATS[format or _recognise(path)](path, options)
-        channels = _of_modality(channels, modality, column)
-        found = [
-            recording
-            for channel in channels
-            for recording in _recordings(channel, fs, modality, source, on_hole == "split", on_jitter == "resample")
-        ]
+        yield
         if _state(path) != before:
             raise SignalError("the file changed while it was read: wait until it is complete, and read it again")
     except SignalError as error:
         raise type(error)(f"{printable(str(path))}: {error}") from error
     except OSError as error:
         raise SignalError(f"{printable(str(path))}: the file cannot be read ({error.strerror or error})") from error
-    return found
 
 
 def check_reading(options: Mapping[str, Any]) -> None:
@@ -187,7 +188,7 @@ def _state(path: Path) -> list[tuple[int, int]]:
     return [(each.st_size, each.st_mtime_ns) for each in [facts, *(part.stat() for part in parts if part.is_file())]]
 
 
-def _recognise(path: Path) -> str:
+def recognise(path: Path) -> str:
     """The format of a file, by its first bytes."""
     head = read_unpacked(path, HEAD).removeprefix(codecs.BOM_UTF8)
     for signature, name in SIGNATURES.items():
@@ -218,26 +219,42 @@ def _of_modality(channels: list[Channel], modality: str | None, column: Any) -> 
     )
 
 
-def _recordings(
-    channel: Channel, fs: float | None, modality: str | None, source: str, split: bool, resample: bool
-) -> Iterator[Recording]:
-    """Settle the rate of a channel, and cut it where samples are missing in time."""
-    name, samples = printable(channel.name), channel.samples
-    modality = modality or (channel.kind if channel.kind in MODALITIES else None)
-    if not samples.size:
-        raise SignalError(f"column {name!r} holds no samples")
-    rate = agree(channel.fs, fs)
-    if channel.clock is None:
-        if rate is None:
-            raise SignalError("the file does not hold its sampling rate: give it in Hz, e.g. fs=100 (--fs 100)")
-        yield Recording(samples, rate, modality, name, channel.start, source)
-        return
-    timing = read_clock(channel.clock, samples.size, rate, split, resample)
-    for begin, end in timing.runs:
-        signal, seconds = samples[begin:end], timing.seconds[begin:end]
-        if not timing.even:
-            grid = np.arange(math.floor((seconds[-1] - seconds[0]) * timing.fs + 1e-6) + 1) / timing.fs
-            signal = np.interp(grid, seconds - seconds[0], signal)
-        start = timing.start(begin, channel.start)
-        label = name if len(timing.runs) == 1 else f"{name}[{begin}:{end}]"
-        yield Recording(signal, timing.fs, modality, label, start, source, len(timing.runs) > 1)
+@dataclass(frozen=True)
+class Said:
+    """What the caller says of a channel, whatever the file."""
+
+    source: str
+    fs: float | None
+    modality: str | None  # canonical
+    split: bool
+    resample: bool
+
+    @classmethod
+    def of(cls, path: Path, root: Any, fs: Any, modality: Any, on_hole: Any, on_jitter: Any) -> Said:
+        """From arguments of `read`."""
+        source = source_name(path, None if root is None else Path(root))
+        rate = None if fs is None else check_fs(fs)
+        name = None if modality is None else modality_name(modality)
+        return cls(source, rate, name, on_hole == "split", on_jitter == "resample")
+
+    def recordings(self, channel: Channel) -> Iterator[Recording]:
+        """Settle the rate of a channel, and cut it where samples are missing in time."""
+        name, samples = printable(channel.name), channel.samples
+        modality = self.modality or (channel.kind if channel.kind in MODALITIES else None)
+        if not samples.size:
+            raise SignalError(f"column {name!r} holds no samples")
+        rate = agree(channel.fs, self.fs)
+        if channel.clock is None:
+            if rate is None:
+                raise SignalError("the file does not hold its sampling rate: give it in Hz, e.g. fs=100 (--fs 100)")
+            yield Recording(samples, rate, modality, name, channel.start, self.source)
+            return
+        timing = read_clock(channel.clock, samples.size, rate, self.split, self.resample)
+        for begin, end in timing.runs:
+            signal, seconds = samples[begin:end], timing.seconds[begin:end]
+            if not timing.even:
+                grid = np.arange(math.floor((seconds[-1] - seconds[0]) * timing.fs + 1e-6) + 1) / timing.fs
+                signal = np.interp(grid, seconds - seconds[0], signal)
+            start = timing.start(begin, channel.start)
+            label = name if len(timing.runs) == 1 else f"{name}[{begin}:{end}]"
+            yield Recording(signal, timing.fs, modality, label, start, self.source, len(timing.runs) > 1)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -14,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from .engine import Engine, Run, exactly, fast_copy
+from .engine import Engine, FastCopy, Run, exactly, fast_copy
 from .errors import ConfigError, SignalError
 from .images import PALETTE, Levels
 from .quality import Quality
@@ -99,6 +100,18 @@ def embed_levels(network: nn.Module, images: Iterable[Levels], batch_size: int) 
     SignalError
         A vector is not finite.
     """
+    (vectors,) = embed_in_turn(network, [images], batch_size)
+    return vectors
+
+
+def embed_in_turn(
+    network: nn.Module, parts: Iterable[Iterable[Levels]], batch_size: int
+) -> Generator[NDArray[np.float32]]:
+    """`embed_levels` for one set of images after another, in one stream: an array (n, embedding_dim) for each.
+
+    On the CPU the first images of a set are taken while the last ones of that before it are still computed, so no
+    thread waits where two sets meet. Elsewhere a batch holds images of one set alone, so that each set has its own.
+    """
     device = next(network.parameters()).device
     fast, engine = fast_copy(network), getattr(network, "engine", Engine())
     if fast is None and engine != Engine():
@@ -106,19 +119,50 @@ def embed_levels(network: nn.Module, images: Iterable[Levels], batch_size: int) 
             f"{engine} cannot run this network, which has a hook, another layer, an own forward or another dtype: "
             "take that away, or set model.engine = Engine() (from tiny_biomoe.engine) to run it as it is"
         )
-    stream = iter(images)
     if device.type != "cpu":
-        rows = list(_by_batches(fast.run if fast else _as_it_is(network, device), stream, batch_size))
-    elif fast is None:
-        run = _as_it_is(network, device)
-        rows = [run(levels[None]) for levels in stream]
-    elif len(first := list(islice(stream, 2))) < 2:
+        run = fast.run if fast else _as_it_is(network, device)
+        yield from (_joined(list(_by_batches(run, iter(part), batch_size))) for part in parts)
+        return
+    sizes: deque[int] = deque()  # of the sets that were taken whole and are not given back yet
+    rows: list[NDArray[np.float32]] = []
+    for row in _one_by_one(network, fast, _taken(parts, sizes), batch_size):
+        rows.append(row)
+        yield from _complete(rows, sizes)
+    yield from _complete(rows, sizes)  # of no images
+
+
+def _taken(parts: Iterable[Iterable[Levels]], sizes: deque[int]) -> Iterator[Levels]:
+    """The images of all sets, one after another; a set's number of images is noted once it ends."""
+    for part in parts:
+        size = 0
+        for levels in part:
+            size += 1
+            yield levels[None]
+        sizes.append(size)
+
+
+def _complete(rows: list[NDArray[np.float32]], sizes: deque[int]) -> Iterator[NDArray[np.float32]]:
+    """The sets of which every row is there, taken from the rows."""
+    while sizes and sizes[0] <= len(rows):
+        size = sizes.popleft()
+        yield _joined(rows[:size])
+        del rows[:size]
+
+
+def _one_by_one(
+    network: nn.Module, fast: FastCopy | None, images: Iterator[Levels], batch_size: int
+) -> Iterator[NDArray[np.float32]]:
+    if fast is None:
+        yield from map(_as_it_is(network, torch.device("cpu")), images)
+    elif len(first := list(islice(images, 2))) < 2:
         with threads(fast.alone):
-            rows = [fast.run(levels[None]) for levels in first]
+            yield from [fast.run(levels) for levels in first]
     else:
-        everything = (levels[None] for levels in chain(first, stream))
         streams = callers_threads()
-        rows = list(in_streams(fast.run, everything, streams, max(batch_size, 2 * streams)))
+        yield from in_streams(fast.run, chain(first, images), streams, max(batch_size, 2 * streams))
+
+
+def _joined(rows: list[NDArray[np.float32]]) -> NDArray[np.float32]:
     vectors = np.concatenate(rows) if rows else np.empty((0, 0), np.float32)
     if not np.isfinite(vectors).all():
         raise SignalError(

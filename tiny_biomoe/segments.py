@@ -1,7 +1,7 @@
 """A group of files -> its windows, in an order that only names and contents decide.
 
-Each file is read once for each column, modality and rate its inputs ask for, and each channel read is filtered once.
-What cannot be used becomes a notice at its place.
+Each file is read once, or once for every `wide_files.TOGETHER` columns that its inputs name, and each channel is
+filtered once for each modality and rate that they give it. What cannot be used becomes a notice at its place.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from .config import Recipe
 from .errors import ConfigError, SignalError
 from .filters import MODALITIES
 from .recording_windows import FilteredRecording
-from .recordings import Recording, check_reading, read
+from .recordings import Recording, check_reading
 from .shard_plan import File, Group, state_of
 from .shards import Cursor, Notice
 from .signals import Grid, check_positive, windows
 from .studies import Input, Study
+from .wide_files import Result, read_each
 
 CHUNK = 8  # windows drawn at a time; 400 kB of levels a representation
 
@@ -92,22 +93,37 @@ class Chunk:
 def load(file: File, settings: Settings, recipe: Recipe) -> list[Segment | Notice]:
     """Read what is wanted of a file; what cannot be used becomes a notice, which always names the input."""
     found: list[Segment | Notice] = []
-    numbered = enumerate(file.inputs, file.first)
-    for _, same in groupby(numbered, key=lambda each: (each[1].column, each[1].modality, each[1].fs)):
-        inputs = list(same)
+    numbered = groupby(enumerate(file.inputs, file.first), key=lambda each: _wish(each[1]))
+    wanted = [(dict(wish), list(same)) for wish, same in numbered]
+    if file.problem:
+        return [Notice(number, each.source, "failed", file.problem) for _, same in wanted for number, each in same]
+    results = read_each(file.path, [wish for wish, _ in wanted], **settings.reading)
+    for (_, inputs), result in zip(wanted, results, strict=True):
         try:
-            if file.problem:
-                raise SignalError(file.problem)
-            recordings = _read(file, inputs[0][1], settings)
-            if not any(recording.modality or kind_of(recording.channel) for recording in recordings):
-                choices = ", ".join(MODALITIES)
-                raise SignalError(f"the file does not say what it measures: pass modality= (--modality), of {choices}")
-            for recording in recordings:
+            for recording in _usable(file, result):
                 found += _segments(recording, inputs, settings, recipe)
         except (SignalError, MemoryError, OSError) as error:
             reason = _reason(error, file)
             found += [Notice(number, each.source, "failed", reason) for number, each in inputs]
     return _without_repeats(found)
+
+
+def _wish(each: Input) -> tuple[tuple[str, Any], ...]:
+    """The arguments of `read` that an input sets."""
+    said = (("column", each.column), ("modality", each.modality), ("fs", each.fs))
+    return tuple((name, value) for name, value in said if value is not None)
+
+
+def _usable(file: File, result: Result) -> list[Recording]:
+    """What was read, if it can be embedded at all."""
+    if not isinstance(result, list):
+        raise result
+    if file.state and state_of(file.path) != file.state:
+        raise SignalError("the file changed since the run began")
+    if not any(recording.modality or kind_of(recording.channel) for recording in result):
+        choices = ", ".join(MODALITIES)
+        raise SignalError(f"the file does not say what it measures: pass modality= (--modality), of {choices}")
+    return result
 
 
 def _reason(error: BaseException, file: File) -> str:
@@ -117,15 +133,6 @@ def _reason(error: BaseException, file: File) -> str:
     for name in (str(file.path), file.source):  # the columns beside the reason name the file
         text = text.removeprefix(f"{printable(name)}: ")
     return text
-
-
-def _read(file: File, wanted: Input, settings: Settings) -> list[Recording]:
-    said = {"column": wanted.column, "modality": wanted.modality, "fs": wanted.fs}
-    options = settings.reading | {key: value for key, value in said.items() if value is not None}
-    recordings = read(file.path, **options)
-    if file.state and state_of(file.path) != file.state:
-        raise SignalError("the file changed since the run began")
-    return recordings
 
 
 def _segments(

@@ -2,8 +2,7 @@
 
 A run must give the same bytes however often it is killed, and 10^7 windows must not need more memory than 10^4. So:
 
-- The inputs are sorted, and those of one file stand together: a file is read once for each
-  column, modality and rate that its rows ask for, which is once where they ask for no more than one.
+- The inputs are sorted, and those of one file stand together, so that it is read once (see `segments`).
 - Successive files form a group, closed after `GROUP_FILES` files or `GROUP_BYTES` bytes. A group is the piece of work
   that one process does from front to back, and what a cluster spreads. It depends on names and sizes alone.
 - The windows of a group, in order, are cut into shards of `shard_windows` windows: shard g-p holds the windows from

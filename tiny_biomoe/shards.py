@@ -77,6 +77,9 @@ class Row:
 class Shard:
     """What a shard holds, while it is put together."""
 
+    name: str
+    begin: Cursor | None = None  # its first window; None for the first shard of a group
+    next: Cursor | None = None  # that of the shard behind it, once this one is full; None after the last of a group
     rows: list[Row] = field(default_factory=list)
     further: list[tuple[str, ...]] = field(default_factory=list)  # a row's further cells
     tally: dict[int, list[int]] = field(default_factory=dict)  # windows embedded and failed, a number of an input
@@ -174,38 +177,30 @@ def vars_of(kind: Any) -> list[str]:
     return list(kind.__dataclass_fields__)
 
 
-def commit(
-    out: Path,
-    name: str,
-    shard: Shard,
-    data: bytes,
-    run: str,
-    inputs: str,
-    since: Cursor | None,
-    following: Cursor | None,
-) -> Record:
+def commit(out: Path, shard: Shard, data: bytes, run: str, inputs: str) -> Record:
     """Write a shard, then its record; killed in between, the shard counts as not written.
 
     Parameters
     ----------
-    since, following
-        Where it begins, and the next one; None for the first and after the last of a group.
+    data
+        What `to_parquet` made of it.
+    run, inputs
+        Digests of the run's fingerprint and of the group.
 
     Raises
     ------
     ConfigError
         The disk is full or refuses.
     """
-
     record = Record(
-        name, hashlib.sha256(data).hexdigest(), len(data), run, inputs, len(shard.rows), shard.windows,
+        shard.name, hashlib.sha256(data).hexdigest(), len(data), run, inputs, len(shard.rows), shard.windows,
         round(shard.input_bytes),
         {str(number): counts for number, counts in sorted(shard.tally.items())},
         [asdict(notice) for notice in shard.notices],
-        _plain(since),
-        _plain(following),
+        _plain(shard.begin),
+        _plain(shard.next),
     )  # fmt: skip
-    path, record_path = shard_paths(out, name)
+    path, record_path = shard_paths(out, shard.name)
     write(path, data)
     write(record_path, sealed(asdict(record)))
     return record
