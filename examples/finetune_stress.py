@@ -10,12 +10,15 @@ import tempfile
 import numpy as np
 
 from tiny_biomoe import TinyBioMoE
-from tiny_biomoe.train.augment import Augmentation
-from tiny_biomoe.train.classifier import TrainedClassifier
-from tiny_biomoe.train.drawing import Window, draw_samples
-from tiny_biomoe.train.finetune import finetune
-from tiny_biomoe.train.samples import split_subjects
-from tiny_biomoe.train.settings import Settings
+from tiny_biomoe.train import (
+    Augmentation,
+    Settings,
+    TrainedClassifier,
+    Window,
+    draw_samples,
+    finetune,
+    split_subjects,
+)
 
 rng = np.random.default_rng(0)
 fs, t = 4, np.arange(60 * 4) / 4  # Hz, 60 s

@@ -8,11 +8,8 @@ python examples/fuse_modalities.py
 import numpy as np
 
 from tiny_biomoe import TinyBioMoE
+from tiny_biomoe.train import Settings, View, Window, draw_samples, finetune, split_subjects
 from tiny_biomoe.train.augment import NONE
-from tiny_biomoe.train.drawing import Window, draw_samples
-from tiny_biomoe.train.finetune import finetune
-from tiny_biomoe.train.samples import View, split_subjects
-from tiny_biomoe.train.settings import Settings
 
 rng = np.random.default_rng(0)
 

@@ -30,7 +30,7 @@ from .augment import NONE, Augmentation
 from .classifier import DESCRIPTION, TrainedClassifier
 from .drawing import draw_samples
 from .evaluation import Evaluation
-from .finetune import finetune as train
+from .finetuning import finetune as train
 from .fusion import PARTS
 from .samples import MISSING, Samples, check_labelled, split_subjects
 from .settings import PRECISIONS, Settings
