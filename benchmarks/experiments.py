@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix
 from sklearn.model_selection import GroupKFold
 
-from benchmarks.ai4pain import load_ai4pain
+from benchmarks.ai4pain import NAME, load_ai4pain
 from benchmarks.cells import Cell, alone_cells, fusion_cells, plan, single_cells
 from benchmarks.datasets import DOWNSTREAM, Dataset, load
 from benchmarks.experiment_tables import tables
@@ -47,6 +47,8 @@ from tiny_biomoe.train.samples import Samples, View
 from tiny_biomoe.train.settings import Settings, plain
 from tiny_biomoe.version import __version__
 from tiny_biomoe.weights import tensor_digest
+
+LAYOUT = f"{NAME}-layout"  # what --data calls another tree of that layout
 
 
 @dataclass(frozen=True)
@@ -261,9 +263,9 @@ def subset(dataset: Dataset, mask: NDArray[np.bool_]) -> Dataset:
 
 
 @click.command()
-@click.option("--data", type=click.Choice([*DOWNSTREAM, "AI4PAIN"]), required=True)
+@click.option("--data", type=click.Choice([*DOWNSTREAM, NAME, LAYOUT]), required=True)
 @click.option("--archives", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True,
-              help="Folder of the archives; of AI4PAIN, the folder that holds train and validation.")  # fmt: skip
+              help="Folder of the archives; of AI4PAIN, the folder of train and validation.")  # fmt: skip
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True)
 @click.option("--cache", type=click.Path(file_okay=False, path_type=Path),
               help="Folder to unpack archives into, once.  [default: data, inside of --out]")  # fmt: skip
@@ -291,7 +293,10 @@ def main(
 ) -> None:  # fmt: skip
     """Run Tables 3 to 6 on one data set, or go on with a run that was stopped."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it, CUDA's products are not deterministic
-    dataset = load_ai4pain(archives) if data == "AI4PAIN" else load(data, archives, cache or out / "data")
+    if data in (NAME, LAYOUT):
+        dataset = load_ai4pain(archives, claimed=data == NAME)
+    else:
+        dataset = load(data, archives, cache or out / "data")
     settings = Settings(precision=precision, seed=seed, batch_size=batch_size, learning_rate=learning_rate)
     run = Experiments(
         dataset, TinyBioMoE.from_pretrained(weights), out, budget=budget, reduction=Reduction(**reduction),

@@ -1,4 +1,4 @@
-"""The paper's experiments end to end on made-up people, their budget, and AI4PAIN's layout."""
+"""The paper's experiments end to end on made-up people, what is reduced, and how the claim is told."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 from toy import QUICK, beats, sweat, tiny
 
-from benchmarks.ai4pain import NAME, OTHER, load_ai4pain
 from benchmarks.cells import Cell, fusion_cells, plan, single_cells
 from benchmarks.datasets import Dataset, Window
 from benchmarks.experiment_tables import PAPER, _pretraining, gain_interval, tables
 from benchmarks.experiments import Experiments, Reduction, test_people
-from tiny_biomoe import ConfigError, SignalError
+from tiny_biomoe import ConfigError
 from tiny_biomoe.train.samples import View
 
 SETTINGS = dataclasses.replace(QUICK, epochs=1)
@@ -256,78 +255,3 @@ def test_the_best_are_those_of_table_4():
 def test_the_papers_numbers_give_the_papers_means():
     assert np.mean([pair[0] for pair in PAPER.values()]) == pytest.approx(52.13, abs=0.01)
     assert np.mean([pair[1] for pair in PAPER.values()]) == pytest.approx(53.96, abs=0.01)
-
-
-def write_tree(root, people: dict[str, int], trials: int = 2, resting: str = "") -> None:
-    """A tree of AI4PAIN's layout, with columns of unequal length and tags in mixed case.
-
-    The SpO2 of the column named `resting` stays at 98.
-    """
-    rng = np.random.default_rng(0)
-    number = 0
-    for split, count in people.items():
-        for _ in range(count):
-            number += 1
-            person = f"{number}"
-            tags = ["Baseline_1", *(f"{tag}_{k}" for tag in ("LOW", "High", "REST") for k in range(1, trials + 1))]
-            lengths = {tag: 1500 if tag == "Baseline_1" else 900 + 20 * i for i, tag in enumerate(tags)}
-            for folder in ("Bvp", "Eda", "Resp", "SpO2"):
-                columns = {tag: np.round(np.cumsum(rng.standard_normal(n)), 3) for tag, n in lengths.items()}
-                if folder == "SpO2" and resting in columns:
-                    columns[resting][:] = 98.0
-                rows = [",".join(f"{person}_{tag}" for tag in tags)]
-                for i in range(max(lengths.values())):
-                    rows.append(",".join(str(c[i]) if i < len(c) else "" for c in columns.values()))
-                (root / split / folder).mkdir(parents=True, exist_ok=True)
-                (root / split / folder / f"{person}.csv").write_text("\n".join(rows) + "\n")
-
-
-def test_ai4pains_layout_is_read_and_a_made_up_tree_is_not_called_ai4pain(tmp_path):
-    write_tree(tmp_path, {"train": 2, "validation": 1})
-    dataset = load_ai4pain(tmp_path)
-    assert dataset.name == OTHER != NAME
-    assert "compare the gains alone" in tables(
-        {"data": dataset.name, "classes": dataset.classes, "windows": 1, "test_people": [], "weights": "", "budget": 1,
-         "scale": "window", "settings": {"batch_size": 1, "learning_rate": 1, "precision": ""}}, []
-    )  # fmt: skip
-    assert dataset.modalities == ("bvp", "eda", "resp", "spo2")
-    assert dataset.labels.tolist() == [0, 0, 1, 1, 2, 2] * 3
-    assert dataset.persons[dataset.held_out].tolist() == ["3"] * 6
-    assert [w.signals["eda"].size for w in dataset.windows[:6]] == [1000, 1000, 920, 940, 960, 980]
-    first, second = (window.signals["bvp"] for window in dataset.windows[:2])
-    assert np.array_equal(first[500:], second[:500])  # of a baseline of 15 s, from 0 and from 5 s
-
-
-def test_only_a_whole_tree_is_called_ai4pain(tmp_path, monkeypatch):
-    monkeypatch.setattr("benchmarks.ai4pain.PEOPLE", {"train": 2, "validation": 1})
-    monkeypatch.setattr("benchmarks.ai4pain.TRIALS", 2)
-    write_tree(tmp_path / "whole", {"train": 2, "validation": 1})
-    assert load_ai4pain(tmp_path / "whole").name == NAME
-    write_tree(tmp_path / "short", {"train": 2, "validation": 1}, trials=1)
-    assert load_ai4pain(tmp_path / "short").name == OTHER
-
-
-@pytest.mark.parametrize("scale", ["window", "recording"])
-def test_a_trial_whose_spo2_rests_is_left_out_where_it_is_shown_and_counted(tmp_path, scale):
-    write_tree(tmp_path, {"train": 2, "validation": 1}, resting="LOW_2")
-    dataset = load_ai4pain(tmp_path)
-    resting = [window.limits["spo2"] is None for window in dataset.windows]
-    assert resting == [False, False, False, True, False, False] * 3
-    assert dataset.digest("spo2") == load_ai4pain(tmp_path).digest("spo2")
-    run = experiments(tmp_path / "run", dataset, scale=scale)
-    for modality, lost in (("bvp", 0), ("spo2", 1)):
-        _, _, reduced = run.parts(Cell(4, "pretrained", (View(modality, "waveform"),)))
-        assert (reduced["samples"], reduced["samples_of"]) == (12 - 2 * lost, 12)
-        assert (reduced["test_samples"], reduced["test_samples_of"]) == (6 - lost, 6)
-
-
-def test_a_tree_that_is_not_of_the_layout_is_refused(tmp_path):
-    with pytest.raises(SignalError, match="holds no Bvp/Eda/Resp/SpO2"):
-        load_ai4pain(tmp_path)
-    write_tree(tmp_path, {"train": 1, "validation": 1})
-    (tmp_path / "train" / "Resp" / "1.csv").unlink()
-    with pytest.raises(SignalError, match=r"Resp/1.csv is missing"):
-        load_ai4pain(tmp_path)
-    (tmp_path / "train" / "Resp" / "1.csv").write_text("1_PAIN_1\n0.5\n1.5\n")
-    with pytest.raises(SignalError, match="a column is called '1_PAIN_1'"):
-        load_ai4pain(tmp_path)
