@@ -233,6 +233,68 @@ def test_dropout_and_smoothing_follow_eq_9_from_the_first_epoch_to_the_last(samp
     assert seen == [pytest.approx(pair) for pair in [(0.3, 0.2), (0.2, 0.1), (0.1, 0.0)]]
 
 
+def test_a_step_is_taken_with_the_rate_the_weights_and_the_smoothing_of_the_settings(samples, monkeypatch):
+    rates, losses = [], []
+    step, loss = torch.optim.AdamW.step, torch.nn.functional.cross_entropy
+
+    def taken(self, *arguments, **options):
+        rates.append([group["lr"] for group in self.param_groups])
+        return step(self, *arguments, **options)
+
+    def told(logits, labels, weights, *, label_smoothing):
+        losses.append((weights.tolist(), label_smoothing))
+        return loss(logits, labels, weights, label_smoothing=label_smoothing)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", taken)
+    monkeypatch.setattr("tiny_biomoe.train.finetuning.F.cross_entropy", told)
+    settings = dataclasses.replace(
+        QUICK, epochs=4, batch_size=6, learning_rate=0.01, warmup=0.25, cooldown=0.25, smoothing=(0.2, 0.05),
+        class_weights=(1.0, 3.0),
+    )  # fmt: skip
+    finetune(tiny(), samples, settings=settings)
+    expected = [0.005, 0.01]  # warm-up, of two steps
+    expected += [0.01 * (0.01 + 0.99 * (1 + np.cos(np.pi * k / 4)) / 2) for k in range(4)]
+    expected += [0.0001, 0.0001]  # cool-down
+    assert np.array(rates) == pytest.approx(np.array([expected, expected]).T)  # of what decays, and what does not
+    assert [weights for weights, _ in losses] == [[1.0, 3.0]] * 8
+    assert [smoothing for _, smoothing in losses[::2]] == pytest.approx([0.2, 0.15, 0.1, 0.05])
+
+
+def test_row_89_a_run_that_may_stop_early_resumes_with_its_best(parts, tmp_path, monkeypatch):
+    losses = {0: 0.6, 1: 0.5, 2: 0.7, 3: 0.8}
+    monkeypatch.setattr(
+        _Run, "_validate", lambda self: {"validation_loss": losses[len(self.history)], "validation_accuracy": 0.5}
+    )
+    settings = dataclasses.replace(QUICK, epochs=4, patience=2)
+    whole = finetune(tiny(), parts[0], validation=parts[1], settings=settings)
+    original = _Run._epoch
+
+    def stop_in_third(self, epoch):
+        if epoch == 2:
+            raise KeyboardInterrupt
+        return original(self, epoch)
+
+    monkeypatch.setattr(_Run, "_epoch", stop_in_third)
+    with pytest.raises(KeyboardInterrupt):
+        finetune(tiny(), parts[0], validation=parts[1], settings=settings, out=tmp_path)
+    monkeypatch.setattr(_Run, "_epoch", original)
+    resumed = finetune(tiny(), parts[0], validation=parts[1], settings=settings, out=tmp_path)
+    assert same(weights_of(whole), weights_of(resumed))
+    assert resumed.history == whole.history
+    assert len(resumed.history) == 4
+
+
+@pytest.mark.parametrize("warn_only", [False, True])
+def test_the_callers_choice_of_algorithms_comes_back(samples, warn_only):
+    torch.use_deterministic_algorithms(True, warn_only=warn_only)
+    try:
+        finetune(tiny(), samples.take(slice(0, 2)), settings=dataclasses.replace(QUICK, epochs=1))
+        assert torch.are_deterministic_algorithms_enabled()
+        assert torch.is_deterministic_algorithms_warn_only_enabled() == warn_only
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
 def test_every_sample_is_seen_once_an_epoch_in_another_order(samples, monkeypatch):
     seen = []
     monkeypatch.setattr(

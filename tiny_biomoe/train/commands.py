@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from ..calls import FUSIONS
 from ..channels import printable
+from ..durable import write_whole
 from ..errors import ConfigError, SignalError
 from ..filters import modality_name
 from ..model import TinyBioMoE
@@ -134,7 +135,7 @@ def predict(classifier: Path, source: Path, output: Path, label: str, group: str
     if not told:
         raise SignalError("; ".join(failures))
     kept, probabilities = list(told), np.stack(list(told.values()))
-    output.write_text(_table(loaded, stretches, kept, probabilities), encoding="utf-8")
+    write_whole(output, _table(loaded, stretches, kept, probabilities).encode())
     for failure in failures:
         click.echo(f"not classified: {failure}", err=True)
     click.echo(f"{len(kept)} samples classified in {output}, {len(failures)} inputs or samples failed")

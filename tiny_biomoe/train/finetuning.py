@@ -79,13 +79,14 @@ def finetune(
 def _reproducible(seed: int) -> Iterator[None]:
     """Deterministic algorithms and a random state of our own for a run, and the caller's again afterwards."""
     deterministic = torch.are_deterministic_algorithms_enabled()
+    warned = torch.is_deterministic_algorithms_warn_only_enabled()
     torch.use_deterministic_algorithms(True)
     try:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             yield
     finally:
-        torch.use_deterministic_algorithms(deterministic)
+        torch.use_deterministic_algorithms(deterministic, warn_only=warned)
 
 
 class _Run:
