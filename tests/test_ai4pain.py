@@ -145,8 +145,10 @@ def test_ai4pains_layout_is_read_and_a_made_up_tree_is_not_called_ai4pain(tmp_pa
     dataset = load_ai4pain(tmp_path, claimed=False)
     assert dataset.name == OTHER != NAME
     facts = {
-        "data": dataset.name, "classes": dataset.classes, "windows": 1, "test_people": [], "weights": "", "budget": 1,
-        "scale": "window", "settings": {"batch_size": 1, "learning_rate": 1, "precision": ""},
+        "data": dataset.name, "classes": dataset.classes, "windows": 1, "test_people": [],
+        "weights": "", "weights_sha256": "", "budget": 1,
+        "scale": "window", "settings": {"batch_size": 1, "learning_rate": 1, "precision": ""}, "digests": {},
+        "representations": [],
     }  # fmt: skip
     assert "compare the gains alone" in tables(facts, [])
     assert "compare the gains alone" not in tables({**facts, "data": NAME}, [])

@@ -59,6 +59,7 @@ def test_all_tables_of_all_cells(done):
     assert "| bvp | scalogram |" in text
     assert "| 66.53 | 67.13 | +0.60 |" in text
     assert "Mean accuracy over 6 cells" in text
+    assert "Not finished" not in text
     assert "| 6 | scalogram of each | bvp/scalogram, eda/scalogram | add |" in text
     assert text == (out / "tables.md").read_text()
     assert not list((out / "checkpoints").glob("*/*"))
@@ -156,10 +157,12 @@ def test_the_claim_is_told_with_its_interval(people, verdict):
     text = "\n".join(
         _pretraining(
             [{**scratch, **shared, "table": 3, "start": "scratch", "accuracy": 0.5},
-             {**pretrained, **shared, "table": 4, "start": "pretrained", "accuracy": accuracy}]
+             {**pretrained, **shared, "table": 4, "start": "pretrained", "accuracy": accuracy}],
+            2,
         )
     )  # fmt: skip
     assert verdict in text
+    assert "Not finished: 1 of 2 pairs of cells are done." in text
     assert f"95 % interval {100 * accuracy - 50:+.2f} to {100 * accuracy - 50:+.2f}" in text
 
 
@@ -234,8 +237,10 @@ def test_reductions_are_ranges_over_the_cells_of_a_size():
         {"table": 0, "part": "whole", "views": own, "reduced": {**reduced, "samples": samples, "test_samples": test}}
         for own, samples, test in zip(views, (31, 40, 29), (7, 8, 6), strict=True)
     ]
-    facts = {"data": "toy", "classes": ["a"], "windows": 48, "test_people": [], "weights": "", "budget": 1, "scale": "",
-             "settings": {"batch_size": 32, "learning_rate": 1e-4, "precision": "float32"}}  # fmt: skip
+    facts = {"data": "toy", "classes": ["a"], "windows": 48, "test_people": [],
+        "weights": "", "weights_sha256": "", "budget": 1, "scale": "",
+             "settings": {"batch_size": 32, "learning_rate": 1e-4, "precision": "float32"}, "digests": {},
+             "representations": []}  # fmt: skip
     text = tables(facts, results)
     assert "- Of 1 image a sample: 9 of 200 epochs, 31 to 40 of 40 training samples, 7 to 8 of 8 test samples." in text
     assert "- Of 2 images a sample: 9 of 200 epochs, 29 of 40 training samples, 6 of 8 test samples." in text
