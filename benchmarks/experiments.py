@@ -2,8 +2,10 @@
 
 `python -m benchmarks.experiments --data SP3 --archives FOLDER --out RUN --budget 600` runs cell after cell, goes on
 where it was stopped, and writes RUN/tables.md. A cell is one classifier, trained on some people and scored on others.
-Where the budget, in seconds a cell, does not hold the paper's 200 epochs, epochs and then samples are reduced, by a
-rule that is the same for all cells of as many images, and the tables say by how much.
+What a machine cannot do is reduced, for all cells alike, and the tables say by how much: by number (`Reduction`), or,
+where the budget, in seconds a cell, does not hold what is left, by epochs and then samples.
+
+Given other weights, a run goes on in the same folder: cells from scratch are kept, and the pretrained ones run anew.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import shutil
 import time
 import warnings
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +26,11 @@ import click
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.metrics import confusion_matrix
 from sklearn.model_selection import GroupKFold
 
-from benchmarks.ai4pain import load_ai4pain
-from benchmarks.cells import Cell, fusion_cells, plan, single_cells
+from benchmarks.ai4pain import NAME, load_ai4pain
+from benchmarks.cells import Cell, alone_cells, fusion_cells, plan, single_cells
 from benchmarks.datasets import DOWNSTREAM, Dataset, load
 from benchmarks.experiment_tables import tables
 from tiny_biomoe import REPRESENTATIONS, TinyBioMoE
@@ -36,14 +39,27 @@ from tiny_biomoe.durable import write_whole
 from tiny_biomoe.errors import ConfigError, SignalWarning
 from tiny_biomoe.filters import NOTHING_LEFT
 from tiny_biomoe.signals import Signal
+from tiny_biomoe.train.augment import NONE
 from tiny_biomoe.train.drawing import Window, draw_samples
-from tiny_biomoe.train.finetune import finetune
+from tiny_biomoe.train.evaluation import Evaluation
+from tiny_biomoe.train.finetuning import finetune
 from tiny_biomoe.train.samples import Samples, View
 from tiny_biomoe.train.settings import Settings, plain
 from tiny_biomoe.version import __version__
 from tiny_biomoe.weights import tensor_digest
 
-FOLDS = 4  # people are divided into; the first is the test part
+LAYOUT = f"{NAME}-layout"  # what --data calls another tree of that layout
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """What is left out of the paper's experiments by number; the budget may take more."""
+
+    epochs: int | None = None  # of cells that train more than a head; None: as many as the settings say
+    windows: int | None = None  # to learn from, a person; None: all
+    test_windows: int | None = None  # to score on, a person; None: all
+    fusion_part: str = "whole"  # what fusions learn; "head": on frozen embeddings of images that are not varied
+    folds: int = 4  # people are divided into; the first is the test part
 
 
 class Experiments:
@@ -56,29 +72,35 @@ class Experiments:
         out: Path,
         *,
         budget: float,
+        reduction: Reduction = Reduction(),
         settings: Settings = Settings(missing="error"),
         representations: Iterable[str] = tuple(REPRESENTATIONS),
         scale: str = "window",
         device: str = "cpu",
     ):
         self.dataset, self.out, self.budget, self.scale, self.device = dataset, out, budget, scale, device
-        self.settings, self.representations = settings, list(representations)
+        self.settings, self.representations, self.reduction = settings, list(representations), reduction
         torch.manual_seed(settings.seed)
         scratch = TinyBioMoE(pretrained.architecture, pretrained.recipe, "scratch")
         self.models = {"scratch": scratch, "pretrained": pretrained}
-        self.test = test_people(dataset)
-        (out / "cells").mkdir(parents=True, exist_ok=True)
+        self.test = test_people(dataset, reduction.folds)
+        sha256 = tensor_digest(pretrained.state_dict())
+        self.folders = {"scratch": "scratch", "pretrained": f"pretrained-{sha256[:12]}"}
+        for folder in self.folders.values():
+            (out / "cells" / folder).mkdir(parents=True, exist_ok=True)
         facts = {
             "data": dataset.name, "classes": list(dataset.classes), "windows": len(dataset.windows), "scale": scale,
             "digests": {modality: dataset.digest(modality) for modality in dataset.modalities},
             "test_people": sorted(self.test), "budget": budget, "settings": plain(asdict(settings)),
-            "representations": self.representations, "weights": pretrained.config.name,
-            "weights_sha256": tensor_digest(pretrained.state_dict()), "threads": torch.get_num_threads(),
+            "reduction": asdict(reduction), "representations": self.representations,
+            "recipe": plain(asdict(pretrained.recipe)), "scratch_sha256": tensor_digest(scratch.state_dict()),
+            "threads": torch.get_num_threads(),
             "device": device, "versions": {
                 "tiny-biomoe": __version__, "torch": str(torch.__version__), "numpy": np.__version__
             },
         }  # fmt: skip
-        self.facts = self._same_run(facts)
+        self.facts = self._same_run(facts) | {"weights": pretrained.config.name, "weights_sha256": sha256}
+        self.drawn: tuple[tuple[View, ...], Samples, Samples] | None = None  # of the last cell: the next may share them
 
     def _same_run(self, facts: dict[str, Any]) -> dict[str, Any]:
         """The facts of the run in `out`, which must be this one; a new run measures what an image costs."""
@@ -131,38 +153,56 @@ class Experiments:
         """What a cell learns from, what it is scored on, and what was reduced."""
         held_out = np.isin(self.dataset.persons, sorted(self.test))
         train, test = (subset(self.dataset, mask) for mask in (~held_out, held_out))
-        people = len(set(train.persons))
+        kept, asked = (
+            part if count is None else part.thin(count)
+            for part, count in ((train, self.reduction.windows), (test, self.reduction.test_windows))
+        )
+        epochs = self.settings.epochs if self._part(cell) == "head" else self.reduction.epochs or self.settings.epochs
         reduced = plan(
-            len(train.windows), len(test.windows), people, len(cell.views), self.facts["second_an_image"], self.budget,
-            self.settings.epochs,
+            len(kept.windows), len(asked.windows), len(set(train.persons)), len(cell.views),
+            self.facts["second_an_image"], self.budget, epochs,
         )  # fmt: skip
-        kept = train if reduced.per_person is None else train.thin(reduced.per_person)
-        learnt, scored = self._draw(kept, cell.views), self._draw(test, cell.views)
+        if reduced.per_person is not None:
+            kept = kept.thin(reduced.per_person)
+        if self.drawn is None or self.drawn[0] != cell.views:
+            self.drawn = cell.views, self._draw(kept, cell.views), self._draw(asked, cell.views)
+        _, learnt, scored = self.drawn
         return learnt, scored, {
             "epochs": reduced.epochs, "epochs_of": self.settings.epochs, "samples": len(learnt),
             "samples_of": len(train.windows), "test_samples": len(scored), "test_samples_of": len(test.windows),
         }  # fmt: skip
 
+    def _part(self, cell: Cell) -> str:
+        """What of the network learns in a cell."""
+        return self.settings.part if cell.table in (3, 4) else self.reduction.fusion_part
+
     def cell(self, cell: Cell) -> dict[str, Any]:
         """Run one cell, or read what it gave."""
-        path = self.out / "cells" / f"{cell.name}.json"
+        path = self.out / "cells" / self.folders[cell.start] / f"{cell.name}.json"
         if path.exists():
             found: dict[str, Any] = json.loads(path.read_text())
             return found
         begin = time.perf_counter()
         learnt, scored, reduced = self.parts(cell)
-        settings = dataclasses.replace(self.settings, epochs=reduced["epochs"], fusion=cell.fusion)
-        checkpoints = self.out / "checkpoints" / cell.name
+        part = self._part(cell)
+        settings = dataclasses.replace(self.settings, epochs=reduced["epochs"], fusion=cell.fusion, part=part)
+        if part == "head":
+            settings = dataclasses.replace(settings, augmentation=NONE)
+        checkpoints = self.out / "checkpoints" / self.folders[cell.start] / cell.name
         model = self.models[cell.start]
-        classifier = finetune(model, learnt, settings=settings, out=checkpoints, device=self.device)
-        scores = classifier.evaluate(scored).to_dict()
+        classifier = finetune(
+            model, learnt, settings=settings, out=None if part == "head" else checkpoints, device=self.device
+        )
+        told = classifier.predict_proba(scored).argmax(1)
         result = {
-            "table": cell.table, "start": cell.start, "title": cell.title, "fusion": cell.fusion,
-            "views": [list(view) for view in cell.views], **scores, "reduced": reduced,
+            "table": cell.table, "start": cell.start, "title": cell.title, "fusion": cell.fusion, "part": part,
+            "views": [list(view) for view in cell.views],
+            **Evaluation.of(scored.labels, told, scored.classes).to_dict(), "people": by_person(scored, told),
+            "train_loss": [row["train_loss"] for row in classifier.history], "reduced": reduced,
             "seconds": time.perf_counter() - begin,
         }  # fmt: skip
         write_whole(path, json.dumps(result, indent=2).encode() + b"\n")
-        shutil.rmtree(checkpoints)  # 90 MB that nobody needs any more
+        shutil.rmtree(checkpoints, ignore_errors=True)  # 90 MB that nobody needs any more
         return result
 
     def run(self) -> str:
@@ -176,6 +216,10 @@ class Experiments:
             if cell.start == "pretrained":
                 scores[cell.views[0]] = results[-1]["accuracy"]
             self._tell(cell, results)
+        for cell in alone_cells(modalities, self.representations) if self.reduction.fusion_part != "whole" else ():
+            results.append(self.cell(cell))
+            scores[cell.views[0]] = results[-1]["accuracy"]
+            self._tell(cell, results)
         for cell in fusion_cells(modalities, self.representations, scores):
             results.append(self.cell(cell))
             self._tell(cell, results)
@@ -186,14 +230,25 @@ class Experiments:
         click.echo(f"{cell.name}: accuracy {results[-1]['accuracy']:.3f}, {results[-1]['seconds']:.0f} s")
 
 
-def test_people(dataset: Dataset) -> set[str]:
-    """Who is scored: those whom the data set holds out, or one fold of four by person."""
+def by_person(samples: Samples, told: NDArray[np.int64]) -> dict[str, list[list[int]]]:
+    """Confusion matrix of each person, row: the true class."""
+    belongs = np.array(samples.subjects)
+    return {
+        person: confusion_matrix(
+            samples.labels[belongs == person], told[belongs == person], labels=range(len(samples.classes))
+        ).tolist()
+        for person in sorted(set(samples.subjects))
+    }
+
+
+def test_people(dataset: Dataset, folds: int) -> set[str]:
+    """Who is scored: those whom the data set holds out, or one of so many folds by person."""
     if dataset.held_out is not None:
         held = set(dataset.persons[dataset.held_out].tolist())
         if both := held & set(dataset.persons[~dataset.held_out].tolist()):
             raise ConfigError(f"{min(both)!r} is in both parts of {dataset.name}: a person is never divided")
         return held
-    folds = min(FOLDS, len(set(dataset.persons)))
+    folds = min(folds, len(set(dataset.persons)))
     if folds < 2:
         raise ConfigError(f"{dataset.name} holds one person, who cannot be divided into two parts")
     _, test = next(GroupKFold(folds).split(dataset.labels, groups=dataset.persons))
@@ -208,24 +263,46 @@ def subset(dataset: Dataset, mask: NDArray[np.bool_]) -> Dataset:
 
 
 @click.command()
-@click.option("--data", type=click.Choice([*DOWNSTREAM, "AI4PAIN"]), required=True)
+@click.option("--data", type=click.Choice([*DOWNSTREAM, NAME, LAYOUT]), required=True)
 @click.option("--archives", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True,
-              help="Folder of the archives; of AI4PAIN, the folder that holds train and validation.")  # fmt: skip
+              help="Folder of the archives; of AI4PAIN, the folder of train and validation.")  # fmt: skip
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True)
+@click.option("--cache", type=click.Path(file_okay=False, path_type=Path),
+              help="Folder to unpack archives into, once.  [default: data, inside of --out]")  # fmt: skip
 @click.option("--weights", help="Folder or Hub id; the bundled weights otherwise.")
 @click.option("--budget", default=600.0, show_default=True, help="Seconds a cell.")
+@click.option(
+    "--epochs", type=click.IntRange(1), help="Of cells that train more than a head.  [default: the paper's 200]"
+)
+@click.option("--windows", type=click.IntRange(1), help="To learn from, a person.  [default: all]")
+@click.option("--test-windows", type=click.IntRange(1), help="To score on, a person.  [default: all]")
+@click.option("--fusion-part", type=click.Choice(["whole", "head"]), default="whole", show_default=True,
+              help="What fusions learn; heads are also trained on each image alone, to compare with.")  # fmt: skip
+@click.option("--folds", type=click.IntRange(2), default=4, show_default=True, help="Of people; one is scored.")
+@click.option("--batch-size", type=click.IntRange(1), default=Settings.batch_size, show_default=True)
+@click.option("--learning-rate", default=Settings.learning_rate, show_default=True)
 @click.option("--scale", type=click.Choice(["window", "recording"]), default="window", show_default=True)
 @click.option("--representation", "representations", multiple=True, default=list(REPRESENTATIONS), show_default=True)
 @click.option("--precision", type=click.Choice(["float32", "bfloat16"]), default="float32", show_default=True)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--device", default="cpu", show_default=True)
-def main(data: str, archives: Path, out: Path, weights: str | None, precision: str, seed: int, **options: Any) -> None:
+def main(
+    data: str, archives: Path, cache: Path | None, out: Path, weights: str | None, budget: float, precision: str,
+    seed: int, batch_size: int, learning_rate: float, scale: str, representations: tuple[str, ...], device: str,
+    **reduction: Any,
+) -> None:  # fmt: skip
     """Run Tables 3 to 6 on one data set, or go on with a run that was stopped."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it, CUDA's products are not deterministic
-    dataset = load_ai4pain(archives) if data == "AI4PAIN" else load(data, archives, out / "data")
-    model = TinyBioMoE.from_pretrained(weights)
-    settings = Settings(precision=precision, seed=seed)
-    click.echo(Experiments(dataset, model, out, settings=settings, **options).run())
+    if data in (NAME, LAYOUT):
+        dataset = load_ai4pain(archives, claimed=data == NAME)
+    else:
+        dataset = load(data, archives, cache or out / "data")
+    settings = Settings(precision=precision, seed=seed, batch_size=batch_size, learning_rate=learning_rate)
+    run = Experiments(
+        dataset, TinyBioMoE.from_pretrained(weights), out, budget=budget, reduction=Reduction(**reduction),
+        settings=settings, representations=representations, scale=scale, device=device,
+    )  # fmt: skip
+    click.echo(run.run())
 
 
 if __name__ == "__main__":

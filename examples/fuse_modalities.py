@@ -1,18 +1,15 @@
 """Join several modalities and representations of a sample through one network, and go on where one of them is missing.
 
 The signals are generated: pulse and breathing of six made-up people at rest and in exercise; one sensor fell off once.
-Only the head learns, on images that are not varied, so that it takes seconds. Run it from anywhere:
-python examples/fuse_modalities.py
+Only the head learns, on images that are not varied: each is embedded once, so that it takes seconds. Run it from
+anywhere: python examples/fuse_modalities.py
 """
 
 import numpy as np
 
 from tiny_biomoe import TinyBioMoE
+from tiny_biomoe.train import Settings, View, Window, draw_samples, finetune, split_subjects
 from tiny_biomoe.train.augment import NONE
-from tiny_biomoe.train.drawing import Window, draw_samples
-from tiny_biomoe.train.finetune import finetune
-from tiny_biomoe.train.samples import View, split_subjects
-from tiny_biomoe.train.settings import Settings
 
 rng = np.random.default_rng(0)
 
@@ -35,7 +32,7 @@ model = TinyBioMoE.from_pretrained()
 views = [("bvp", "scalogram"), ("resp", "scalogram"), ("resp", "recurrence")]
 samples = draw_samples(windows, labels, people, views, model.recipe, missing="mask")
 train, test = split_subjects(samples, 0.33)
-base = {"epochs": 3, "batch_size": 8, "learning_rate": 0.02, "part": "head", "missing": "mask", "augmentation": NONE}
+base = {"epochs": 40, "batch_size": 8, "learning_rate": 0.02, "part": "head", "missing": "mask", "augmentation": NONE}
 for chosen, fusion in (([View("bvp", "scalogram")], "concat"), (samples.views, "add"), (samples.views, "concat")):
     classifier = finetune(model, train.look(chosen), settings=Settings(**base, fusion=fusion))
     scores = classifier.evaluate(test)

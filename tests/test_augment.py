@@ -93,6 +93,18 @@ def test_gradients_flow_through_the_pieces_and_stop_at_holes():
     assert torch.equal(hole.grad == 0, hidden == 0)
 
 
+# Steps of value have no slope: what they are given back is zero.
+STEPS = {"posterize"}
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_gradients_of_an_operation_are_finite_and_reach_the_image(name):
+    image = (noise(1) * 0.5 + 0.2).requires_grad_()
+    OPERATIONS[name](image, torch.tensor([0.4])).sum().backward()
+    assert torch.isfinite(image.grad).all()
+    assert bool(image.grad.any()) == (name not in STEPS)
+
+
 def test_each_image_of_a_batch_draws_anew():
     same = noise(1).expand(6, -1, -1, -1)
     varied = augment(same, Augmentation(), np.random.default_rng(0))

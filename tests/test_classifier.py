@@ -16,7 +16,7 @@ from toy import QUICK, beats, tiny, toy_samples
 from tiny_biomoe import ConfigError, SignalError, TinyBioMoE, WeightsError
 from tiny_biomoe.train.classifier import TrainedClassifier
 from tiny_biomoe.train.evaluation import Evaluation
-from tiny_biomoe.train.finetune import finetune
+from tiny_biomoe.train.finetuning import finetune
 
 VIEWS = (("bvp", "waveform"), ("eda", "psd"))
 

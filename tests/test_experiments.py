@@ -1,4 +1,4 @@
-"""The paper's experiments end to end on made-up people, their budget, and AI4PAIN's layout."""
+"""The paper's experiments end to end on made-up people, what is reduced, and how the claim is told."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 from toy import QUICK, beats, sweat, tiny
 
-from benchmarks.ai4pain import NAME, OTHER, load_ai4pain
 from benchmarks.cells import Cell, fusion_cells, plan, single_cells
 from benchmarks.datasets import Dataset, Window
-from benchmarks.experiment_tables import PAPER, tables
-from benchmarks.experiments import Experiments, test_people
-from tiny_biomoe import ConfigError, SignalError
+from benchmarks.experiment_tables import PAPER, _pretraining, gain_interval, tables
+from benchmarks.experiments import Experiments, Reduction, test_people
+from tiny_biomoe import ConfigError
 from tiny_biomoe.train.samples import View
 
 SETTINGS = dataclasses.replace(QUICK, epochs=1)
@@ -51,7 +50,7 @@ def done(tmp_path_factory):
 
 def test_all_tables_of_all_cells(done):
     text, out = done
-    results = [json.loads(path.read_text()) for path in (out / "cells").glob("*.json")]
+    results = [json.loads(path.read_text()) for path in (out / "cells").glob("*/*.json")]
     tally = {table: sum(result["table"] == table for result in results) for table in (3, 4, 5, 6)}
     assert tally == {3: 6, 4: 6, 5: 8, 6: 4}
     assert "## Tables 3 to 6 on toy" in text
@@ -60,20 +59,23 @@ def test_all_tables_of_all_cells(done):
     assert "| bvp | scalogram |" in text
     assert "| 66.53 | 67.13 | +0.60 |" in text
     assert "Mean accuracy over 6 cells" in text
+    assert "Not finished" not in text
     assert "| 6 | scalogram of each | bvp/scalogram, eda/scalogram | add |" in text
     assert text == (out / "tables.md").read_text()
-    assert not list((out / "checkpoints").iterdir())
+    assert not list((out / "checkpoints").glob("*/*"))
 
 
 def test_a_flat_window_is_left_out_and_counted(done):
-    result = json.loads((done[1] / "cells" / "4_eda-psd_pretrained.json").read_text())["reduced"]
+    result = json.loads((next((done[1] / "cells").glob("pretrained-*")) / "4_eda-psd_pretrained.json").read_text())[
+        "reduced"
+    ]
     lost = result["samples_of"] + result["test_samples_of"] - result["samples"] - result["test_samples"]
     assert lost == 1
 
 
 def test_a_run_that_was_stopped_computes_only_what_is_missing(done, monkeypatch):
     text, out = done
-    lost = out / "cells" / "3_bvp-psd_scratch.json"
+    lost = out / "cells" / "scratch" / "3_bvp-psd_scratch.json"
     before = json.loads(lost.read_text())
     lost.unlink()
     made = []
@@ -87,8 +89,92 @@ def test_a_run_that_was_stopped_computes_only_what_is_missing(done, monkeypatch)
     assert {**after, "seconds": 0} == {**before, "seconds": 0}
 
 
+def test_other_weights_keep_the_cells_from_scratch(tmp_path, monkeypatch):
+    few = {"representations": ["psd"], "reduction": Reduction(fusion_part="head")}
+    first = experiments(tmp_path, **few).run()
+    made = []
+    from benchmarks import experiments as module
+
+    original = module.finetune
+    monkeypatch.setattr(
+        module, "finetune", lambda model, *a, **o: (made.append(model.config.name), original(model, *a, **o))[1]
+    )
+    other = tiny(seed=1)
+    second = Experiments(toy_dataset(), other, tmp_path, budget=1e6, settings=SETTINGS, **few).run()
+    assert made == ["tiny"] * (2 + 2 + 2)  # Table 4, each image alone, Table 6; none called "scratch"
+    assert len(list((tmp_path / "cells" / "scratch").iterdir())) == 2
+    assert len(list((tmp_path / "cells").glob("pretrained-*/*"))) == 2 * 6
+    made.clear()
+    assert experiments(tmp_path, **few).run() == first != second
+    assert made == []
+
+
+def test_reductions_by_number_bind_and_are_told(tmp_path):
+    given = Reduction(epochs=1, windows=1, test_windows=1, fusion_part="head", folds=2)
+    run = experiments(tmp_path, representations=["psd"], reduction=given, settings=dataclasses.replace(QUICK, epochs=3))
+    text = run.run()
+    assert run.test == {"P1", "P3"}
+    kept = "2 of 4 training samples, 2 of 4 test samples."
+    assert f"- Of 1 image a sample: 1 of 3 epochs, {kept}" in text
+    heads = "(the head alone learns, on images that are not varied): 3 of 3 epochs"
+    assert f"- Of 1 image a sample {heads}, {kept}" in text
+    assert f"- Of 2 images a sample {heads}, {kept}" in text
+    assert "| 5 | bvp psd alone | bvp/psd |  |" in text
+    assert "compare with, those alone in this table" in text
+    for path in (tmp_path / "cells").glob("*/*.json"):
+        result = json.loads(path.read_text())
+        assert np.sum(list(result["people"].values()), 0).tolist() == result["confusion"]
+        assert len(result["train_loss"]) == (3 if result["part"] == "head" else 1)
+
+
+def pair_of_cells(people: int, gained: int):
+    """A cell that is right half the time, and one that is right of all windows of some of the people."""
+    half, right = [[2, 2], [2, 2]], [[4, 0], [0, 4]]
+    told = [[half] * people, [right if i < gained else half for i in range(people)]]
+    cells = [dict(zip("abcdefgh", own, strict=False)) for own in told]
+    return tuple({"people": cell, "confusion": np.sum(list(cell.values()), 0).tolist()} for cell in cells)
+
+
+def test_the_interval_of_the_gain_is_that_of_drawing_people():
+    assert gain_interval([pair_of_cells(8, 8)]).tolist() == [0.5, 0.5]
+    assert gain_interval([pair_of_cells(8, 0)]).tolist() == [0.0, 0.0]
+    low, high = gain_interval([pair_of_cells(8, 4)])
+    # the gain is half of the share of people drawn who gained: binomial, of 8 draws with probability 1/2
+    assert [2 * low, 2 * high] == pytest.approx([1 / 8, 7 / 8])
+    several = gain_interval([pair_of_cells(8, 4), pair_of_cells(8, 0)])
+    assert several == pytest.approx([low / 2, high / 2])  # people are drawn for all cells at once
+    assert gain_interval([pair_of_cells(8, 4)[::-1]]) == pytest.approx([-high, -low])
+
+
 @pytest.mark.parametrize(
-    "change", [{"budget": 5.0}, {"scale": "recording"}, {"dataset": toy_dataset(5)}, {"device": "cuda"}]
+    ("people", "verdict"),
+    [((8, 8), "Pretrained beats scratch on average here"), ((8, 0), "is not settled here"), ((1, 1), "Pretrained")],
+)
+def test_the_claim_is_told_with_its_interval(people, verdict):
+    scratch, pretrained = pair_of_cells(*people)
+    shared = {"views": [["bvp", "psd"]], "precision": 0.5, "f1": 0.5}
+    accuracy = 0.5 if people[1] == 0 else 1.0
+    text = "\n".join(
+        _pretraining(
+            [{**scratch, **shared, "table": 3, "start": "scratch", "accuracy": 0.5},
+             {**pretrained, **shared, "table": 4, "start": "pretrained", "accuracy": accuracy}],
+            2,
+        )
+    )  # fmt: skip
+    assert verdict in text
+    assert "Not finished: 1 of 2 pairs of cells are done." in text
+    assert f"95 % interval {100 * accuracy - 50:+.2f} to {100 * accuracy - 50:+.2f}" in text
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"budget": 5.0},
+        {"reduction": Reduction(epochs=1)},
+        {"scale": "recording"},
+        {"dataset": toy_dataset(5)},
+        {"device": "cuda"},
+    ],
 )
 def test_a_folder_of_another_run_is_refused(done, change):
     with pytest.raises(ConfigError, match="holds a run with"):
@@ -118,10 +204,10 @@ def test_nobody_is_learnt_from_and_scored_on(tmp_path):
     assert not set(learnt.subjects) & set(scored.subjects)
     assert len(run.test) == 2
     held = np.array([person == "P3" for person in toy_dataset().persons])
-    assert test_people(toy_dataset(held_out=held)) == {"P3"}
+    assert test_people(toy_dataset(held_out=held), 4) == {"P3"}
     held[0] = True
     with pytest.raises(ConfigError, match="'P0' is in both parts"):
-        test_people(toy_dataset(held_out=held))
+        test_people(toy_dataset(held_out=held), 4)
 
 
 def test_the_budget_first_takes_epochs_then_samples_and_more_where_a_sample_has_more_images():
@@ -148,10 +234,13 @@ def test_reductions_are_ranges_over_the_cells_of_a_size():
     reduced = {"epochs": 9, "epochs_of": 200, "samples": 30, "samples_of": 40, "test_samples": 8, "test_samples_of": 8}
     views = [[("eda", "psd")], [("bvp", "psd")], [("eda", "psd"), ("bvp", "psd")]]
     results = [
-        {"table": 0, "views": own, "reduced": {**reduced, "samples": samples, "test_samples": test}}
+        {"table": 0, "part": "whole", "views": own, "reduced": {**reduced, "samples": samples, "test_samples": test}}
         for own, samples, test in zip(views, (31, 40, 29), (7, 8, 6), strict=True)
     ]
-    facts = {"data": "toy", "classes": ["a"], "windows": 48, "test_people": [], "weights": "", "budget": 1, "scale": ""}
+    facts = {"data": "toy", "classes": ["a"], "windows": 48, "test_people": [],
+        "weights": "", "weights_sha256": "", "budget": 1, "scale": "",
+             "settings": {"batch_size": 32, "learning_rate": 1e-4, "precision": "float32"}, "digests": {},
+             "representations": []}  # fmt: skip
     text = tables(facts, results)
     assert "- Of 1 image a sample: 9 of 200 epochs, 31 to 40 of 40 training samples, 7 to 8 of 8 test samples." in text
     assert "- Of 2 images a sample: 9 of 200 epochs, 29 of 40 training samples, 6 of 8 test samples." in text
@@ -171,78 +260,3 @@ def test_the_best_are_those_of_table_4():
 def test_the_papers_numbers_give_the_papers_means():
     assert np.mean([pair[0] for pair in PAPER.values()]) == pytest.approx(52.13, abs=0.01)
     assert np.mean([pair[1] for pair in PAPER.values()]) == pytest.approx(53.96, abs=0.01)
-
-
-def write_tree(root, people: dict[str, int], trials: int = 2, resting: str = "") -> None:
-    """A tree of AI4PAIN's layout, with columns of unequal length and tags in mixed case.
-
-    The SpO2 of the column named `resting` stays at 98.
-    """
-    rng = np.random.default_rng(0)
-    number = 0
-    for split, count in people.items():
-        for _ in range(count):
-            number += 1
-            person = f"{number}"
-            tags = ["Baseline_1", *(f"{tag}_{k}" for tag in ("LOW", "High", "REST") for k in range(1, trials + 1))]
-            lengths = {tag: 1500 if tag == "Baseline_1" else 900 + 20 * i for i, tag in enumerate(tags)}
-            for folder in ("Bvp", "Eda", "Resp", "SpO2"):
-                columns = {tag: np.round(np.cumsum(rng.standard_normal(n)), 3) for tag, n in lengths.items()}
-                if folder == "SpO2" and resting in columns:
-                    columns[resting][:] = 98.0
-                rows = [",".join(f"{person}_{tag}" for tag in tags)]
-                for i in range(max(lengths.values())):
-                    rows.append(",".join(str(c[i]) if i < len(c) else "" for c in columns.values()))
-                (root / split / folder).mkdir(parents=True, exist_ok=True)
-                (root / split / folder / f"{person}.csv").write_text("\n".join(rows) + "\n")
-
-
-def test_ai4pains_layout_is_read_and_a_made_up_tree_is_not_called_ai4pain(tmp_path):
-    write_tree(tmp_path, {"train": 2, "validation": 1})
-    dataset = load_ai4pain(tmp_path)
-    assert dataset.name == OTHER != NAME
-    assert "compare the gains alone" in tables(
-        {"data": dataset.name, "classes": dataset.classes, "windows": 1, "test_people": [], "weights": "", "budget": 1,
-         "scale": "window"}, []
-    )  # fmt: skip
-    assert dataset.modalities == ("bvp", "eda", "resp", "spo2")
-    assert dataset.labels.tolist() == [0, 0, 1, 1, 2, 2] * 3
-    assert dataset.persons[dataset.held_out].tolist() == ["3"] * 6
-    assert [w.signals["eda"].size for w in dataset.windows[:6]] == [1000, 1000, 920, 940, 960, 980]
-    first, second = (window.signals["bvp"] for window in dataset.windows[:2])
-    assert np.array_equal(first[500:], second[:500])  # of a baseline of 15 s, from 0 and from 5 s
-
-
-def test_only_a_whole_tree_is_called_ai4pain(tmp_path, monkeypatch):
-    monkeypatch.setattr("benchmarks.ai4pain.PEOPLE", {"train": 2, "validation": 1})
-    monkeypatch.setattr("benchmarks.ai4pain.TRIALS", 2)
-    write_tree(tmp_path / "whole", {"train": 2, "validation": 1})
-    assert load_ai4pain(tmp_path / "whole").name == NAME
-    write_tree(tmp_path / "short", {"train": 2, "validation": 1}, trials=1)
-    assert load_ai4pain(tmp_path / "short").name == OTHER
-
-
-@pytest.mark.parametrize("scale", ["window", "recording"])
-def test_a_trial_whose_spo2_rests_is_left_out_where_it_is_shown_and_counted(tmp_path, scale):
-    write_tree(tmp_path, {"train": 2, "validation": 1}, resting="LOW_2")
-    dataset = load_ai4pain(tmp_path)
-    resting = [window.limits["spo2"] is None for window in dataset.windows]
-    assert resting == [False, False, False, True, False, False] * 3
-    assert dataset.digest("spo2") == load_ai4pain(tmp_path).digest("spo2")
-    run = experiments(tmp_path / "run", dataset, scale=scale)
-    for modality, lost in (("bvp", 0), ("spo2", 1)):
-        _, _, reduced = run.parts(Cell(4, "pretrained", (View(modality, "waveform"),)))
-        assert (reduced["samples"], reduced["samples_of"]) == (12 - 2 * lost, 12)
-        assert (reduced["test_samples"], reduced["test_samples_of"]) == (6 - lost, 6)
-
-
-def test_a_tree_that_is_not_of_the_layout_is_refused(tmp_path):
-    with pytest.raises(SignalError, match="holds no Bvp/Eda/Resp/SpO2"):
-        load_ai4pain(tmp_path)
-    write_tree(tmp_path, {"train": 1, "validation": 1})
-    (tmp_path / "train" / "Resp" / "1.csv").unlink()
-    with pytest.raises(SignalError, match=r"Resp/1.csv is missing"):
-        load_ai4pain(tmp_path)
-    (tmp_path / "train" / "Resp" / "1.csv").write_text("1_PAIN_1\n0.5\n1.5\n")
-    with pytest.raises(SignalError, match="a column is called '1_PAIN_1'"):
-        load_ai4pain(tmp_path)

@@ -15,9 +15,10 @@ import torch
 from toy import QUICK, tiny, toy_samples
 
 from tiny_biomoe import ConfigError, WeightsError
+from tiny_biomoe.runtime import embed_levels
 from tiny_biomoe.train.augment import Augmentation
 from tiny_biomoe.train.checkpoints import load_checkpoint, save_checkpoint
-from tiny_biomoe.train.finetune import finetune
+from tiny_biomoe.train.finetuning import _Run, finetune
 from tiny_biomoe.train.settings import Settings
 
 AUGMENTED = dataclasses.replace(QUICK, augmentation=Augmentation())
@@ -74,7 +75,7 @@ def test_two_runs_give_the_same_weights(parts, uninterrupted):
 
 
 def test_row_89_stopped_after_an_epoch_and_resumed_is_uninterrupted(parts, uninterrupted, tmp_path, monkeypatch):
-    from tiny_biomoe.train import finetune as module
+    from tiny_biomoe.train import finetuning as module
 
     original = module._Run._epoch
 
@@ -153,7 +154,7 @@ def test_row_90_a_loss_that_is_not_finite_stops_and_keeps_the_last_good(samples,
         calls.append(1)
         return original(*arguments, **options) * (float("nan") if len(calls) == 4 else 1.0)
 
-    monkeypatch.setattr("tiny_biomoe.train.finetune.F.cross_entropy", break_in_second_epoch)
+    monkeypatch.setattr("tiny_biomoe.train.finetuning.F.cross_entropy", break_in_second_epoch)
     with pytest.raises(WeightsError, match=r"the loss is nan at step 3: stopped; the last good checkpoint is in"):
         finetune(tiny(), samples, settings=QUICK, out=tmp_path)
     assert len(load_checkpoint(tmp_path)["history"]) == 1
@@ -172,7 +173,7 @@ def test_row_90_a_gradient_that_overflows_stops_before_it_is_learnt_and_keeps_th
             loss.register_hook(lambda gradient: gradient * float("inf"))
         return loss
 
-    monkeypatch.setattr("tiny_biomoe.train.finetune.F.cross_entropy", overflow_in_last_step)
+    monkeypatch.setattr("tiny_biomoe.train.finetuning.F.cross_entropy", overflow_in_last_step)
     with pytest.raises(WeightsError, match=r"norm of the gradient is (inf|nan) at step 5: stopped; the last good"):
         finetune(tiny(), samples, settings=QUICK, out=tmp_path)
     kept = load_checkpoint(tmp_path)
@@ -214,7 +215,7 @@ def test_early_stopping_keeps_the_weights_of_the_lowest_validation_loss(parts, m
         seen.append({name: value.clone() for name, value in self.model.state_dict().items()})
         return {"validation_loss": next(losses), "validation_accuracy": 0.5}
 
-    monkeypatch.setattr("tiny_biomoe.train.finetune._Run._validate", validate)
+    monkeypatch.setattr("tiny_biomoe.train.finetuning._Run._validate", validate)
     classifier = finetune(
         tiny(), parts[0], validation=parts[1], settings=dataclasses.replace(QUICK, epochs=5, patience=2)
     )
@@ -225,17 +226,79 @@ def test_early_stopping_keeps_the_weights_of_the_lowest_validation_loss(parts, m
 def test_dropout_and_smoothing_follow_eq_9_from_the_first_epoch_to_the_last(samples, monkeypatch):
     seen = []
     monkeypatch.setattr(
-        "tiny_biomoe.train.finetune._Run._step",
+        "tiny_biomoe.train.finetuning._Run._step",
         lambda self, step, rows, smoothing: (seen.append((self.model.dropout.p, smoothing)), (0.0, 0))[1],
     )
     finetune(tiny(), samples.take(slice(0, 4)), settings=dataclasses.replace(QUICK, epochs=3, smoothing=(0.2, 0.0)))
     assert seen == [pytest.approx(pair) for pair in [(0.3, 0.2), (0.2, 0.1), (0.1, 0.0)]]
 
 
+def test_a_step_is_taken_with_the_rate_the_weights_and_the_smoothing_of_the_settings(samples, monkeypatch):
+    rates, losses = [], []
+    step, loss = torch.optim.AdamW.step, torch.nn.functional.cross_entropy
+
+    def taken(self, *arguments, **options):
+        rates.append([group["lr"] for group in self.param_groups])
+        return step(self, *arguments, **options)
+
+    def told(logits, labels, weights, *, label_smoothing):
+        losses.append((weights.tolist(), label_smoothing))
+        return loss(logits, labels, weights, label_smoothing=label_smoothing)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", taken)
+    monkeypatch.setattr("tiny_biomoe.train.finetuning.F.cross_entropy", told)
+    settings = dataclasses.replace(
+        QUICK, epochs=4, batch_size=6, learning_rate=0.01, warmup=0.25, cooldown=0.25, smoothing=(0.2, 0.05),
+        class_weights=(1.0, 3.0),
+    )  # fmt: skip
+    finetune(tiny(), samples, settings=settings)
+    expected = [0.005, 0.01]  # warm-up, of two steps
+    expected += [0.01 * (0.01 + 0.99 * (1 + np.cos(np.pi * k / 4)) / 2) for k in range(4)]
+    expected += [0.0001, 0.0001]  # cool-down
+    assert np.array(rates) == pytest.approx(np.array([expected, expected]).T)  # of what decays, and what does not
+    assert [weights for weights, _ in losses] == [[1.0, 3.0]] * 8
+    assert [smoothing for _, smoothing in losses[::2]] == pytest.approx([0.2, 0.15, 0.1, 0.05])
+
+
+def test_row_89_a_run_that_may_stop_early_resumes_with_its_best(parts, tmp_path, monkeypatch):
+    losses = {0: 0.6, 1: 0.5, 2: 0.7, 3: 0.8}
+    monkeypatch.setattr(
+        _Run, "_validate", lambda self: {"validation_loss": losses[len(self.history)], "validation_accuracy": 0.5}
+    )
+    settings = dataclasses.replace(QUICK, epochs=4, patience=2)
+    whole = finetune(tiny(), parts[0], validation=parts[1], settings=settings)
+    original = _Run._epoch
+
+    def stop_in_third(self, epoch):
+        if epoch == 2:
+            raise KeyboardInterrupt
+        return original(self, epoch)
+
+    monkeypatch.setattr(_Run, "_epoch", stop_in_third)
+    with pytest.raises(KeyboardInterrupt):
+        finetune(tiny(), parts[0], validation=parts[1], settings=settings, out=tmp_path)
+    monkeypatch.setattr(_Run, "_epoch", original)
+    resumed = finetune(tiny(), parts[0], validation=parts[1], settings=settings, out=tmp_path)
+    assert same(weights_of(whole), weights_of(resumed))
+    assert resumed.history == whole.history
+    assert len(resumed.history) == 4
+
+
+@pytest.mark.parametrize("warn_only", [False, True])
+def test_the_callers_choice_of_algorithms_comes_back(samples, warn_only):
+    torch.use_deterministic_algorithms(True, warn_only=warn_only)
+    try:
+        finetune(tiny(), samples.take(slice(0, 2)), settings=dataclasses.replace(QUICK, epochs=1))
+        assert torch.are_deterministic_algorithms_enabled()
+        assert torch.is_deterministic_algorithms_warn_only_enabled() == warn_only
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
 def test_every_sample_is_seen_once_an_epoch_in_another_order(samples, monkeypatch):
     seen = []
     monkeypatch.setattr(
-        "tiny_biomoe.train.finetune._Run._step", lambda self, step, rows, smoothing: (seen.append(rows), (0.0, 0))[1]
+        "tiny_biomoe.train.finetuning._Run._step", lambda self, step, rows, smoothing: (seen.append(rows), (0.0, 0))[1]
     )
     finetune(tiny(), samples, settings=dataclasses.replace(QUICK, batch_size=5))
     first, second = np.concatenate(seen[:3]), np.concatenate(seen[3:])
@@ -250,6 +313,52 @@ def test_mixed_precision_learns_in_float32_weights(samples):
     assert classifier.history[-1]["train_loss"] == pytest.approx(
         finetune(tiny(), samples, settings=QUICK).history[-1]["train_loss"], rel=0.2
     )
+
+
+def test_the_head_alone_learns_from_still_images_that_are_embedded_once(parts, monkeypatch):
+    from tiny_biomoe.train import finetuning as module
+
+    embedded, embed = [], module.embed_levels
+    monkeypatch.setattr(
+        module,
+        "embed_levels",
+        lambda net, images, size: (embedded.append(len(held := list(images))), embed(net, held, size))[1],
+    )
+    settings = dataclasses.replace(QUICK, part="head", epochs=3)
+    once = finetune(tiny(), parts[0], validation=parts[1], settings=settings)
+    assert embedded == [12, 4]  # not once an epoch
+    monkeypatch.setattr(module, "NONE", Augmentation())  # as if images varied: each step looks at them anew
+    anew = finetune(tiny(), parts[0], validation=parts[1], settings=settings)
+    assert embedded == [12, 4]
+    assert torch.allclose(once.model.head.weight, anew.model.head.weight, atol=1e-5)
+    for row, other in zip(once.history, anew.history, strict=True):
+        assert row == pytest.approx(other, abs=1e-4)
+
+
+def test_still_images_of_samples_that_lack_some_are_embedded_where_they_are():
+    views = (("bvp", "waveform"), ("eda", "psd"))
+    every = toy_samples(4, views)
+    present = every.present.copy()
+    present[3, 0] = present[4, 1] = False
+    gaps = dataclasses.replace(every, present=present)
+    run = _Run(tiny(), gaps, None, dataclasses.replace(QUICK, part="head", missing="mask"), torch.device("cpu"), None)
+    still = run._still(gaps)
+    assert still.shape == (8, 2, 16)
+    assert not still[3, 0].any()
+    assert not still[4, 1].any()
+    alone = embed_levels(run.model.backbone, [gaps.levels[4, 0]], 1)
+    assert still[4, 0].numpy().tobytes() == alone.tobytes()
+
+
+def test_the_function_and_what_it_takes_come_from_the_package():
+    import tiny_biomoe.train as train
+
+    assert train.finetune is finetune
+    assert train.finetune.__name__ == "finetune"
+    assert all(getattr(train, name).__name__ == name for name in train.__all__)
+    assert set(train.__all__) <= set(dir(train))
+    with pytest.raises(AttributeError, match="no attribute 'finetunes'"):
+        train.finetunes  # noqa: B018
 
 
 def test_a_person_in_both_parts_is_refused(samples):

@@ -37,6 +37,19 @@ def test_a_missing_view_is_an_error_unless_masked():
     assert torch.equal(added[1], embeddings[2:].sum(0))
 
 
+def test_dropout_stands_between_the_encoder_and_the_fusion_and_only_while_learning():
+    model = classifier("add", views=1)
+    model.head.weight.data.fill_(1.0)
+    model.head.bias.data.zero_()
+    model.dropout.p = 0.25
+    embeddings, present = torch.ones(2000, 16), torch.ones(2000, 1, dtype=torch.bool)
+    assert torch.equal(model.classify(embeddings, present), torch.full((2000, 2), 16.0))
+    learnt = model.train().classify(embeddings, present)[:, 0] * 0.75  # numbers that were kept, of 16
+    assert torch.allclose(learnt, learnt.round(), atol=1e-3)
+    assert learnt.mean().item() == pytest.approx(12.0, abs=0.2)
+    assert learnt.var().item() == pytest.approx(3.0, rel=0.15)
+
+
 def test_the_views_share_one_backbone_and_gradients_reach_it_through_each():
     model = classifier("concat", "mask")
     pixels = torch.rand(5, 3, 224, 224, requires_grad=True)

@@ -1,5 +1,62 @@
-"""Training, the optional half of the library: `pip install "tiny-biomoe[train]"`."""
+"""Training, the optional half of the library: `pip install "tiny-biomoe[train]"`.
+
+>>> from tiny_biomoe.train import Settings, TrainedClassifier, Window, draw_samples, finetune, split_subjects
+>>> Settings().epochs, Settings(part="head").part
+(200, 'head')
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from ..channels import need
 
 need("sklearn", "matplotlib", "edfio", "kornia", extra="train", what="training")
+
+if TYPE_CHECKING:
+    from .augment import Augmentation
+    from .classifier import TrainedClassifier
+    from .drawing import Window, draw_samples
+    from .evaluation import Evaluation
+    from .finetuning import finetune
+    from .samples import Samples, View, fold_subjects, split_subjects
+    from .settings import Settings
+
+__all__ = [
+    "Augmentation",
+    "Evaluation",
+    "Samples",
+    "Settings",
+    "TrainedClassifier",
+    "View",
+    "Window",
+    "draw_samples",
+    "finetune",
+    "fold_subjects",
+    "split_subjects",
+]
+
+_LATER = {
+    "Augmentation": ".augment",
+    "Evaluation": ".evaluation",
+    "Samples": ".samples",
+    "Settings": ".settings",
+    "TrainedClassifier": ".classifier",
+    "View": ".samples",
+    "Window": ".drawing",
+    "draw_samples": ".drawing",
+    "finetune": ".finetuning",
+    "fold_subjects": ".samples",
+    "split_subjects": ".samples",
+}
+
+
+def __getattr__(name: str) -> Any:  # pretraining and the archives' readers need neither kornia nor scikit-learn
+    if name in _LATER:
+        return getattr(import_module(_LATER[name], __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

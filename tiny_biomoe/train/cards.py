@@ -25,7 +25,7 @@ tags: [biosignals, classification]
 Fine-tuned from {_origin(about)} with tiny-biomoe {__version__}. It looks at {views}{joined}.
 
 ```python
-from tiny_biomoe.train.classifier import TrainedClassifier
+from tiny_biomoe.train import TrainedClassifier
 
 classifier = TrainedClassifier.load("this folder")
 ```

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from ..calls import FUSIONS
 from ..channels import printable
+from ..durable import write_whole
 from ..errors import ConfigError, SignalError
 from ..filters import modality_name
 from ..model import TinyBioMoE
@@ -30,7 +31,7 @@ from .augment import NONE, Augmentation
 from .classifier import DESCRIPTION, TrainedClassifier
 from .drawing import draw_samples
 from .evaluation import Evaluation
-from .finetune import finetune as train
+from .finetuning import finetune as train
 from .fusion import PARTS
 from .samples import MISSING, Samples, check_labelled, split_subjects
 from .settings import PRECISIONS, Settings
@@ -134,7 +135,7 @@ def predict(classifier: Path, source: Path, output: Path, label: str, group: str
     if not told:
         raise SignalError("; ".join(failures))
     kept, probabilities = list(told), np.stack(list(told.values()))
-    output.write_text(_table(loaded, stretches, kept, probabilities), encoding="utf-8")
+    write_whole(output, _table(loaded, stretches, kept, probabilities).encode())
     for failure in failures:
         click.echo(f"not classified: {failure}", err=True)
     click.echo(f"{len(kept)} samples classified in {output}, {len(failures)} inputs or samples failed")

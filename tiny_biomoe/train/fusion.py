@@ -58,7 +58,11 @@ class FusionClassifier(nn.Module):
         -------
         logits : (B, classes)
         """
-        return self.head(self.fuse(self.dropout(self.backbone(pixels).float()), present))
+        return self.classify(self.backbone(pixels).float(), present)
+
+    def classify(self, embeddings: Tensor, present: Tensor) -> Tensor:
+        """What follows the network that is shared: (P, 192) and (B, views) to (B, classes)."""
+        return self.head(self.fuse(self.dropout(embeddings), present))
 
     def fuse(self, embeddings: Tensor, present: Tensor) -> Tensor:
         """Join the embeddings of each sample: (P, 192) and (B, views) to (B, 192) or (B, views * 192)."""

@@ -16,15 +16,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
 from ..errors import ConfigError, WeightsError
 from ..model import TinyBioMoE
-from ..runtime import check_device, to_pixels
+from ..runtime import check_device, embed_levels, to_pixels
 from ..weights import tensor_digest
-from .augment import augment
+from .augment import NONE, augment
 from .checkpoints import load_checkpoint, save_checkpoint
 from .classifier import TrainedClassifier
 from .evaluation import Progress
@@ -78,13 +79,14 @@ def finetune(
 def _reproducible(seed: int) -> Iterator[None]:
     """Deterministic algorithms and a random state of our own for a run, and the caller's again afterwards."""
     deterministic = torch.are_deterministic_algorithms_enabled()
+    warned = torch.is_deterministic_algorithms_warn_only_enabled()
     torch.use_deterministic_algorithms(True)
     try:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             yield
     finally:
-        torch.use_deterministic_algorithms(deterministic)
+        torch.use_deterministic_algorithms(deterministic, warn_only=warned)
 
 
 class _Run:
@@ -122,6 +124,7 @@ class _Run:
         self.scheduler = cosine_with_warmup(
             self.optimizer, settings.epochs * self.steps, warmup=settings.warmup, cooldown=settings.cooldown
         )
+        self.still: dict[str, Tensor] = {}  # by sha256 of the samples: their embeddings, where these never change
         self.history: list[Progress] = []
         self.best: dict[str, Tensor] = {}  # weights of the epoch with the lowest validation loss
         self.best_epoch = -1
@@ -175,14 +178,11 @@ class _Run:
             loss_sum, right = loss_sum + loss * len(rows), right + hits
         return {"train_loss": loss_sum / len(order), "train_accuracy": right / len(order)}
 
-    def _step(self, step: int, rows: np.ndarray[Any, Any], smoothing: float) -> tuple[float, int]:
+    def _step(self, step: int, rows: NDArray[np.int64], smoothing: float) -> tuple[float, int]:
         """One update; the loss before it, and how many samples were told right."""
         torch.manual_seed(int(np.random.default_rng([self.settings.seed, step, 2]).integers(2**62)))  # for dropout
         draws = np.random.default_rng([self.settings.seed, step, 3])
-        pixels, present, labels = self._batch(self.dataset, rows)
-        with torch.no_grad():
-            pixels = augment(pixels, self.settings.augmentation, draws)
-        logits = self._logits(pixels, present)
+        logits, labels = self._logits(self.dataset, rows, draws)
         loss = F.cross_entropy(logits, labels, self.weights, label_smoothing=smoothing)
         self._require_finite("loss", loss, step)
         self.optimizer.zero_grad(set_to_none=True)
@@ -198,16 +198,32 @@ class _Run:
             kept = f"; the last good checkpoint is in {self.out}" if self.out is not None else ""
             raise WeightsError(f"the {what} is {value.item()} at step {step}: stopped{kept}. Try a lower learning rate")
 
-    def _batch(self, samples: Samples, rows: Any) -> tuple[Tensor, Tensor, Tensor]:
-        """The images that are there (P, 3, 224, 224), which those are (B, views), and the classes (B,)."""
-        present = samples.present[rows]
-        levels = torch.from_numpy(samples.levels[rows][present])
-        labels = torch.from_numpy(samples.labels[rows]).to(self.device)
-        return to_pixels(levels, self.device), torch.from_numpy(present).to(self.device), labels
+    def _logits(
+        self, samples: Samples, rows: NDArray[np.int64], draws: np.random.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """What is told of some samples (B, classes), and their true classes (B,); images are varied by the draws."""
+        present = torch.from_numpy(samples.present[rows])
+        labels, there = torch.from_numpy(samples.labels[rows]).to(self.device), present.to(self.device)
+        mixed = torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bfloat16")
+        if self.settings.part == "head" and self.settings.augmentation == NONE:
+            vectors = self._still(samples)[rows][present].to(self.device)
+            with mixed:
+                return self.model.classify(vectors, there).float(), labels
+        pixels = to_pixels(torch.from_numpy(samples.levels[rows])[present], self.device)
+        if draws is not None:
+            with torch.no_grad():
+                pixels = augment(pixels, self.settings.augmentation, draws)
+        with mixed:
+            return self.model(pixels, there).float(), labels
 
-    def _logits(self, pixels: Tensor, present: Tensor) -> Tensor:
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bfloat16"):
-            return self.model(pixels, present).float()
+    def _still(self, samples: Samples) -> Tensor:
+        """Embeddings of samples whose images and network stay as they are, computed once: (n, views, 192)."""
+        if samples.sha256 not in self.still:
+            vectors = embed_levels(self.model.backbone, iter(samples.levels[samples.present]), 32)
+            every = torch.zeros(*samples.present.shape, vectors.shape[1])
+            every[torch.from_numpy(samples.present)] = torch.from_numpy(vectors)
+            self.still[samples.sha256] = every
+        return self.still[samples.sha256]
 
     def _validate(self) -> dict[str, float]:
         """Loss and macro accuracy of the validation samples, without augmentation, dropout or smoothing."""
@@ -217,8 +233,7 @@ class _Run:
         every = []
         with torch.no_grad():
             for rows in np.array_split(np.arange(len(self.validation)), math.ceil(len(self.validation) / 32)):
-                pixels, present, _ = self._batch(self.validation, rows)
-                every.append(self._logits(pixels, present).cpu())
+                every.append(self._logits(self.validation, rows)[0].cpu())
         logits, labels = torch.cat(every), torch.from_numpy(self.validation.labels)
         hits = logits.argmax(1) == labels
         recalls = [hits[labels == k].float().mean().item() for k in labels.unique()]
