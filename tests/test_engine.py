@@ -15,7 +15,7 @@ import torch
 from conftest import ROOT
 from torch import nn
 
-from tiny_biomoe import REPRESENTATIONS, Architecture, ConfigError, TinyBioMoE
+from tiny_biomoe import REPRESENTATIONS, Architecture, ConfigError, TinyBioMoE, engine
 from tiny_biomoe.engine import Engine, fast_copy
 from tiny_biomoe.packed import Conv, Dense, packs
 from tiny_biomoe.recordings import read
@@ -72,6 +72,31 @@ def test_bytes_of_a_picture_do_not_depend_on_neighbours_place_or_threads(picture
             order = rng.integers(0, len(pictures), 7)
             found = embed_levels(model, pictures[order], batch_size)
             assert [row.tobytes() for row in found] == [alone[i] for i in order]
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_picture_alone_is_shared_among_threads_and_keeps_its_bytes(pictures, precision, monkeypatch):
+    shared, side_by_side = [], engine.side_by_side
+    monkeypatch.setattr(engine, "side_by_side", lambda fast, images: shared.append(1) or side_by_side(fast, images))
+    model = TinyBioMoE.from_pretrained(precision=precision)
+    with threads(1):
+        expected = embed_levels(model, pictures[:1], 32).tobytes()
+        assert not shared
+    with threads(2):
+        found = embed_levels(model, pictures[:1], 32).tobytes()
+        assert torch.get_num_threads() == 2
+    assert shared == [1, 1]  # on noise, and on the picture
+    assert found == expected
+
+
+def test_without_equal_bytes_one_thread_computes():
+    def run(images):
+        return np.array([torch.get_num_threads()], np.float32)
+
+    with threads(3):
+        alone = engine.quickest_alone(run, run)
+        assert alone(np.zeros((1, 224, 224), np.uint8)) == [1]
+        assert engine.quickest_alone(run, lambda images: np.ones(1, np.float32))(None) == [1]
 
 
 @pytest.mark.parametrize("write", ["in place", "data", "numpy", "load", "replace"])
@@ -192,10 +217,13 @@ def test_packed_layers_are_one_operation_each_to_the_compiler():
         def __init__(self):
             super().__init__()
             generator = torch.Generator().manual_seed(0)
-            weights = [torch.randn(shape, generator=generator) / 8 for shape in ((24, 8), (24, 1, 3, 3), (8, 24))]
+            shapes = (256, 128), (256, 1, 3, 3), (128, 256)
+            weights = [torch.randn(shape, generator=generator) / 16 for shape in shapes]
             self.expand = Dense(weights[0], None, torch.float32, 49)
-            self.depthwise = Conv(weights[1], torch.ones(24), torch.float32, 7, groups=24, stride=2, activation="gelu")
-            self.reduce = Dense(weights[2], None, torch.float32, 16)
+            self.depthwise = Conv(
+                weights[1], torch.ones(256), torch.float32, 7, groups=256, stride=2, activation="gelu"
+            )
+            self.reduce = Dense(weights[2], None, torch.float32, 49)
 
         def forward(self, grid):
             return self.reduce(self.depthwise(self.expand(grid)), grid[:, ::2, ::2] * 2)
@@ -206,7 +234,7 @@ def test_packed_layers_are_one_operation_each_to_the_compiler():
         seen.extend(str(node.target) for node in graph.graph.nodes if "tiny_biomoe" in str(node.target))
         return graph.forward
 
-    layers, grid = Tail(), torch.randn(1, 7, 7, 8, generator=torch.Generator().manual_seed(1))
+    layers, grid = Tail(), torch.randn(1, 7, 7, 128, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         found = torch.compile(layers, backend=backend)(grid)
         torch.testing.assert_close(found, layers(grid), rtol=0, atol=1e-6)

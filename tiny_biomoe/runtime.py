@@ -18,7 +18,7 @@ from .engine import Engine, Run, exactly, fast_copy
 from .errors import ConfigError, SignalError
 from .images import PALETTE, Levels
 from .quality import Quality
-from .threads import callers_threads, in_streams, threads
+from .threads import callers_threads, in_streams
 
 
 @dataclass(frozen=True)
@@ -113,8 +113,7 @@ def embed_levels(network: nn.Module, images: Iterable[Levels], batch_size: int) 
         run = _as_it_is(network, device)
         rows = [run(levels[None]) for levels in stream]
     elif len(first := list(islice(stream, 2))) < 2:
-        with threads(fast.alone):
-            rows = [fast.run(levels[None]) for levels in first]
+        rows = [fast.alone(levels[None]) for levels in first]
     else:
         everything = (levels[None] for levels in chain(first, stream))
         streams = callers_threads()
