@@ -15,6 +15,7 @@ FIRST_HALF = [
     "config",
     "signals",
     "quality",
+    "butterworth",
     "filters",
     "representations",
     "calls",
