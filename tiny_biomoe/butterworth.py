@@ -70,12 +70,11 @@ class Recursion:
     def of(cls, sections: Array) -> Recursion:
         """Step through the cascade once: one column for an impulse, and one for each state alone."""
         n = 2 * len(sections)
-        x, states = np.zeros(n + 1), np.hstack([np.zeros((n, 1)), np.eye(n)])
+        states = np.hstack([np.zeros((n, 1)), np.eye(n)])
         outputs, after = [], [states]
         for step in range(STRIDE):
-            x[:] = 0.0
-            x[0] = step == 0
-            y, states = x, states.copy()
+            y, states = np.zeros(n + 1), states.copy()
+            y[0] = step == 0
             for k, (b0, b1, b2, _, a1, a2) in enumerate(sections):
                 given, first, total = y, *states[2 * k : 2 * k + 2]
                 y, at_zero = b0 * given + first, 1 + a1 + a2
