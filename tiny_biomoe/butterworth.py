@@ -88,9 +88,9 @@ class Recursion:
         lags = np.arange(STRIDE) - np.arange(STRIDE)[:, None]  # of an output behind an input
         settled, level = [], 1.0
         for b0, b1, b2, _, a1, a2 in sections:
-            given, level = level, level * (b0 + b1 + b2) / (1 + a1 + a2)
-            first = level - b0 * given
-            settled += [first, (2 + a1) * first - (b1 - a1 * b0) * given]
+            constant, level = level, level * (b0 + b1 + b2) / (1 + a1 + a2)
+            start = level - b0 * constant
+            settled += [start, (2 + a1) * start - (b1 - a1 * b0) * constant]
         return cls(
             direct=np.where(lags >= 0, response[np.maximum(lags, 0), 0], 0.0),
             free=np.ascontiguousarray(response[:, 1:].T),
