@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from torch import nn
 
 from tiny_biomoe import REPRESENTATIONS, Architecture, ConfigError, TinyBioMoE, engine
 from tiny_biomoe.engine import Engine, fast_copy
+from tiny_biomoe.fast_waterfall import Waterfall
 from tiny_biomoe.packed import Conv, Dense, packs
 from tiny_biomoe.recordings import read
 from tiny_biomoe.runtime import _by_batches, embed_levels, evaluating, to_pixels
@@ -319,3 +321,13 @@ def test_every_batch_is_filled_up_and_only_its_own_rows_come_back(n, calls):
     rows = list(_by_batches(run, iter(levels), 3))
     assert shapes == [(3, 224, 224)] * calls
     assert [value for row in rows for value in row[:, 0]] == list(range(n))
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="PyTorch's compiler needs a C++ compiler")
+def test_a_compiled_block_is_plain_to_rounding():
+    block = TinyBioMoE.from_pretrained().waterfall_encoder.blocks[2]
+    x = torch.randn(1, 96, 4, 4, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        fast = torch.compile(Waterfall(block, torch.float32, 4).eval())
+        found = fast(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        torch.testing.assert_close(found, block(x), rtol=0, atol=1e-5)
