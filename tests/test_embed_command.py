@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -10,15 +11,16 @@ import pytest
 from conftest import ROOT
 from stub_study import Stub, e4, make_study, pulse
 
-from tiny_biomoe import TinyBioMoE, load_embeddings
+from tiny_biomoe import TinyBioMoE, engine, load_embeddings
 from tiny_biomoe.cli import main
+from tiny_biomoe.command_options import PRECISIONS
 from tiny_biomoe.progress import Bar
 
 
 @pytest.fixture
 def run(run, monkeypatch):
     """Run the command line with the stub network."""
-    monkeypatch.setattr(TinyBioMoE, "from_pretrained", lambda *_: Stub())
+    monkeypatch.setattr(TinyBioMoE, "from_pretrained", lambda *_, precision: Stub(precision=precision))
     return run
 
 
@@ -43,6 +45,28 @@ def test_a_folder_into_a_folder_with_a_summary(run, study, tmp_path):
     ]
     assert "out/failures.parquet" in out
     assert len(load_embeddings(tmp_path / "out")[0]) == 23
+
+
+def test_another_precision_is_another_run(run, study, tmp_path):
+    embed = "embed", study, "--window", 10, *HERE, "-o", tmp_path / "out"
+    run(*embed)
+    code, _, err = run(*embed, "--precision", "bfloat16")
+    assert code == 1
+    assert "engine.precision was float32, now bfloat16" in err
+
+
+def test_the_precisions_are_those_of_the_engine():
+    assert list(engine.PRECISIONS) == PRECISIONS
+
+
+def test_a_file_says_in_which_precision_it_was_made(capsys, tmp_path):
+    (tmp_path / "pulse.csv").write_text("".join(f"{value}\n" for value in pulse(10, 64)))
+    arguments = ["embed", str(tmp_path / "pulse.csv"), "--fs", "64", "--modality", "bvp", "--precision", "bfloat16"]
+    with pytest.raises(SystemExit) as done:
+        main([*arguments, "-o", str(tmp_path / "out.csv")])
+    assert done.value.code == 0
+    (facts,) = json.loads((tmp_path / "out.csv.json").read_text()).values()
+    assert facts["precision"] == "bfloat16"
 
 
 def test_a_dry_run_lists_and_writes_nothing(run, study, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -16,8 +17,9 @@ import torch
 from conftest import ROOT
 from torch import nn
 
-from tiny_biomoe import REPRESENTATIONS, Architecture, ConfigError, TinyBioMoE
+from tiny_biomoe import REPRESENTATIONS, Architecture, ConfigError, TinyBioMoE, engine
 from tiny_biomoe.engine import Engine, FastCopy, fast_copy
+from tiny_biomoe.fast_waterfall import Waterfall
 from tiny_biomoe.packed import Conv, Dense, packs
 from tiny_biomoe.recordings import read
 from tiny_biomoe.runtime import _by_batches, embed_in_turn, embed_levels, evaluating, to_pixels
@@ -73,6 +75,31 @@ def test_bytes_of_a_picture_do_not_depend_on_neighbours_place_or_threads(picture
             order = rng.integers(0, len(pictures), 7)
             found = embed_levels(model, pictures[order], batch_size)
             assert [row.tobytes() for row in found] == [alone[i] for i in order]
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_picture_alone_is_shared_among_threads_and_keeps_its_bytes(pictures, precision, monkeypatch):
+    shared, side_by_side = [], engine.side_by_side
+    monkeypatch.setattr(engine, "side_by_side", lambda fast, images: shared.append(1) or side_by_side(fast, images))
+    model = TinyBioMoE.from_pretrained(precision=precision)
+    with threads(1):
+        expected = embed_levels(model, pictures[:1], 32).tobytes()
+        assert not shared
+    with threads(2):
+        found = embed_levels(model, pictures[:1], 32).tobytes()
+        assert torch.get_num_threads() == 2
+    assert shared == [1, 1]  # on noise, and on the picture
+    assert found == expected
+
+
+def test_without_equal_bytes_one_thread_computes():
+    def run(images):
+        return np.array([torch.get_num_threads()], np.float32)
+
+    with threads(3):
+        alone = engine.quickest_alone(run, run)
+        assert alone(np.zeros((1, 224, 224), np.uint8)) == [1]
+        assert engine.quickest_alone(run, lambda images: np.ones(1, np.float32))(None) == [1]
 
 
 @pytest.mark.parametrize("write", ["in place", "data", "numpy", "load", "replace"])
@@ -193,10 +220,13 @@ def test_packed_layers_are_one_operation_each_to_the_compiler():
         def __init__(self):
             super().__init__()
             generator = torch.Generator().manual_seed(0)
-            weights = [torch.randn(shape, generator=generator) / 8 for shape in ((24, 8), (24, 1, 3, 3), (8, 24))]
+            shapes = (256, 128), (256, 1, 3, 3), (128, 256)
+            weights = [torch.randn(shape, generator=generator) / 16 for shape in shapes]
             self.expand = Dense(weights[0], None, torch.float32, 49)
-            self.depthwise = Conv(weights[1], torch.ones(24), torch.float32, 7, groups=24, stride=2, activation="gelu")
-            self.reduce = Dense(weights[2], None, torch.float32, 16)
+            self.depthwise = Conv(
+                weights[1], torch.ones(256), torch.float32, 7, groups=256, stride=2, activation="gelu"
+            )
+            self.reduce = Dense(weights[2], None, torch.float32, 49)
 
         def forward(self, grid):
             return self.reduce(self.depthwise(self.expand(grid)), grid[:, ::2, ::2] * 2)
@@ -207,7 +237,7 @@ def test_packed_layers_are_one_operation_each_to_the_compiler():
         seen.extend(str(node.target) for node in graph.graph.nodes if "tiny_biomoe" in str(node.target))
         return graph.forward
 
-    layers, grid = Tail(), torch.randn(1, 7, 7, 8, generator=torch.Generator().manual_seed(1))
+    layers, grid = Tail(), torch.randn(1, 7, 7, 128, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         found = torch.compile(layers, backend=backend)(grid)
         torch.testing.assert_close(found, layers(grid), rtol=0, atol=1e-6)
@@ -216,7 +246,8 @@ def test_packed_layers_are_one_operation_each_to_the_compiler():
 
 def test_a_first_vector_needs_neither_compiler_nor_the_heavy_half_of_scipy():
     program = (
-        "import sys, numpy as np, tiny_biomoe as t; t.embed(np.sin(np.arange(1000.0)), fs=100, modality='ecg');"
+        "import sys, numpy as np, tiny_biomoe as t; x = np.sin(np.arange(1000.0));"
+        "[t.embed(x, fs=100, modality=m) for m in ('ecg', 'bvp')];"
         "print([name for name in ('torch._dynamo', 'sympy', 'scipy.signal', 'scipy.stats') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -323,6 +354,16 @@ def test_no_stream_waits_where_two_sets_meet(monkeypatch):
         begun.set()
         yield levels[2]
 
-    monkeypatch.setattr("tiny_biomoe.runtime.fast_copy", lambda network: FastCopy(run, 1, ()))
+    monkeypatch.setattr("tiny_biomoe.runtime.fast_copy", lambda network: FastCopy(run, run, ()))
     found = list(embed_in_turn(nn.Linear(1, 1), [levels[:2], second()], 4))
     assert [vectors.ravel().tolist() for vectors in found] == [[0, 1], [2]]
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="PyTorch's compiler needs a C++ compiler")
+def test_a_compiled_block_is_plain_to_rounding():
+    block = TinyBioMoE.from_pretrained().waterfall_encoder.blocks[2]
+    x = torch.randn(1, 96, 4, 4, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        fast = torch.compile(Waterfall(block, torch.float32, 4).eval())
+        found = fast(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        torch.testing.assert_close(found, block(x), rtol=0, atol=1e-5)

@@ -15,6 +15,7 @@ FIRST_HALF = [
     "config",
     "signals",
     "quality",
+    "butterworth",
     "filters",
     "representations",
     "calls",
@@ -31,7 +32,18 @@ NETWORK = [
     "card",
     "weights",
 ]
-RUNNING = ["packed", "fast_network", "threads", "channels", "onnx_file", "engine", "runtime"]
+RUNNING = [
+    "packed",
+    "matrix_filter",
+    "fast_spectral",
+    "fast_waterfall",
+    "fast_network",
+    "threads",
+    "channels",
+    "onnx_file",
+    "engine",
+    "runtime",
+]
 FILES = [
     "clocks",
     "text_files",

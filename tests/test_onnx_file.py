@@ -14,8 +14,7 @@ from huggingface_hub import constants
 from tiny_biomoe import ConfigError, TinyBioMoE, __version__
 from tiny_biomoe.cli import main
 from tiny_biomoe.config import Config
-from tiny_biomoe.onnx_file import MatrixFilter, kept_onnx, run_onnx, to_pixels
-from tiny_biomoe.spectral_encoder import SpectralFilter
+from tiny_biomoe.onnx_file import kept_onnx, run_onnx, to_pixels
 
 
 @pytest.fixture(scope="module")
@@ -31,14 +30,6 @@ def exported(tmp_path_factory) -> bytes:
         main(["export", "--format", "onnx", "-o", str(path)])
     assert done.value.code == 0
     return path.read_bytes()
-
-
-@pytest.mark.parametrize("side", [56, 28, 7])
-def test_matrices_are_the_fourier_transform(side):
-    plain = SpectralFilter(5, side)
-    grid = torch.randn(2, side, side, 5, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        torch.testing.assert_close(MatrixFilter(plain)(grid), plain(grid), rtol=0, atol=1e-6)
 
 
 def test_any_batch_is_the_plain_network_image_by_image(model, exported):

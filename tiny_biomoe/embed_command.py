@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from .calls import FUSIONS
 from .channels import printable
-from .command_options import CHOICES, IMAGE_OPTIONS, READING, READING_OPTIONS, options, read_file
+from .command_options import CHOICES, IMAGE_OPTIONS, PRECISIONS, READING, READING_OPTIONS, options, read_file
 from .errors import ConfigError, SignalError, SignalWarning
 from .representations import REPRESENTATIONS
 from .signals import NAN_POLICIES
@@ -63,6 +63,9 @@ _RUN = [
 @click.option("--nan-policy", type=click.Choice(NAN_POLICIES), default="error", help="What to do with empty cells.")
 @click.option("--max-gap", type=float, default=1.0, show_default=True, help="Longest gap to interpolate, in seconds.")
 @click.option("--weights", help="Folder, Tiny-BioMoE.pth or owner/name on the Hub; the bundled weights otherwise.")
+@click.option(
+    "--precision", type=click.Choice(PRECISIONS), default="float32", show_default=True, help="bfloat16 is faster."
+)
 @options(_RUN)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="A folder, or a file: .csv, .npz, .parquet.")
 def embed(source: Path, output: Path | None, **said: Any) -> None:
@@ -106,12 +109,12 @@ def _embed_to_folder(
     run["engine"] = _engine(run.pop("engine"), run.pop("address"), run.pop("actors"))
     if run["threads"] is None:
         run["threads"] = 1 if run["engine"] else _processors()  # drawing takes a tenth of the network's time
-    weights = said.pop("weights")
+    weights, precision = said.pop("weights"), said.pop("precision")
     warnings.simplefilter("ignore", SignalWarning)  # the column `clipped` says it of each window
     with Bar() as bar:
         summary = embed_study(
-            source, output, said.pop("representation"), model=lambda: TinyBioMoE.from_pretrained(weights), observer=bar,
-            **said, **run, **_given(reading),
+            source, output, said.pop("representation"), observer=bar,
+            model=lambda: TinyBioMoE.from_pretrained(weights, precision=precision), **said, **run, **_given(reading),
         )  # fmt: skip
     click.echo(summary.table())
     click.echo(f"embeddings in {printable(str(output))}")
@@ -179,7 +182,7 @@ def _embed_to_file(
     if source.is_file() and is_study_file(source):
         raise ConfigError(f"{printable(str(source))} is a study file: embed it into a folder, e.g. -o embeddings/")
     paths, root, skipped = _inputs(source)
-    model = TinyBioMoE.from_pretrained(said.pop("weights"))
+    model = TinyBioMoE.from_pretrained(said.pop("weights"), precision=said.pop("precision"))
     said |= {"fusion": said["fusion"] or "concat", "batch_size": run["batch_size"]}
     said["representation"] = list(said["representation"])
     table, failures, dropped = Table(), [], 0

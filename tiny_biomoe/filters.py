@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import scipy  # scipy.signal is loaded when first used: it takes as long as half of PyTorch
-from numpy.typing import NDArray
 from scipy import fft
 
+from .butterworth import Recursion, recursion
 from .config import Recipe
 from .errors import ConfigError, SignalError, SignalWarning, unknown
 from .signals import Signal, check_length, is_flat, is_number
@@ -157,9 +155,9 @@ def apply_filter(signal: Signal, fs: float, edges: Passband, recipe: Recipe, whe
     filtered = signal - start
     filtered /= span  # no rounding from a large offset, no denormals
     slowest = edges.low if edges.low is not None else edges.high
-    sections = _butterworth(recipe.filter_order, fs, edges.low, edges.high)
+    steps = recursion(recipe.filter_order, fs, edges.low, edges.high)
     padding = min(signal.size - 1, max(6 * recipe.filter_order, math.ceil(fs / slowest)))  # type: ignore[operator]
-    _forwards_and_backwards(sections, filtered, padding)
+    _forwards_and_backwards(steps, filtered, padding)
     if np.ptp(filtered) < NOTHING_LEFT:
         raise SignalError(
             f"{where} holds nothing in {edges.low or 0:g}-{edges.high or fs / 2:g} Hz, the band that is kept: check fs "
@@ -216,28 +214,18 @@ def warn_if_outside(signal: Signal, fs: float, edges: Passband, where: str = "si
         )
 
 
-def _forwards_and_backwards(sections: NDArray[np.float64], signal: Signal, padding: int) -> None:
-    """What `scipy.signal.sosfiltfilt` gives, to the byte, in place of the signal and block by block.
+def _forwards_and_backwards(steps: Recursion, signal: Signal, padding: int) -> None:
+    """What `scipy.signal.sosfiltfilt` gives, to rounding, in place of the signal and block by block.
 
     The state of a filter after one block is its state before the next, so the blocks join without a seam.
     """
     before = 2 * signal[0] - signal[padding:0:-1]  # point reflections
     after = 2 * signal[-1] - signal[-2 : -padding - 2 : -1]
     blocks = [signal[start : start + BLOCK] for start in range(0, signal.size, BLOCK)]
-    settled = scipy.signal.sosfilt_zi(sections)  # the state that a constant 1 leads to
-    _, state = scipy.signal.sosfilt(sections, before, zi=settled * before[0])
+    _, state = steps.run(before, steps.settled * before[0])
     for block in blocks:
-        block[:], state = scipy.signal.sosfilt(sections, block, zi=state)
-    after, _ = scipy.signal.sosfilt(sections, after, zi=state)
-    _, state = scipy.signal.sosfilt(sections, after[::-1], zi=settled * after[-1])
+        block[:], state = steps.run(block, state)
+    after, _ = steps.run(after, state)
+    _, state = steps.run(after[::-1], steps.settled * after[-1])
     for block in reversed(blocks):
-        block[::-1], state = scipy.signal.sosfilt(sections, block[::-1], zi=state)
-
-
-@lru_cache(maxsize=64)
-def _butterworth(order: int, fs: float, low: float | None, high: float | None) -> NDArray[np.float64]:
-    if low is None:
-        return np.asarray(scipy.signal.butter(order, high, "lowpass", fs=fs, output="sos"))
-    if high is None:
-        return np.asarray(scipy.signal.butter(order, low, "highpass", fs=fs, output="sos"))
-    return np.asarray(scipy.signal.butter(order, (low, high), "bandpass", fs=fs, output="sos"))
+        block[::-1], state = steps.run(block[::-1], state)

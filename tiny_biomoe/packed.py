@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+SMALL = 2**20  # multiplications, below which a product costs less than handing it over to oneDNN
 _LAYERS: WeakValueDictionary[int, nn.Module] = WeakValueDictionary()
 ACTIVATIONS = {"none": lambda x: x, "relu": F.relu, "gelu": F.gelu, "sigmoid": torch.sigmoid}
 
@@ -113,7 +114,7 @@ class Dense(Packable):
         self.activation, self.outputs = activation, len(weight)
         self.weight: Tensor = weight.detach().flatten(1).to(dtype).contiguous()
         self.bias = None if bias is None else bias.detach().to(dtype).contiguous()
-        self.packed = packs(weight.device, dtype) and rows > 1
+        self.packed = packs(weight.device, dtype) and rows * self.weight.numel() >= SMALL
         if self.packed:
             self.weight = torch.ops.mkldnn._reorder_linear_weight(self.weight, rows)
 
@@ -175,7 +176,7 @@ class Conv(Packable):
 
 
 class Norm(nn.Module):
-    """LayerNorm over the last axis."""
+    """LayerNorm over the last axis, in its own dtype."""
 
     def __init__(self, norm: nn.LayerNorm, dtype: torch.dtype):
         super().__init__()
@@ -184,4 +185,4 @@ class Norm(nn.Module):
         self.bias: Tensor = norm.bias.detach().to(dtype)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.layer_norm(x, self.shape, self.weight, self.bias, self.eps)
+        return F.layer_norm(x.to(self.weight.dtype), self.shape, self.weight, self.bias, self.eps)
