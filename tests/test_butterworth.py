@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from scipy.signal import butter, freqz_sos, sosfilt, sosfilt_zi
@@ -70,3 +74,28 @@ def test_a_constant_stays_settled():
     found, state = steps.run(np.ones(500), steps.settled)
     np.testing.assert_allclose(found, 1, rtol=0, atol=1e-9)
     np.testing.assert_allclose(state, steps.settled, rtol=0, atol=1e-9)
+
+
+BYTES = """
+import hashlib
+import numpy as np
+from tiny_biomoe.butterworth import recursion
+
+digest = hashlib.sha256()
+for size in (63, 640, 5000, 2**16, 2**16 + 17):
+    filter = recursion(4, 64.0, 0.04, 1.7)
+    y, state = filter.run(np.random.default_rng(0).standard_normal(size), filter.settled)
+    digest.update(y.tobytes() + state.tobytes())
+print(digest.hexdigest())
+"""
+
+
+def test_the_bytes_do_not_depend_on_the_threads_of_numpys_blas():
+    said = set()
+    for n in ("1", "2", "4"):
+        variables = {name: n for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+        run = subprocess.run(
+            [sys.executable, "-c", BYTES], env=os.environ | variables, capture_output=True, text=True, check=True
+        )
+        said.add(run.stdout)
+    assert len(said) == 1

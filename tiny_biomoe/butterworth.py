@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
-STRIDE = 64  # samples whose responses are one matrix product
+STRIDE = 64  # samples whose responses are one row of a matrix product
+ROWS = 32  # of a product at once: a BLAS shares larger ones out among its threads, and then rounds by their number
 
 
 def butterworth(order: int, fs: float, low: float | None, high: float | None) -> Array:
@@ -103,16 +104,23 @@ class Recursion:
         """Filter x, (n,), from a state on: the output, (n,), and the state after it."""
         whole, rest = divmod(x.size, STRIDE)
         strides, tail = x[: whole * STRIDE].reshape(whole, STRIDE), x[whole * STRIDE :]
-        states = np.vstack([state, strides @ self.driven])  # before each stride: so far what the last one adds
+        states = np.vstack([state, product(strides, self.driven)])  # before each stride: so far what the last one adds
         step, reach = self.decay[-1], 1
         while reach <= whole:  # each line gathers what twice as many before it left behind
-            states[reach:] = states[reach:] + states[:-reach] @ step
+            states[reach:] = states[reach:] + product(states[:-reach], step)
             step, reach = step @ step, 2 * reach
         y = np.concatenate([
-            (strides @ self.direct + states[:-1] @ self.free).ravel(),
+            (product(strides, self.direct) + product(states[:-1], self.free)).ravel(),
             tail @ self.direct[:rest, :rest] + states[-1] @ self.free[:, :rest],
         ])  # fmt: skip
         return y, tail @ self.driven[STRIDE - rest :] + states[-1] @ self.decay[rest]
+
+
+def product(rows: Array, matrix: Array) -> Array:
+    """`rows @ matrix`, whose bytes do not depend on how many threads NumPy's BLAS may use: (n, k), (k, m) to (n, m)."""
+    whole = len(rows) // ROWS * ROWS
+    stacked = rows[:whole].reshape(-1, ROWS, rows.shape[1]) @ matrix
+    return np.concatenate([stacked.reshape(whole, matrix.shape[1]), rows[whole:] @ matrix])
 
 
 @lru_cache(maxsize=64)
