@@ -26,7 +26,7 @@ def main(source: Path, name: str) -> None:
     weights.save(weights.BUNDLED, trained.state_dict(), shipped.config, half=True)
     (weights.BUNDLED / "README.md").unlink()  # the card is weights_card.md
     largest = max(t.abs().max().item() for t in load_file(weights.BUNDLED / weights.TENSORS).values())
-    model = TinyBioMoE.from_pretrained()
+    model = TinyBioMoE.from_pretrained(weights.BUNDLED)  # by its path: the checksums are not written yet
     np.savez_compressed(weights.BUNDLED / "selfcheck.npz", vectors=selfcheck.vectors(model))
     files = sorted(path for path in weights.BUNDLED.iterdir() if path.name != "SHA256SUMS")
     sums = "".join(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in files)

@@ -7,8 +7,10 @@ import re
 
 import numpy as np
 import torch
+from click.testing import CliRunner
 from conftest import ROOT
 
+from benchmarks import ship_weights
 from tiny_biomoe import TinyBioMoE, render, selfcheck, weights
 from tiny_biomoe.images import PALETTE
 
@@ -58,3 +60,24 @@ def test_every_link_of_the_readme_leads_somewhere():
     links = re.findall(r"\]\(([^)#]+)\)", (ROOT / "README.md").read_text() + (ROOT / "weights_card.md").read_text())
     assert len(links) >= 5
     assert [link for link in links if not link.startswith("http") and not (ROOT / link).exists()] == []
+
+
+def test_trained_weights_become_the_bundled_ones(monkeypatch, tmp_path):
+    torch.manual_seed(1)
+    trained = TinyBioMoE()
+    trained.save_pretrained(tmp_path / "trained")
+    bundled = tmp_path / "bundled"
+    for module in (weights, selfcheck):
+        monkeypatch.setattr(module, "BUNDLED", bundled)
+    said = CliRunner().invoke(
+        ship_weights.main, [str(tmp_path / "trained"), "--name", "mine 1.0"], catch_exceptions=False
+    )
+    assert said.exit_code == 0
+    model = TinyBioMoE.from_pretrained()
+    assert model.provenance(fs=100, modality="ecg")["weights"] == "mine 1.0"
+    for name, tensor in trained.state_dict().items():
+        assert torch.equal(model.state_dict()[name], tensor.half().to(tensor.dtype)), name
+    assert selfcheck.largest_difference() == 0
+    assert {path.name for path in bundled.iterdir()} == {
+        "SHA256SUMS", "config.json", "model.safetensors", "selfcheck.npz",
+    }  # fmt: skip
