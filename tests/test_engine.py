@@ -17,7 +17,7 @@ import torch
 from conftest import ROOT
 from torch import nn
 
-from tiny_biomoe import REPRESENTATIONS, Architecture, ConfigError, TinyBioMoE, engine
+from tiny_biomoe import REPRESENTATIONS, Architecture, ConfigError, TinyBioMoE, engine, render, selfcheck
 from tiny_biomoe.engine import Engine, FastCopy, fast_copy
 from tiny_biomoe.fast_waterfall import Waterfall
 from tiny_biomoe.packed import Conv, Dense, packs
@@ -357,6 +357,16 @@ def test_no_stream_waits_where_two_sets_meet(monkeypatch):
     monkeypatch.setattr("tiny_biomoe.runtime.fast_copy", lambda network: FastCopy(run, run, ()))
     found = list(embed_in_turn(nn.Linear(1, 1), [levels[:2], second()], 4))
     assert [vectors.ravel().tolist() for vectors in found] == [[0, 1], [2]]
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="PyTorch's compiler needs a C++ compiler")
+def test_the_compiled_network_is_plain_to_rounding_and_says_so():
+    compiled, signals = TinyBioMoE.from_pretrained(compile=True), selfcheck.shipped_signals()
+    images = [render(signal, fs, modality, "scalogram") for modality, (signal, fs) in list(signals.items())[:3]]
+    with threads(1):  # alone on several threads it would be compiled for these as well
+        found = embed_levels(compiled, images, 32)
+    np.testing.assert_allclose(found, plain(compiled, np.stack(images)), rtol=0, atol=1e-5)
+    assert compiled.provenance(fs=100, modality="ecg")["compile"] is True
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="PyTorch's compiler needs a C++ compiler")
