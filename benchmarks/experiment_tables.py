@@ -21,6 +21,7 @@ PAPER = {
 }  # fmt: skip
 PAPER_MEAN = (52.13, 53.96)  # as the text of the paper gives them
 DRAWS = 10_000  # of people, for an interval
+FEWEST_PEOPLE = 5  # that an interval is a verdict of
 
 Result = dict[str, Any]
 
@@ -103,7 +104,9 @@ def _claim(pairs: list[tuple[Result, Result]]) -> str:
     gains = pretrained - scratch
     low, high = 100 * gain_interval(pairs)
     people = len(pairs[0][0]["people"])
-    if low > 0:
+    if people < FEWEST_PEOPLE:
+        verdict = f"Fewer than {FEWEST_PEOPLE} people tell nothing of others: no verdict"
+    elif low > 0:
         verdict = "Pretrained beats scratch on average here"
     elif high < 0:
         verdict = "Scratch beats pretrained on average here"

@@ -30,7 +30,7 @@ from sklearn.metrics import confusion_matrix
 from sklearn.model_selection import GroupKFold
 
 from benchmarks.ai4pain import NAME, load_ai4pain
-from benchmarks.cells import Cell, alone_cells, fusion_cells, plan, single_cells
+from benchmarks.cells import Cell, Plan, alone_cells, fusion_cells, plan, single_cells
 from benchmarks.datasets import DOWNSTREAM, Dataset, load
 from benchmarks.experiment_tables import tables
 from tiny_biomoe import REPRESENTATIONS, TinyBioMoE
@@ -100,7 +100,7 @@ class Experiments:
             },
         }  # fmt: skip
         self.facts = self._same_run(facts) | {"weights": pretrained.config.name, "weights_sha256": sha256}
-        self.drawn: tuple[tuple[View, ...], Samples, Samples] | None = None  # of the last cell: the next may share them
+        self.drawn: tuple[Any, Samples, Samples] | None = None  # of the last cell: the next may share them
 
     def _same_run(self, facts: dict[str, Any]) -> dict[str, Any]:
         """The facts of the run in `out`, which must be this one; a new run measures what an image costs."""
@@ -157,15 +157,18 @@ class Experiments:
             part if count is None else part.thin(count)
             for part, count in ((train, self.reduction.windows), (test, self.reduction.test_windows))
         )
-        epochs = self.settings.epochs if self._part(cell) == "head" else self.reduction.epochs or self.settings.epochs
-        reduced = plan(
-            len(kept.windows), len(asked.windows), len(set(train.persons)), len(cell.views),
-            self.facts["second_an_image"], self.budget, epochs,
-        )  # fmt: skip
+        if self._part(cell) == "head":  # each image is embedded once, however many epochs follow
+            reduced = Plan(self.settings.epochs, None)
+        else:
+            reduced = plan(
+                len(kept.windows), len(asked.windows), len(set(train.persons)), len(cell.views),
+                self.facts["second_an_image"], self.budget, self.reduction.epochs or self.settings.epochs,
+            )  # fmt: skip
         if reduced.per_person is not None:
             kept = kept.thin(reduced.per_person)
-        if self.drawn is None or self.drawn[0] != cell.views:
-            self.drawn = cell.views, self._draw(kept, cell.views), self._draw(asked, cell.views)
+        which = cell.views, reduced.per_person
+        if self.drawn is None or self.drawn[0] != which:
+            self.drawn = which, self._draw(kept, cell.views), self._draw(asked, cell.views)
         _, learnt, scored = self.drawn
         return learnt, scored, {
             "epochs": reduced.epochs, "epochs_of": self.settings.epochs, "samples": len(learnt),

@@ -15,6 +15,7 @@ import random
 import shutil
 import signal
 import time
+import traceback
 from pathlib import Path
 
 from stub_study import Stub, digests, make_study
@@ -42,6 +43,8 @@ def start(study: Path, out: Path, model: object, workers: int) -> int:
     code = 99
     try:
         code = run(study, out, model, workers)
+    except Exception:
+        traceback.print_exc()
     finally:
         os._exit(code)
 

@@ -222,6 +222,15 @@ def test_stop_at_the_first_failure(study, tmp_path):
         embed(study, tmp_path / "out", on_error="halt")
 
 
+def test_what_was_whole_before_the_first_failure_is_on_the_disk(tmp_path):
+    for number in range(7):
+        e4(tmp_path / "study" / f"S{number}" / "EDA.csv", pulse(20, 4), 4)
+    (tmp_path / "study" / "S6" / "EDA.csv").write_text("damaged")
+    with pytest.raises(InputFailed):
+        embed(tmp_path / "study", tmp_path / "out", on_error="stop", shard_windows=2)
+    assert len(list((tmp_path / "out" / "embeddings").glob("*.parquet"))) == 6
+
+
 def test_the_rows_of_a_study_file(study, tmp_path):
     (study / "study.csv").write_text(
         "path,subject,label,start,stop,room\n"

@@ -11,9 +11,8 @@ import pytest
 from conftest import ROOT
 from stub_study import Stub, e4, make_study, pulse
 
-from tiny_biomoe import TinyBioMoE, engine, load_embeddings
+from tiny_biomoe import TinyBioMoE, load_embeddings
 from tiny_biomoe.cli import main
-from tiny_biomoe.command_options import PRECISIONS
 from tiny_biomoe.progress import Bar
 
 
@@ -53,10 +52,6 @@ def test_another_precision_is_another_run(run, study, tmp_path):
     code, _, err = run(*embed, "--precision", "bfloat16")
     assert code == 1
     assert "engine.precision was float32, now bfloat16" in err
-
-
-def test_the_precisions_are_those_of_the_engine():
-    assert list(engine.PRECISIONS) == PRECISIONS
 
 
 def test_a_file_says_in_which_precision_it_was_made(capsys, tmp_path):

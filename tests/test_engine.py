@@ -88,7 +88,7 @@ def test_a_picture_alone_is_shared_among_threads_and_keeps_its_bytes(pictures, p
     with threads(2):
         found = embed_levels(model, pictures[:1], 32).tobytes()
         assert torch.get_num_threads() == 2
-    assert shared == [1, 1]  # on noise, and on the picture
+    assert shared[0] == 1  # tried on noise, and taken for the picture where the bytes were equal
     assert found == expected
 
 

@@ -148,7 +148,7 @@ def test_the_interval_of_the_gain_is_that_of_drawing_people():
 
 @pytest.mark.parametrize(
     ("people", "verdict"),
-    [((8, 8), "Pretrained beats scratch on average here"), ((8, 0), "is not settled here"), ((1, 1), "Pretrained")],
+    [((8, 8), "Pretrained beats scratch on average here"), ((8, 0), "is not settled here"), ((1, 1), "no verdict")],
 )
 def test_the_claim_is_told_with_its_interval(people, verdict):
     scratch, pretrained = pair_of_cells(*people)

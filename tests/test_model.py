@@ -375,3 +375,22 @@ def test_row_16_a_long_recording_is_held_twice_beside_the_callers_array(stub):
     tracemalloc.stop()
     assert len(found.embeddings) == 10
     assert peak < 2.4 * 8 * signal.size  # as float64: checked, filtered, and a byte or two a sample to compare them
+
+
+@pytest.mark.parametrize(
+    ("modality", "fs", "window", "least"), [("resp", 100, 1, "4 s"), ("eda", 4, 2, "4 s"), ("eda", 100, 0.1, "0.4 s")]
+)
+def test_a_window_too_short_for_its_band_is_refused_however_long_the_recording(model, rng, modality, fs, window, least):
+    recording = rng.standard_normal(60 * fs).cumsum()
+    with pytest.raises(SignalError, match=f"a window of {window} s .* is too short .* at least {least} are needed"):
+        model.embed_windows(recording, fs=fs, modality=modality, window=window)
+
+
+def test_a_signal_beyond_its_scale_is_warned_of(model, rng):
+    signal = 5 + rng.standard_normal(400).cumsum() / 20
+    for beyond in (signal + 1000, signal - 1000):
+        with pytest.warns(SignalWarning, match=r"100% of the filtered samples lie outside scale=\(0.0, 20.0\)"):
+            model.embed(beyond, fs=10, modality="eda", representation="waveform", scale=(0, 20))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.embed(signal, fs=10, modality="eda", representation="waveform", scale=(0, 20))

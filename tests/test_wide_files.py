@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from stub_study import Stub
 
-from tiny_biomoe import SignalError, csv_files
+from tiny_biomoe import ConfigError, SignalError, csv_files
 from tiny_biomoe.batch import embed_study
 from tiny_biomoe.recordings import read
 from tiny_biomoe.wide_files import read_each
@@ -114,3 +114,14 @@ def test_a_study_that_names_every_column_reads_the_file_once(tmp_path, rng, pass
     summary = embed_study(tmp_path / "study.csv", tmp_path / "out", "waveform", model=Stub, window=10)
     assert (summary.inputs, summary.embedded, summary.windows) == (30, 30, 30)
     assert passes == [30]
+
+
+def test_what_read_refuses_is_refused_and_its_names_are_kept(tmp_path, rng):
+    path = wide(tmp_path / "wide.csv", 3, rng)
+    wishes = [{"column": f"trial {number}"} for number in range(3)]
+    with pytest.raises(ConfigError, match="unknown argument 'delimeter'"):
+        list(read_each(path, wishes, fs=4, delimeter=";"))
+    with pytest.raises(ConfigError, match="unknown format 'nope'"):
+        list(read_each(path, wishes, fs=4, format="nope"))
+    found = list(read_each(path, wishes, fs=4, modality="eda", root=tmp_path))
+    assert [each.source for (each,) in found] == ["wide.csv"] * 3

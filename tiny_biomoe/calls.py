@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from .config import Recipe
-from .errors import ConfigError, SignalError, unknown
-from .filters import MODALITY_BAND, Passband, apply_filter, modality_name, passband, warn_if_outside
+from .errors import ConfigError, SignalError, SignalWarning, unknown
+from .filters import (
+    MODALITY_BAND,
+    Passband,
+    apply_filter,
+    minimum_duration,
+    modality_name,
+    passband,
+    warn_if_outside,
+)
 from .quality import Quality, quality, warn_if_clipped
 from .representations import representation_name
 from .signals import NAN_POLICIES, Signal, check_fs, fill_gaps, is_number
@@ -92,14 +101,31 @@ class Call:
         Warns
         -----
         SignalWarning
-            Clipped; or next to nothing of it lies in the band that is shown.
+            Clipped; or next to nothing of it lies in the band that is shown; or most of it lies outside `scale`.
         """
         filled, missing = fill_gaps(signal, self.fs, self.nan_policy, self.max_gap, where)
         measured = quality(filled, missing)
         warn_if_clipped(measured, where)
         filtered = apply_filter(filled, self.fs, self.edges, self.recipe, where)
         warn_if_outside(filled, self.fs, self.edges, where)
+        if self.limits is not None:
+            _warn_if_beyond(filtered, self.limits, where)
         return filtered, measured
+
+    def check_window(self, n_samples: int) -> None:
+        """Refuse windows too short for an image of the band, however long the recording they are cut from.
+
+        Raises
+        ------
+        SignalError
+            Shorter than `filters.minimum_duration`; the message says how long a window must be.
+        """
+        minimum = minimum_duration(self.fs, self.edges, self.recipe)
+        if n_samples < minimum * self.fs - 1e-9:
+            raise SignalError(
+                f"a window of {n_samples / self.fs:g} s ({n_samples} samples) is too short for an image of "
+                f"{self.modality} at {self.fs:g} Hz: at least {minimum:g} s are needed; window is in seconds"
+            )
 
     def window_limits(self, recording: Signal) -> Limits | None:
         """What the images of a filtered recording's windows span."""
@@ -120,6 +146,18 @@ class Call:
             "nan_policy": self.nan_policy,
             "max_gap": self.max_gap if self.nan_policy == "interpolate" else None,
         }
+
+
+def _warn_if_beyond(filtered: Signal, limits: Limits, where: str) -> None:
+    """Tell the caller of a signal that lies, more than half of the time, beyond the range that its image spans."""
+    beyond = float(np.mean((filtered < limits[0]) | (filtered > limits[1])))
+    if beyond > 0.5:
+        warnings.warn(
+            f"{where}: {beyond:.0%} of the filtered samples lie outside scale={limits}, where an image shows only its "
+            "border; give the range in the signal's own units",
+            SignalWarning,
+            stacklevel=4,
+        )
 
 
 def check_scale(scale: Any, from_recording: bool = False) -> str | Limits:

@@ -77,7 +77,6 @@ IMAGE_OPTIONS = [
     click.option("--band", type=Band(), default="modality", show_default=True, help="Filter, in Hz."),
     click.option("--scale", type=Scale(), default="window", show_default=True, help="What an image spans."),
 ]
-PRECISIONS = ["float32", "bfloat16"]  # as in `engine.py`, which imports PyTorch
 
 
 def options(*groups: list[Any]) -> Callable[[Command], Command]:

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from .errors import ConfigError, unknown
 
+PRECISIONS = ("float32", "bfloat16")  # that a network can be run with
 IMAGE_SIZE = 224  # pixels a side; the input LayerNorm has one weight a pixel, so no other size exists
 LARGEST = 1024  # of any width: a stranger's config.json must not build a network without end
 FORMAT = "tiny-biomoe/1"  # layout of config.json itself

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 from pathlib import Path
+from threading import get_ident
 from typing import Any
 
 from .errors import ConfigError
@@ -21,9 +23,9 @@ def write_whole(path: Path, data: bytes) -> None:
     Raises
     ------
     OSError
-        The disk is full or refuses; the name keeps what it held.
+        The disk is full or refuses; the name keeps what it held, or holds all that is new.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f".{path.name}.{os.getpid()}-{get_ident()}.partial")
     try:
         with partial.open("wb") as file:
             file.write(data)
@@ -59,6 +61,9 @@ def sync_folder(folder: Path) -> None:
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # a file system that syncs no folders
+            raise
     finally:
         os.close(handle)
 

@@ -13,7 +13,8 @@ from tqdm import tqdm
 
 from .calls import FUSIONS
 from .channels import printable
-from .command_options import CHOICES, IMAGE_OPTIONS, PRECISIONS, READING, READING_OPTIONS, options, read_file
+from .command_options import CHOICES, IMAGE_OPTIONS, READING, READING_OPTIONS, options, read_file
+from .config import PRECISIONS
 from .errors import ConfigError, SignalError, SignalWarning
 from .representations import REPRESENTATIONS
 from .signals import NAN_POLICIES
@@ -39,7 +40,7 @@ _RUN = [
     click.option("--dry-run", is_flag=True, help="List what would be embedded, and do nothing."),
     click.option("--on-error", type=click.Choice(["skip", "stop"]), default="skip", help="An input that fails."),
     click.option("--workers", type=int, default=1, show_default=True, help="Processes that draw; 0 draws in this one."),
-    click.option("--threads", type=int, help="Of the network; one a processor otherwise."),
+    click.option("--threads", type=int, help="Of the network; otherwise one a processor, with Ray one an actor."),
     click.option("--batch-size", type=int, default=32, show_default=True, help="Images on the device at once."),
     click.option("--engine", type=click.Choice(["here", "ray"]), default="here", help="What computes the shards."),
     click.option("--address", help="Of a Ray cluster, e.g. auto; --engine ray starts one on this machine otherwise."),

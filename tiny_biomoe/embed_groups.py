@@ -151,21 +151,33 @@ def _embed(work: _Work, part: int, since: Cursor | None, drawers: Drawers) -> It
     remove(run.out / MANIFEST)  # which says that the run is complete
     events = Events(Pipeline(stream(group, run.settings, model.recipe, since), drawers))
     drawn: deque[Shard] = deque()  # whose pictures are with the network
+    failed: list[InputFailed] = []  # in the last of them, which is not written
+
+    def pictures(shard: Shard) -> Iterator[Levels]:
+        try:
+            yield from _pictures(work, events, shard)
+        except InputFailed as error:
+            failed.append(error)
 
     def shards() -> Iterator[Iterator[Levels]]:
         begin = since
         for number in count(part):
             shard = Shard(shard_name(group.number, number), begin)
             drawn.append(shard)
-            yield _pictures(work, events, shard)
+            yield pictures(shard)
             begin = shard.next
-            if begin is None or work.there(number + 1, begin) is not None:
+            if failed or begin is None or work.there(number + 1, begin) is not None:
                 return
 
     try:
         with closing(embed_in_turn(model, shards(), run.settings.batch_size)) as sets:
             for vectors in sets:
-                yield _write(work, drawn.popleft(), vectors)
+                shard = drawn.popleft()
+                if failed and not drawn:
+                    break
+                yield _write(work, shard, vectors)
+        if failed:
+            raise failed[0]
     finally:
         events.close()
 

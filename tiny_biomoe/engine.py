@@ -17,13 +17,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from .config import IMAGE_SIZE, Architecture
+from .config import IMAGE_SIZE, PRECISIONS, Architecture
 from .errors import ConfigError, unknown
 from .fast_network import FastNetwork
 from .network import Network, outline
 from .threads import callers_threads, threads
 
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 BACKENDS = ["torch", "onnx"]
 Run = Callable[[NDArray[np.uint8]], NDArray[np.float32]]  # (B, 224, 224[, 3]) bytes to (B, embedding_dim)
 
@@ -32,7 +31,8 @@ Run = Callable[[NDArray[np.uint8]], NDArray[np.float32]]  # (B, 224, 224[, 3]) b
 class Engine:
     """What changes speed, and no more than the rounding of a vector.
 
-    precision : "float32", or "bfloat16" (products and maps; norms, spectral filters and fusion stay float32)
+    precision : "float32", or "bfloat16" (products and wide maps; small maps, attention windows, the last
+        stages and fusion stay float32)
     compile : whether PyTorch's compiler fuses what lies between the products; its first image takes a minute
     backend : "torch", or "onnx": ONNX Runtime, in float32, on a CPU
     """
@@ -43,7 +43,7 @@ class Engine:
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
-            raise unknown("precision", self.precision, list(PRECISIONS))
+            raise unknown("precision", self.precision, PRECISIONS)
         if not isinstance(self.compile, bool):
             raise ConfigError(f"compile={self.compile!r}: expected True or False")
         if self.backend not in BACKENDS:
@@ -145,7 +145,7 @@ def build(network: Network, engine: Engine) -> tuple[Run, Run]:
             raise ConfigError(f'backend="onnx" runs on the CPU, and the model is on {device}: move it with .to("cpu")')
         by_onnx = run_onnx(kept_onnx(network))
         return by_onnx, by_onnx
-    fast = FastNetwork(network, PRECISIONS[engine.precision]).eval()
+    fast = FastNetwork(network, getattr(torch, engine.precision)).eval()
     function: Callable[[Tensor], Tensor] = torch.compile(fast) if engine.compile else fast
 
     def run(images: NDArray[np.uint8]) -> NDArray[np.float32]:

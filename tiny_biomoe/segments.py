@@ -163,6 +163,7 @@ def _segments(
                 )
             begin, end = _bounds(each, recording.signal.size, fs)
             spans = _spans(begin, end, fs, settings)
+            filtered.call.check_window(spans.size)
             if len(spans):
                 yield Segment(number, each, head, filtered, spans, end)
             else:

@@ -13,7 +13,7 @@ from typing import Any
 
 from .channels import Options
 from .errors import SignalError
-from .recordings import FORMATS, Recording, Said, read, reading, recognise
+from .recordings import FORMATS, Recording, Said, check_reading, read, reading, recognise
 
 TOGETHER = 64  # columns that are parsed in one pass, which takes 8 bytes a cell
 
@@ -30,12 +30,19 @@ def read_each(path: Path, wishes: Sequence[Mapping[str, Any]], **common: Any) ->
     common
         Arguments of `read` that all share, where a wish says nothing else.
 
+    Raises
+    ------
+    ConfigError
+        An unknown argument, or one that is none of its choices.
+
     Notes
     -----
     Up to `TOGETHER` columns are parsed at a time, which bounds memory. Where one of them is damaged, the halves are
     parsed each on its own, and so on, so that no column fails for another's sake.
     """
     asked = [{**common, **wish} for wish in wishes]
+    for each in asked:
+        check_reading({name: value for name, value in each.items() if name != "root"})
     for named, some in groupby(asked, key=lambda each: isinstance(each.get("column"), str | int)):
         left = list(some)
         while left:
@@ -65,7 +72,7 @@ def _in_one_pass(path: Path, asked: list[dict[str, Any]]) -> list[Result]:
     by_column = dict(zip(columns, channels, strict=True))
     found: list[Result] = []
     for each in asked:
-        said = Said.of(path, None, *map(each.get, ("fs", "modality", "on_hole", "on_jitter")))
+        said = Said.of(path, each.get("root"), *map(each.get, ("fs", "modality", "on_hole", "on_jitter")))
         try:
             with reading(path):
                 found.append(list(said.recordings(by_column[each["column"]])))

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from ..calls import FUSIONS
 from ..channels import printable
+from ..config import PRECISIONS
 from ..durable import write_whole
 from ..errors import ConfigError, SignalError
 from ..filters import modality_name
@@ -34,7 +35,7 @@ from .evaluation import Evaluation
 from .finetuning import finetune as train
 from .fusion import PARTS
 from .samples import MISSING, Samples, check_labelled, split_subjects
-from .settings import PRECISIONS, Settings
+from .settings import Settings
 from .studies import SCALES, Cutting, Stretches, cut_study
 
 

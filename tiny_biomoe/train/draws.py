@@ -69,7 +69,7 @@ class TrainingBatches(Dataset[Batch]):
     def __init__(
         self, tasks: list[Task], recipe: Recipe, images: int, seed: int, augmentation: Augmentation, views: int = 1
     ):
-        if views not in (1, 2, 3, 6) or images % (len(tasks) * views):
+        if images < 1 or views not in (1, 2, 3, 6) or images % (len(tasks) * views):
             raise ConfigError(
                 f"images={images}, views={views}: views must be 1, 2, 3 or 6, and images a multiple of views times "
                 f"{len(tasks)} tasks"

@@ -108,6 +108,7 @@ class _Run:
             "validation": validation.sha256 if validation else None,
             "views": [str(view) for view in dataset.views],
             "classes": list(dataset.classes),
+            "engine": asdict(model.engine),  # which embeds images that are not varied
             "threads": torch.get_num_threads(),  # with another number, sums are taken in another order
         }
         self.origin = {"name": model.config.name, "source": model.source, "tensors_sha256": self.facts["model"]}
@@ -205,7 +206,7 @@ class _Run:
         present = torch.from_numpy(samples.present[rows])
         labels, there = torch.from_numpy(samples.labels[rows]).to(self.device), present.to(self.device)
         mixed = torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bfloat16")
-        if self.settings.part == "head" and self.settings.augmentation == NONE:
+        if self.settings.part == "head" and (draws is None or self.settings.augmentation == NONE):
             vectors = self._still(samples)[rows][present].to(self.device)
             with mixed:
                 return self.model.classify(vectors, there).float(), labels

@@ -6,10 +6,9 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..config import PRECISIONS
 from ..errors import ConfigError, unknown
 from .augment import Augmentation
-
-PRECISIONS = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True)
