@@ -78,28 +78,21 @@ def test_bytes_of_a_picture_do_not_depend_on_neighbours_place_or_threads(picture
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_a_picture_alone_is_shared_among_threads_and_keeps_its_bytes(pictures, precision, monkeypatch):
-    shared, side_by_side = [], engine.side_by_side
-    monkeypatch.setattr(engine, "side_by_side", lambda fast, images: shared.append(1) or side_by_side(fast, images))
+def test_a_picture_alone_keeps_its_bytes_on_several_threads(pictures, precision):
     model = TinyBioMoE.from_pretrained(precision=precision)
     with threads(1):
         expected = embed_levels(model, pictures[:1], 32).tobytes()
-        assert not shared
     with threads(2):
         found = embed_levels(model, pictures[:1], 32).tobytes()
         assert torch.get_num_threads() == 2
-    assert shared[0] == 1  # tried on noise, and taken for the picture where the bytes were equal
     assert found == expected
 
 
-def test_without_equal_bytes_one_thread_computes():
-    def run(images):
-        return np.array([torch.get_num_threads()], np.float32)
-
+def test_an_image_alone_gets_threads_only_where_they_leave_its_bytes_alone():
     with threads(3):
-        alone = engine.quickest_alone(run, run)
-        assert alone(np.zeros((1, 224, 224), np.uint8)) == [1]
-        assert engine.quickest_alone(run, lambda images: np.ones(1, np.float32))(None) == [1]
+        assert engine.threads_alone(lambda images: np.ones(1, np.float32)) == 3
+        assert engine.threads_alone(lambda images: np.array([torch.get_num_threads()], np.float32)) == 1
+        assert engine.threads_alone(lambda images: np.array([torch.get_num_threads() > 2], np.float32)) == 2
 
 
 @pytest.mark.parametrize("write", ["in place", "data", "numpy", "load", "replace"])
@@ -354,7 +347,7 @@ def test_no_stream_waits_where_two_sets_meet(monkeypatch):
         begun.set()
         yield levels[2]
 
-    monkeypatch.setattr("tiny_biomoe.runtime.fast_copy", lambda network: FastCopy(run, run, ()))
+    monkeypatch.setattr("tiny_biomoe.runtime.fast_copy", lambda network: FastCopy(run, 1, ()))
     found = list(embed_in_turn(nn.Linear(1, 1), [levels[:2], second()], 4))
     assert [vectors.ravel().tolist() for vectors in found] == [[0, 1], [2]]
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from threading import RLock
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -59,7 +58,7 @@ class FastCopy:
     """A network's fast copy, and what tells that the network has changed since."""
 
     run: Run
-    alone: Run  # the same bytes, for one image with the whole machine to itself
+    alone: int  # threads for one image: the most that give the bytes that one thread gives
     made_of: tuple[Any, ...]
 
 
@@ -135,16 +134,15 @@ def _modules(architecture: Architecture) -> list[tuple[str, type]]:
     return [(name, type(module)) for name, module in outline(architecture).named_modules()][1:]
 
 
-def build(network: Network, engine: Engine) -> tuple[Run, Run]:
-    """A function from bytes to vectors on the threads that it finds, and one for an image alone on the caller's."""
+def build(network: Network, engine: Engine) -> tuple[Run, int]:
+    """A function from bytes to vectors, and how many threads shall compute one image alone."""
     device = network.image_norm.weight.device
     if engine.backend == "onnx":
         from .onnx_file import kept_onnx, run_onnx
 
         if device.type != "cpu":
             raise ConfigError(f'backend="onnx" runs on the CPU, and the model is on {device}: move it with .to("cpu")')
-        by_onnx = run_onnx(kept_onnx(network))
-        return by_onnx, by_onnx
+        return run_onnx(kept_onnx(network)), 1
     fast = FastNetwork(network, getattr(torch, engine.precision)).eval()
     function: Callable[[Tensor], Tensor] = torch.compile(fast) if engine.compile else fast
 
@@ -153,9 +151,9 @@ def build(network: Network, engine: Engine) -> tuple[Run, Run]:
             return function(torch.tensor(images).to(device)).cpu().numpy()
 
     if device.type != "cpu":
-        return run, run
+        return run, 1
     try:
-        return run, quickest_alone(run, run if engine.compile else partial(side_by_side, fast))
+        return run, threads_alone(run)
     except RuntimeError as error:
         if not engine.compile:
             raise
@@ -176,42 +174,19 @@ def exactly(device: torch.device) -> Iterator[None]:
         yield
 
 
-def side_by_side(fast: FastNetwork, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """`fast` on the CPU: its wide maps on all threads, what is left of the two encoders on one thread each."""
-
-    def second(image: Tensor) -> Tensor:
-        with exactly(image.device):
-            return fast.waterfall_encoder(image)
-
-    with exactly(torch.device("cpu")):
-        image = fast.image(torch.tensor(images))
-        grid = fast.spectral_encoder.begin(image)
-        with threads(1), ThreadPoolExecutor(1, "tiny-biomoe", torch.set_num_threads, (1,)) as pool:
-            z2 = pool.submit(second, image)
-            z1 = fast.spectral_encoder.finish(grid)
-            return fast.join(z1, z2.result()).numpy()
-
-
-def on_threads(n: int, run: Run) -> Run:
-    """`run` with PyTorch on so many threads."""
-
-    def limited(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        with threads(n):
-            return run(images)
-
-    return limited
-
-
-def quickest_alone(run: Run, shared: Run) -> Run:
-    """`shared` on the most threads, up to the caller's, that give the bytes `run` gives on one, on a picture of noise.
+def threads_alone(run: Run) -> int:
+    """The most threads, up to the caller's, that give the bytes that one thread gives, on a picture of noise.
 
     The order in which numbers are summed, and so the rounding, depends on shapes and threads and not on the numbers:
-    where one picture's bytes are equal, all are. Where no number of threads does, one computes.
+    where one picture's bytes are equal, all are.
     """
     noise = np.random.RandomState(0).randint(0, 256, (1, IMAGE_SIZE, IMAGE_SIZE)).astype(np.uint8)
-    most, on_one = callers_threads(), on_threads(1, run)
-    expected = on_one(noise).tobytes()
+    most = callers_threads()
+    with threads(1):
+        expected = run(noise).tobytes()
     for n in sorted({most, 2}, reverse=True):
-        if 1 < n <= most and (several := on_threads(n, shared))(noise).tobytes() == expected:
-            return several
-    return on_one
+        if 1 < n <= most:
+            with threads(n):
+                if run(noise).tobytes() == expected:
+                    return n
+    return 1

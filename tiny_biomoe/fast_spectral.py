@@ -13,7 +13,6 @@ from .packed import Conv, Dense, Norm, fold, packs
 from .spectral_encoder import Block, ClassBlock, ConvMLP, Downsample, SelfAttention, SpectralEncoder, SpectralFilter
 
 SMALL_MAP = 7  # tokens a side, up to which converting to bfloat16 costs more than it saves
-WIDE = 2  # stages before the encoders are worth computing at the same time, one thread each
 
 
 class Mlp(nn.Module):
@@ -135,26 +134,17 @@ class FastSpectralEncoder(nn.Module):
             side //= stride
         self.stem.append(grid_conv(encoder.stem.projection, dtype, side))
         self.stem.append(Norm(encoder.stem.norm, dtype))
-        self.wide, self.narrow = nn.Sequential(), nn.Sequential()
+        self.stages = nn.Sequential()
         for stage, block in enumerate(encoder.blocks):
             side = (side + 1) // 2
             dtype = torch.float32 if side <= SMALL_MAP else dtype
-            steps = self.wide if stage < WIDE else self.narrow
             if stage:
-                steps.append(Norm(cast(Downsample, encoder.downsamples[stage - 1]).norm, dtype))
-            steps.append(SpectralBlock(cast(Block, block), dtype, side))
+                self.stages.append(Norm(cast(Downsample, encoder.downsamples[stage - 1]).norm, dtype))
+            self.stages.append(SpectralBlock(cast(Block, block), dtype, side))
             if stage < len(encoder.downsamples):
-                steps.append(Norm(cast(nn.LayerNorm, encoder.stage_norms[stage]), dtype))
-                steps.append(grid_conv(cast(Downsample, encoder.downsamples[stage]).projection, dtype, side))
+                self.stages.append(Norm(cast(nn.LayerNorm, encoder.stage_norms[stage]), dtype))
+                self.stages.append(grid_conv(cast(Downsample, encoder.downsamples[stage]).projection, dtype, side))
         self.class_token = ClassToken(encoder.class_block, encoder.norm, dtype, side**2)
 
     def forward(self, image: Tensor) -> Tensor:  # (B, 224, 224, 3)
-        return self.finish(self.begin(image))  # (B, 96)
-
-    def begin(self, image: Tensor) -> Tensor:
-        """The stages with many tokens, which several threads compute faster than one: to (B, 14, 14, C)."""
-        return self.wide(self.stem(image))
-
-    def finish(self, grid: Tensor) -> Tensor:
-        """What comes after `begin`: (B, 14, 14, C) to (B, 96)."""
-        return self.class_token(self.narrow(grid))
+        return self.class_token(self.stages(self.stem(image)))  # (B, 96)

@@ -19,7 +19,7 @@ from .engine import Engine, FastCopy, Run, exactly, fast_copy
 from .errors import ConfigError, SignalError
 from .images import PALETTE, Levels
 from .quality import Quality
-from .threads import callers_threads, in_streams
+from .threads import callers_threads, in_streams, threads
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,8 @@ def _one_by_one(
     if fast is None:
         yield from map(_as_it_is(network, torch.device("cpu")), images)
     elif len(first := list(islice(images, 2))) < 2:
-        yield from [fast.alone(levels) for levels in first]
+        with threads(fast.alone):
+            yield from [fast.run(levels) for levels in first]
     else:
         streams = callers_threads()
         yield from in_streams(fast.run, chain(first, images), streams, max(batch_size, 2 * streams))
