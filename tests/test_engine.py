@@ -117,6 +117,17 @@ def test_a_changed_weight_is_seen(pictures, write):
     np.testing.assert_allclose(after, plain(model, pictures[:1]), rtol=0, atol=1e-5)
 
 
+def test_rows_that_change_places_behind_autograd_are_seen():
+    tensors = list(TinyBioMoE.from_pretrained().parameters())
+    seen = {engine.checksum(tensors)}
+    largest = max(tensors, key=torch.numel).detach().flatten(1).numpy()
+    for first, second in ((0, 1), (0, 2), (5, len(largest) - 1)):
+        largest[[first, second]] = largest[[second, first]]
+        seen.add(engine.checksum(tensors))
+        largest[[first, second]] = largest[[second, first]]
+    assert len(seen) == 4
+
+
 @pytest.mark.parametrize("write", ["data", "numpy"])
 def test_a_few_numbers_written_behind_autograd_are_seen(pictures, write):
     model = TinyBioMoE.from_pretrained()
