@@ -20,7 +20,7 @@ from tqdm import tqdm
 from tiny_biomoe.config import Config
 from tiny_biomoe.network import Network
 from tiny_biomoe.representations import REPRESENTATIONS
-from tiny_biomoe.runtime import embed_levels
+from tiny_biomoe.runtime import to_pixels
 from tiny_biomoe.train.archives import Task, load_tasks
 from tiny_biomoe.train.draws import Augmentation, draw_window, evaluation_windows
 from tiny_biomoe.train.growth import shrink
@@ -45,7 +45,8 @@ VARIANTS = {
         LABELS_ALONE, objectives=Objectives(), augmentation=Augmentation()
     ),
 }
-WINDOWS = {"ecg": (600, 400), "emg": (880, 440), "eeg": (600, 266)}  # to fit on, to score on
+WINDOWS = {"ecg": (300, 400), "emg": (440, 440), "eeg": (300, 266)}  # to fit on, to score on
+BATCH = 24  # images at once
 
 
 @click.command()
@@ -86,7 +87,11 @@ def embedded(
             for _, window in tqdm(windows, desc=f"drawing {task.name}")
         ]
         np.save(path, np.concatenate(drawn))
-    vectors = embed_levels(network, np.load(path), batch_size=len(REPRESENTATIONS))
+    images, rows = torch.from_numpy(np.load(path)), []
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        for batch in images.split(BATCH):
+            rows.append(network(to_pixels(batch, "cpu")).float())
+    vectors = torch.cat(rows).numpy()
     return vectors.reshape(len(windows), len(REPRESENTATIONS), -1), task.labels[[index for index, _ in windows]]
 
 
