@@ -66,13 +66,25 @@ def test_a_file_says_in_which_precision_it_was_made(capsys, tmp_path):
 
 def test_a_dry_run_lists_and_writes_nothing(run, study, tmp_path):
     code, out, _ = run("embed", study, "--window", 10, "--dry-run", "-o", tmp_path / "out")
-    assert code == 0
+    assert code == 2
     lines = [re.sub(r" +", " ", line).strip() for line in out.splitlines()]
     assert lines[1] == "6 64 bvp BVP S01/BVP.csv"
     assert lines[-3].startswith("0 bad.csv failed: column '0', row 3")
     assert lines[-2].startswith("0 README.md skipped")
     assert lines[-1] == "24 windows"
     assert not (tmp_path / "out").exists()
+
+
+def test_a_dry_run_of_nothing_fails_as_the_run_would(run, study):
+    code, out, _ = run("embed", study, "--window", 600, "--short", "drop", "--dry-run")
+    assert out.splitlines()[-1].split() == ["0", "windows"]
+    assert code == 1
+
+
+def test_the_first_failures_are_told_on_the_terminal(run, study, tmp_path):
+    code, out, _ = run("embed", study, "--window", 10, *HERE, "-o", tmp_path / "out")
+    assert code == 2
+    assert re.search(r"^  bad\.csv: column '0', row 3", out, re.MULTILINE)
 
 
 def test_a_dry_run_leaves_out_the_output_as_the_run_does(run, study):

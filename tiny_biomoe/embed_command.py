@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from .batch import Engine
     from .model import TinyBioMoE
 
+SHOWN = 5  # failures told on the terminal
 FOLDER = {  # options of a run into a folder, and what they are when not given
     "dry_run": False,
     "on_error": "skip",
@@ -101,6 +103,7 @@ def _embed_to_folder(
     if not output.absolute().parent.is_dir():
         raise ConfigError(f"the folder {str(output.absolute().parent)!r} does not exist: create it first")
     from .batch import embed_study
+    from .manifests import FAILURES
     from .model import TinyBioMoE
     from .progress import Bar
 
@@ -120,8 +123,18 @@ def _embed_to_folder(
     click.echo(summary.table())
     click.echo(f"embeddings in {printable(str(output))}")
     if summary.failed or summary.in_part or not summary.windows:
-        click.echo(f"what was not embedded, and why: {printable(str(output / 'failures.parquet'))}")
+        click.echo(f"what was not embedded, and why: {printable(str(output / FAILURES))}")
+        for name, channel, reason in _first_failures(output / FAILURES):
+            click.echo(f"  {printable(name)}{f', {printable(channel)}' if channel else ''}: {printable(reason)}")
     raise SystemExit(summary.exit_code)
+
+
+def _first_failures(path: Path) -> Iterator[tuple[str, str | None, str]]:
+    """Source, channel and reason of the first lines of a run's failures."""
+    from pyarrow import parquet
+
+    for row in parquet.read_table(path).slice(0, SHOWN).to_pylist():
+        yield row["source"], row["channel"], row["reason"]
 
 
 def _engine(name: str, address: str | None, actors: int | None) -> Engine | None:
@@ -157,10 +170,11 @@ def _list_windows(source: Path, output: Path | None, reading: dict[str, Any], sa
     study = open_study(source)
     if output is not None and not _is_file(output):
         study = outside(study, output)
-    total, line = 0, "{:>9} {:>9} {:<9} {:<16} {}"
+    total, failed, line = 0, False, "{:>9} {:>9} {:<9} {:<16} {}"
     click.echo(line.format("windows", "rate, Hz", "modality", "channel", "file"))
     for each in survey(study, settings, Recipe()):
         if isinstance(each, Notice):
+            failed = failed or each.outcome == "failed"
             click.echo(line.format(0, "", "", each.channel or "", f"{each.source}  {each.outcome}: {each.reason}"))
         else:
             total += len(each.spans)
@@ -169,6 +183,7 @@ def _list_windows(source: Path, output: Path | None, reading: dict[str, Any], sa
     for passed in study.skipped:
         click.echo(line.format(0, "", "", "", f"{passed.source}  skipped: {passed.reason}"))
     click.echo(f"{total:>9} windows")
+    raise SystemExit(1 if not total else 2 if failed else 0)
 
 
 def _embed_to_file(

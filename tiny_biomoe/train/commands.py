@@ -118,7 +118,10 @@ def predict(classifier: Path, source: Path, output: Path, label: str, group: str
     check_output(output, [".csv"])
     loaded = TrainedClassifier.load(classifier)
     if not isinstance(loaded.about.get("cutting"), dict):
-        raise ConfigError(f"{classifier / DESCRIPTION} does not say how recordings are cut: was it made by `finetune`?")
+        raise ConfigError(
+            f"{classifier / DESCRIPTION} does not say how recordings are cut, which the command `tiny-biomoe finetune` "
+            "notes: use TrainedClassifier.load(folder).predict(samples) in Python"
+        )
     cutting = Cutting(**loaded.about["cutting"])
     study = _filled(open_study(source), options)
     modalities = list(dict.fromkeys(view.modality for view in loaded.views))
