@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +28,7 @@ from tiny_biomoe.train.draws import (
     person_limits,
 )
 from tiny_biomoe.train.multitask import Settings, finished, train
+from tiny_biomoe.train.ranks import Ranks
 from tiny_biomoe.train.reading import FACTS, MultitaskModel, Objectives, multitask_loss, read_loss
 from tiny_biomoe.train.schedules import cosine_factor, linear
 
@@ -206,6 +209,61 @@ def test_row_89_killed_at_any_moment_and_resumed_is_uninterrupted(tasks, uninter
         "2",
         "3",
     ]
+
+
+RANK = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+import torch
+sys.path.insert(0, sys.argv[1])
+from test_train import QUICK, toy_task
+from tiny_biomoe.train.multitask import train
+from tiny_biomoe.train.ranks import process_group
+if len(sys.argv) > 3:  # the parts alone
+    with process_group("cpu") as (ranks, device):
+        layer = torch.nn.BatchNorm1d(2)
+        layer.weight.grad = torch.full((2,), float(ranks.rank))
+        layer.running_mean.fill_(10 * ranks.rank)
+        ranks.average_gradients(layer)
+        ranks.average_statistics(layer)
+        print(ranks.world, device, layer.weight.grad.tolist(), layer.bias.grad, layer.running_mean.tolist(), flush=True)
+else:
+    network = train([toy_task("ecg"), toy_task("eeg", 125.0)], Path(sys.argv[2]), replace(QUICK, steps=2), workers=0)
+    print(sum(float(t.double().abs().sum()) for t in network.state_dict().values()).hex(), flush=True)
+"""
+
+
+def two_processes(*arguments) -> list[str]:
+    """What two processes say, that torchrun would have started."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    started = []
+    for rank in ("0", "1"):
+        named = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        command = [sys.executable, "-c", RANK, str(Path(__file__).parent), *map(str, arguments)]
+        started.append(
+            subprocess.Popen(command, env=os.environ | named, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        )
+    said = [process.communicate(timeout=300) for process in started]
+    assert [process.returncode for process in started] == [0, 0], said
+    return [out.strip() for out, _ in said]
+
+
+def test_two_processes_average_what_each_has_found(tmp_path):
+    assert two_processes(tmp_path, "parts") == ["2 cpu [0.5, 0.5] None [5.0, 5.0]"] * 2
+
+
+def test_two_processes_learn_one_network_from_batches_of_their_own(tasks, uninterrupted, tmp_path):
+    first, second = two_processes(tmp_path)
+    assert first == second
+    state = load_checkpoint(tmp_path)
+    assert (state["step"], state["settings"]["processes"]) == (2, 2)
+    assert len((tmp_path / "metrics.csv").read_text().splitlines()) == 3
+    assert Ranks(1, 2).batches(3, 5) == range(7, 11, 2)  # 7, 9: nobody else draws them
+    with pytest.raises(WeightsError, match="processes=2, not 1"):
+        train(tasks, tmp_path, replace(QUICK, steps=2), workers=0)
 
 
 def test_small_images_first_then_whole_ones(tasks, tmp_path):

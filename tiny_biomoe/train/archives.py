@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import re
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
@@ -18,6 +17,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from scipy.io import loadmat
+
+from ..durable import write_whole
 
 HELD_OUT_SHARE = 0.15  # of the ECG recordings, which carry no person's id
 HELD_OUT_EMG = (5,)  # of five subjects
@@ -140,9 +141,9 @@ def _unpack(rows: Iterable[Row], folder: Path) -> None:
 
 
 def _save(path: Path, array: NDArray[np.generic]) -> None:
-    partial = path.with_suffix(".partial.npy")
-    np.save(partial, array)
-    os.replace(partial, path)
+    data = io.BytesIO()
+    np.save(data, array)
+    write_whole(path, data.getvalue())
 
 
 def _members(archive: Path, endings: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:

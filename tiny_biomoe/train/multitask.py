@@ -5,7 +5,8 @@ representation has heads of its own; facts of the window are learnt beside its l
 all windows are shown in the guise of another modality; and both encoders are taught on their own beside the embedding.
 
 Run it with `python -m tiny_biomoe.train.multitask --archives FOLDER --out FOLDER`. It is deterministic, and
-a run that was killed goes on from its last checkpoint to the same weights, bit for bit.
+a run that was killed goes on from its last checkpoint to the same weights, bit for bit. Under torchrun every process
+learns from batches of its own (`ranks`).
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from .checkpoints import load_checkpoint, save_checkpoint
 from .draws import Augmentation, Batch, TrainingBatches
 from .growth import grow
 from .metrics import draw_metrics, forget_after, log_row
+from .ranks import Ranks, process_group
 from .reading import MultitaskModel, Objectives, read_loss, targets
 from .schedules import cosine_with_warmup
 
@@ -47,7 +49,8 @@ class Settings:
     """Everything that decides what a run gives; a checkpoint of other settings is refused."""
 
     steps: int = 2800
-    images: int = 18  # a step, over all tasks
+    images: int = 18  # a step and process, over all tasks
+    processes: int = field(default_factory=lambda: int(os.environ.get("WORLD_SIZE", "1")))  # torchrun's
     views: int = 1  # images of one window; the paper's 6 are so alike that they teach little more than one
     image_size: int = IMAGE_SIZE  # pixels a side; with half of them a step costs a quarter (`growth`)
     start: str = ""  # sha256 of the tensors that the run began with, where it did not begin from scratch
@@ -90,8 +93,8 @@ def train(
     """
     if start is not None:
         settings = replace(settings, start=tensor_digest(start))
-    with _reproducible(settings):
-        return _train(tasks, out, settings, device, workers, every, start)
+    with _reproducible(settings), process_group(device) as (ranks, own_device):
+        return _train(tasks, out, settings, own_device, workers, every, start, ranks)
 
 
 def finished(run: Path) -> dict[str, Tensor]:
@@ -134,6 +137,7 @@ def _train(
     workers: int,
     every: int,
     begin: dict[str, Tensor] | None,
+    ranks: Ranks,
 ) -> Network:
     out.mkdir(parents=True, exist_ok=True)
     network = Network(Config(), settings.image_size)
@@ -148,26 +152,34 @@ def _train(
     scheduler = cosine_with_warmup(optimizer, settings.steps)
     data = recordings_digest(tasks)
     start = _resume(out, settings, data, model, optimizer, scheduler)
+    if ranks.writes and start:
+        forget_after(out / "metrics.csv", start)
     batches = TrainingBatches(
         tasks, network.recipe, settings.images, settings.seed, settings.augmentation, settings.views
     )
     loader = DataLoader(
-        batches, sampler=range(start, settings.steps), batch_size=None, num_workers=workers,
+        batches, sampler=ranks.batches(start, settings.steps), batch_size=None, num_workers=workers,
         prefetch_factor=4 if workers else None,
     )  # fmt: skip
     _standardise(model, batches)
     model.train()
-    progress = tqdm(loader, total=settings.steps, initial=start, unit="step", smoothing=0.05)
+    progress = tqdm(loader, total=settings.steps, initial=start, unit="step", smoothing=0.05, disable=not ranks.writes)
     for step, batch in enumerate(progress, start):
-        facts = _step(model, batch, tasks, settings, optimizer, step)
+        facts = _step(model, batch, tasks, settings, optimizer, step, ranks)
         scheduler.step()
-        log_row(out / "metrics.csv", {"step": step, "lr": float(scheduler.get_last_lr()[0]), **facts})
+        if ranks.writes:
+            log_row(out / "metrics.csv", {"step": step, "lr": float(scheduler.get_last_lr()[0]), **facts})
         progress.set_postfix({name: f"{value:.3f}" for name, value in facts.items() if name.endswith("accuracy")})
-        if (step + 1) % every == 0 or step + 1 == settings.steps:
+        if (step + 1) % every and step + 1 != settings.steps:
+            continue
+        ranks.average_statistics(model)
+        if ranks.writes:
             state = {"settings": asdict(settings), "data": data, "step": step + 1, "model": model.state_dict()}
             state |= {"optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict()}
             save_checkpoint(out, step + 1, state)
-    draw_metrics(out / "metrics.csv", out / "metrics.png")
+        ranks.wait()
+    if ranks.writes:
+        draw_metrics(out / "metrics.csv", out / "metrics.png")
     return network.eval()
 
 
@@ -178,6 +190,7 @@ def _step(
     settings: Settings,
     optimizer: Optimizer,
     step: int,
+    ranks: Ranks,
 ) -> dict[str, float]:
     """One update; loss and accuracy of each task before it."""
     half = settings.precision == "bfloat16"
@@ -185,6 +198,7 @@ def _step(
     _require_finite("loss", loss, step)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
+    ranks.average_gradients(model)
     norm = nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
     _require_finite("norm of the gradient", norm, step)  # clipped, an infinite one gives NaN weights
     optimizer.step()
@@ -228,7 +242,6 @@ def _resume(
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
     scheduler.load_state_dict(state["scheduler"])
-    forget_after(out / "metrics.csv", state["step"])
     return int(state["step"])
 
 
@@ -270,7 +283,7 @@ def main(
     begin = finished(start) if start is not None else None
     settings = Settings(**options, objectives=Objectives(0, 0, 0) if labels_alone else Objectives())
     network = train(tasks, out, settings, device, workers, every, begin)
-    if network.image_norm.normalized_shape[-1] == IMAGE_SIZE:
+    if network.image_norm.normalized_shape[-1] == IMAGE_SIZE and os.environ.get("RANK", "0") == "0":
         model = TinyBioMoE()
         model.load_state_dict(network.state_dict())
         model.save_pretrained(out / "model")
