@@ -111,6 +111,7 @@ def embed_in_turn(
 
     On the CPU the first images of a set are taken while the last ones of that before it are still computed, so no
     thread waits where two sets meet. Elsewhere a batch holds images of one set alone, so that each set has its own.
+    Two such generators open in one thread must be closed in the opposite order.
     """
     device = next(network.parameters()).device
     fast, engine = fast_copy(network), getattr(network, "engine", Engine())
