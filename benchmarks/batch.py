@@ -137,12 +137,24 @@ def speed(folder: Path, representation: str, workers: int, threads: int, windows
             whole = processor_seconds() - before - starting
             for name, took in zip(used, (read_used, drawn_used, embedded_used, whole), strict=True):
                 used[name].append(1e3 * took / windows)
+    facts = {"windows": windows, "workers": workers, "threads": threads, "rounds": rounds}
+    return facts | overlap(rates, used)
+
+
+def overlap(rates: dict[str, list[float]], used: dict[str, list[float]]) -> dict[str, Any]:
+    """Medians over rounds, and how near the whole comes to its slowest stage and to what the processors allow.
+
+    Parameters
+    ----------
+    rates : windows a second of each stage and of the whole, a number a round
+    used : processor-milliseconds a window, likewise
+    """
     cores = len(os.sched_getaffinity(0))
     slowest = [min(stages) for stages in zip(*(rates[name] for name in STAGES), strict=True)]
     allowed = [1e3 * cores / sum(stages) for stages in zip(*(used[name] for name in STAGES), strict=True)]
     steady = rates["end to end, once started"]
     return {
-        "windows": windows, "workers": workers, "threads": threads, "processors": cores, "rounds": rounds,
+        "processors": cores,
         "windows a second": {name: median(values) for name, values in rates.items()},
         "processor-ms a window": {name: median(values) for name, values in used.items()},
         "overlap efficiency, of the slowest stage": median(s / most for s, most in zip(steady, slowest, strict=True)),

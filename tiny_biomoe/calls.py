@@ -21,7 +21,7 @@ from .filters import (
 )
 from .quality import Quality, quality, warn_if_clipped
 from .representations import representation_name
-from .signals import NAN_POLICIES, Signal, check_fs, fill_gaps, is_number
+from .signals import NAN_POLICIES, Signal, check_fs, fill_gaps, is_number, is_shorter
 
 Limits = tuple[float, float]  # what an image spans, in the signal's units
 FUSIONS = ("concat", "add")
@@ -121,7 +121,7 @@ class Call:
             Shorter than `filters.minimum_duration`; the message says how long a window must be.
         """
         minimum = minimum_duration(self.fs, self.edges, self.recipe)
-        if n_samples < minimum * self.fs - 1e-9:
+        if is_shorter(n_samples, self.fs, minimum):
             raise SignalError(
                 f"a window of {n_samples / self.fs:g} s ({n_samples} samples) is too short for an image of "
                 f"{self.modality} at {self.fs:g} Hz: at least {minimum:g} s are needed; window is in seconds"

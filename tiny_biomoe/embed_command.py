@@ -133,7 +133,7 @@ def _first_failures(path: Path) -> Iterator[tuple[str, str | None, str]]:
     """Source, channel and reason of the first lines of a run's failures."""
     from pyarrow import parquet
 
-    for row in parquet.read_table(path).slice(0, SHOWN).to_pylist():
+    for row in parquet.read_table(path, columns=["source", "channel", "reason"]).slice(0, SHOWN).to_pylist():
         yield row["source"], row["channel"], row["reason"]
 
 

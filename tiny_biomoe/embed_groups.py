@@ -154,12 +154,14 @@ def _embed(work: _Work, part: int, since: Cursor | None, drawers: Drawers) -> It
     failed: list[InputFailed] = []  # in the last of them, which is not written
 
     def pictures(shard: Shard) -> Iterator[Levels]:
+        """A shard's pictures; where the run is to stop at one of its inputs, they end and the failure is noted."""
         try:
             yield from _pictures(work, events, shard)
         except InputFailed as error:
             failed.append(error)
 
     def shards() -> Iterator[Iterator[Levels]]:
+        """The pictures of one shard after another, while each is noted in `drawn`."""
         begin = since
         for number in count(part):
             shard = Shard(shard_name(group.number, number), begin)

@@ -41,6 +41,7 @@ class Attention(nn.Module):
         self.projection = Dense(attention.projection.weight, attention.projection.bias, dtype, queries)
 
     def forward(self, tokens: Tensor, residual: Tensor) -> Tensor:  # (B, N, C), (B, M, C)
+        """The first M of N tokens gather from all N, and are added to `residual`: to (B, M, C)."""
         q, k, v = self.query_key_value(tokens).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         q = q[:, :, : residual.shape[1]]  # (B, heads, M, C/heads)
         if q.shape[2] == 1 or (q.dtype == torch.bfloat16 and q.device.type == "cpu"):
@@ -106,6 +107,7 @@ class ClassToken(nn.Module):
         self.norm = Norm(norm, torch.float32)
 
     def forward(self, grid: Tensor) -> Tensor:  # (B, H, W, C)
+        """The grid's mean asks every token of it, and becomes the encoder's output: (B, C)."""
         tokens = grid.flatten(1, 2)
         token = tokens.mean(1, keepdim=True)  # (B, 1, C)
         normed = self.attention_norm(torch.cat([token, tokens], dim=1))

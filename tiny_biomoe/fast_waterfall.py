@@ -65,6 +65,7 @@ class Waterfall(nn.Module):
         self.projection = Dense(*fold(projection.conv, projection.norm), dtype, side**2)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, H, W, C)
+        """Mixing before, attention within windows, mixing after: (B, H, W, C)."""
         x = self.before(x)
         side, n = self.window, x.shape[1] // self.window
         if n == 1:

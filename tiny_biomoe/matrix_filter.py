@@ -45,6 +45,7 @@ class MatrixFilter(nn.Module):
         self.register_buffer("imaginary", weight[..., 1].to(dtype).contiguous())
 
     def forward(self, grid: Tensor) -> Tensor:  # (B, n, n, C)
+        """To the spectrum, times the filter, and back: (B, n, n, C)."""
         n, m, parts = self.n, self.m, cast(dict[str, Tensor], self._buffers)
         rows = parts["row"] @ grid  # (B, n, 2m, C)
         spectrum = parts["column"] @ rows.reshape(-1, 2 * n, m * self.width)

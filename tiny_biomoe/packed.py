@@ -119,6 +119,7 @@ class Dense(Packable):
             self.weight = torch.ops.mkldnn._reorder_linear_weight(self.weight, rows)
 
     def compute(self, x: Tensor, residual: Tensor | None) -> Tensor:
+        """`activation(x @ weight.T + bias)`, or the same plus a residual: (..., C) to (..., C')."""
         if not self.packed:
             y = ACTIVATIONS[self.activation](F.linear(x, self.weight, self.bias))
             return y if residual is None else y + residual
@@ -160,6 +161,7 @@ class Conv(Packable):
             )
 
     def compute(self, grid: Tensor, residual: Tensor | None) -> Tensor:  # (B, H, W, C)
+        """The convolution and its activation, or the same plus a residual: (B, H', W', C')."""
         x = grid.permute(0, 3, 1, 2)
         if self.packed:
             y = torch.ops.mkldnn._convolution_pointwise(

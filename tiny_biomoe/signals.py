@@ -180,12 +180,17 @@ def fill_gaps(
 
 def check_length(signal: Signal, fs: float, minimum: float, what: str, where: str = "signal") -> None:
     """Refuse a signal shorter than `minimum` seconds."""
-    if signal.size < minimum * fs - 1e-9:
+    if is_shorter(signal.size, fs, minimum):
         raise SignalError(
             f"{where} has {signal.size} samples ({signal.size / fs:g} s), too short for {what} at {fs:g} Hz: at least "
             f"{minimum:g} s ({math.ceil(minimum * fs - 1e-9)} samples) are needed; arrays are (n_samples,) or "
             "(n_signals, n_samples)"
         )
+
+
+def is_shorter(n_samples: int, fs: float, minimum: float) -> bool:
+    """Whether so many samples last less than `minimum` seconds, rounding apart."""
+    return n_samples < minimum * fs - 1e-9
 
 
 def is_flat(signal: Signal) -> bool:

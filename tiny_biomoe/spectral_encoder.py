@@ -66,6 +66,7 @@ class SpectralFilter(nn.Module):
         nn.init.normal_(self.weight, std=0.02)
 
     def forward(self, grid: Tensor) -> Tensor:  # (B, H, W, C)
+        """Each frequency of each channel is weighted by a learnt complex number: (B, H, W, C)."""
         with torch.autocast(grid.device.type, enabled=False):  # there is no Fourier transform in bfloat16
             spectrum = torch.fft.rfft2(grid.float(), dim=(1, 2), norm="ortho")  # (B, H, W/2 + 1, C)
             spectrum = spectrum * torch.view_as_complex(self.weight.contiguous())
@@ -135,6 +136,7 @@ class ClassBlock(nn.Module):
         self.reduce = nn.Linear(mlp_ratio * width, width)
 
     def forward(self, grid: Tensor) -> Tensor:  # (B, H, W, C)
+        """The grid's mean asks every token of it: (B, C)."""
         tokens = grid.flatten(1, 2)  # (B, N, C)
         token = tokens.mean(1, keepdim=True)  # (B, 1, C), of the tokens before any norm
         normed = self.attention_norm(torch.cat([token, tokens], dim=1))  # (B, 1 + N, C)
@@ -163,6 +165,7 @@ class SpectralEncoder(nn.Module):
         self.norm = nn.LayerNorm(widths[-1], BLOCK_EPS)
 
     def forward(self, image: Tensor) -> Tensor:  # (B, 3, 224, 224)
+        """The normed image to z1 (paper, section 3.1.1): (B, 96)."""
         grid = self.blocks[0](self.stem(image))  # (B, 56, 56, 64)
         for norm, downsample, block in zip(self.stage_norms, self.downsamples, self.blocks[1:], strict=True):
             grid = block(downsample(norm(grid)))  # (B, 28, 28, 128), (B, 14, 14, 320), (B, 7, 7, 96)

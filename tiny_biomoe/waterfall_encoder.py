@@ -52,6 +52,7 @@ class WaterfallAttention(nn.Module):
         self.register_buffer("offsets", offset_table(side), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:  # (W, C, s, s), W windows
+        """Each head attends within its share of the channels, and hands its output on to the next: (W, C, s, s)."""
         bias = self.position_bias[:, self.offsets]  # (heads, s*s, s*s), read anew so that it is always the loaded one
         outputs: list[Tensor] = []
         for head, part in enumerate(x.chunk(len(self.heads_qkv), dim=1)):  # (W, C/heads, s, s)
@@ -152,6 +153,7 @@ class WaterfallEncoder(nn.Module):
             side = (side + 1) // 2
 
     def forward(self, image: Tensor) -> Tensor:  # (B, 3, 224, 224)
+        """The normed image to z2 (paper, section 3.1.2): (B, 96)."""
         x = self.blocks[0](self.patch_embedding(image))  # (B, 192, 14, 14)
         for merge, block in zip(self.merges, self.blocks[1:], strict=True):
             x = block(merge(x))  # (B, 288, 7, 7), (B, 96, 4, 4)

@@ -50,7 +50,7 @@ class Settings:
 
     steps: int = 2800
     images: int = 18  # a step and process, over all tasks
-    processes: int = field(default_factory=lambda: int(os.environ.get("WORLD_SIZE", "1")))  # torchrun's
+    processes: int = field(default_factory=lambda: Ranks.started().world)  # torchrun's
     views: int = 1  # images of one window; the paper's 6 are so alike that they teach little more than one
     image_size: int = IMAGE_SIZE  # pixels a side; with half of them a step costs a quarter (`growth`)
     start: str = ""  # sha256 of the tensors that the run began with, where it did not begin from scratch
@@ -283,7 +283,7 @@ def main(
     begin = finished(start) if start is not None else None
     settings = Settings(**options, objectives=Objectives(0, 0, 0) if labels_alone else Objectives())
     network = train(tasks, out, settings, device, workers, every, begin)
-    if network.image_norm.normalized_shape[-1] == IMAGE_SIZE and os.environ.get("RANK", "0") == "0":
+    if network.image_norm.normalized_shape[-1] == IMAGE_SIZE and Ranks.started().writes:
         model = TinyBioMoE()
         model.load_state_dict(network.state_dict())
         model.save_pretrained(out / "model")

@@ -21,6 +21,11 @@ class Ranks:
     rank: int = 0
     world: int = 1
 
+    @classmethod
+    def started(cls) -> Ranks:
+        """This process among those that torchrun started; alone where it started none."""
+        return cls(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
+
     @property
     def writes(self) -> bool:
         """Whether this process writes checkpoints and logs."""
@@ -55,10 +60,10 @@ class Ranks:
 
 @contextmanager
 def process_group(device: str) -> Iterator[tuple[Ranks, str]]:
-    """This process among those that torchrun started, and its own device; alone where it started none."""
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    if world == 1:
-        yield Ranks(), device
+    """`Ranks.started`, joined to the others, and this process's own device."""
+    mine = Ranks.started()
+    if mine.world == 1:
+        yield mine, device
         return
     on_cuda = torch.device(device).type == "cuda"
     if on_cuda:
@@ -66,6 +71,6 @@ def process_group(device: str) -> Iterator[tuple[Ranks, str]]:
         torch.cuda.set_device(device)
     distributed.init_process_group("nccl" if on_cuda else "gloo")
     try:
-        yield Ranks(distributed.get_rank(), world), device
+        yield mine, device
     finally:
         distributed.destroy_process_group()
