@@ -22,29 +22,32 @@ from tiny_biomoe.network import Network
 from tiny_biomoe.representations import REPRESENTATIONS
 from tiny_biomoe.runtime import to_pixels
 from tiny_biomoe.train.archives import Task, load_tasks
-from tiny_biomoe.train.draws import Augmentation, draw_window, evaluation_windows
+from tiny_biomoe.train.draws import Augmentation, TrainingBatches, draw_window, evaluation_windows
 from tiny_biomoe.train.growth import shrink
 from tiny_biomoe.train.multitask import Settings, train
 from tiny_biomoe.train.probe import fitted_score
 from tiny_biomoe.train.reading import Objectives
 
 SIZE = 112
-AS_RECORDED = Augmentation(noise_share=0, flip_share=0, drift_share=0, person_scale_share=0, disguise_share=0)
+AS_RECORDED = Augmentation(
+    noise_share=0, flip_share=0, drift_share=0, person_scale_share=0, made_share=0, disguise_share=0
+)
+VARIED = Augmentation(made_share=0, disguise_share=0)
 LABELS_ALONE = Settings(
     image_size=SIZE, learning_rate=1e-3, threads=1, objectives=Objectives(0, 0, 0), augmentation=AS_RECORDED
 )
 VARIANTS = {
     "labels alone": LABELS_ALONE,
-    "+ 32 descriptors": replace(LABELS_ALONE, objectives=Objectives(shares=0, encoders=0)),
-    "+ 126 shares of patterns": replace(LABELS_ALONE, objectives=Objectives(encoders=0)),
-    "+ both encoders read by themselves": replace(LABELS_ALONE, objectives=Objectives()),
-    "+ noise, drift, flips, the person's scale": replace(
-        LABELS_ALONE, objectives=Objectives(), augmentation=Augmentation(disguise_share=0)
-    ),
+    "+ 32 descriptors": replace(LABELS_ALONE, objectives=Objectives(profile=0, spectrum=0)),
+    "+ 88 numbers of a fine profile": replace(LABELS_ALONE, objectives=Objectives(spectrum=0)),
+    "+ shares of 40 bands": replace(LABELS_ALONE, objectives=Objectives()),
+    "+ noise, drift, flips, the person's scale": replace(LABELS_ALONE, objectives=Objectives(), augmentation=VARIED),
     "+ half the windows as another modality": replace(
-        LABELS_ALONE, objectives=Objectives(), augmentation=Augmentation()
+        LABELS_ALONE, objectives=Objectives(), augmentation=replace(VARIED, disguise_share=0.5)
     ),
+    "+ a quarter of the windows made": replace(LABELS_ALONE, objectives=Objectives(), augmentation=Augmentation()),
 }
+GUISES = {False: 120, True: 80}  # batches of 18 windows of training and of held-out people, shown as other modalities
 WINDOWS = {"ecg": (300, 400), "emg": (440, 440), "eeg": (300, 266)}  # to fit on, to score on
 BATCH = 24  # images at once
 
@@ -65,14 +68,41 @@ def main(archives: Path, out: Path, steps: int) -> None:
 
 
 def probe(network: Network, tasks: list[Task], cache: Path) -> dict[str, float]:
-    """Balanced accuracy on held-out people, the mean over the six representations and all six side by side."""
+    """Balanced accuracy on held-out people: of the labels, the mean over the six representations and all six side by
+    side; and of the rate (terciles) of windows shown as another modality, the mean over representations."""
     scores = {}
     for task in tasks:
         (x_fit, y_fit), (x_test, y_test) = (embedded(network, task, held_out, cache) for held_out in (False, True))
         columns = [slice(index, index + 1) for index in range(len(REPRESENTATIONS))] + [slice(None)]
         found = [fitted_score(x_fit[:, part], y_fit, x_test[:, part], y_test) for part in columns]
         scores[f"{task.name}, mean of one"], scores[f"{task.name}, all six"] = float(np.mean(found[:-1])), found[-1]
-    return scores
+    (x_fit, shown, peaks), (x_test, shown_test, peaks_test) = (
+        in_guise(network, tasks, held_out, cache) for held_out in (False, True)
+    )
+    found = []
+    for index in range(len(REPRESENTATIONS)):
+        mine, mine_test = shown == index, shown_test == index
+        cuts = np.quantile(peaks[mine], [1 / 3, 2 / 3])
+        y_fit, y_test = np.digitize(peaks[mine], cuts), np.digitize(peaks_test[mine_test], cuts)
+        found.append(fitted_score(x_fit[mine], y_fit, x_test[mine_test], y_test))
+    return scores | {"rate in another guise": float(np.mean(found))}
+
+
+def in_guise(
+    network: Network, tasks: list[Task], held_out: bool, cache: Path
+) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
+    """Windows of one half of the people, all shown as another modality: embeddings (n, 192), representations (n,) and
+    the band of each that holds the most power (n,)."""
+    path = cache / f"guise-{held_out}.npz"
+    if not path.exists():
+        of_half = [replace(task, held_out=task.held_out != held_out) for task in tasks]
+        batches = TrainingBatches(of_half, network.recipe, 18, 1, replace(AS_RECORDED, disguise_share=1))
+        drawn = [batches[step] for step in tqdm(range(GUISES[held_out]), desc="drawing guises")]
+        levels = torch.from_numpy(np.concatenate([batch.levels for batch in drawn]))
+        shown, spectra = (np.concatenate([getattr(b, part) for b in drawn]) for part in ("representations", "spectra"))
+        np.savez(path, images=shrink(levels, SIZE).numpy(), shown=shown, peaks=spectra.argmax(1))
+    found = np.load(path)
+    return embed(network, found["images"]), found["shown"], found["peaks"]
 
 
 def embedded(
@@ -87,12 +117,15 @@ def embedded(
             for _, window in tqdm(windows, desc=f"drawing {task.name}")
         ]
         np.save(path, np.concatenate(drawn))
-    images, rows = torch.from_numpy(np.load(path)), []
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-        for batch in images.split(BATCH):
-            rows.append(network(to_pixels(batch, "cpu")).float())
-    vectors = torch.cat(rows).numpy()
+    vectors = embed(network, np.load(path))
     return vectors.reshape(len(windows), len(REPRESENTATIONS), -1), task.labels[[index for index, _ in windows]]
+
+
+def embed(network: Network, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Embeddings (n, 192) of small images (n, 112, 112)."""
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        rows = [network(to_pixels(batch, "cpu")).float() for batch in torch.from_numpy(images).split(BATCH)]
+    return torch.cat(rows).numpy()
 
 
 def report(scores: dict[str, dict[str, float]], steps: int, path: Path) -> None:

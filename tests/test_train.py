@@ -33,6 +33,7 @@ from tiny_biomoe.train.reading import FACTS, MultitaskModel, Objectives, multita
 from tiny_biomoe.train.schedules import cosine_factor, linear
 
 PLAIN_NOISE = Augmentation(noise_share=1.0, noise_db=(20, 20), drift_share=0.0, flip_share=0.0)
+RECORDED = Augmentation(made_share=0.0, disguise_share=0.0)
 QUICK = Settings(steps=4, images=6, threads=1, precision="float32")
 
 
@@ -97,10 +98,10 @@ def test_every_task_shows_every_representation_equally_often(tasks):
 
 
 def test_as_in_the_paper_all_six_images_of_a_window(tasks):
-    batch = TrainingBatches(tasks, Recipe(), 24, 0, Augmentation(disguise_share=0.0), views=6)[1]
+    batch = TrainingBatches(tasks, Recipe(), 24, 0, RECORDED, views=6)[1]
     assert batch.tasks.tolist() == [0] * 6 + [1] * 6 + [0] * 6 + [1] * 6
     assert batch.representations.tolist() == [0, 1, 2, 3, 4, 5] * 4
-    windows = batch.shares.reshape(4, 6, -1)
+    windows = batch.profiles.reshape(4, 6, -1)
     assert (windows == windows[:, :1]).all()
     assert len({window[0].tobytes() for window in windows}) == 4
     assert len({levels.tobytes() for levels in batch.levels}) == 24
@@ -113,26 +114,55 @@ def test_a_batch_that_cannot_be_shared_out_is_refused(tasks, images, views):
 
 
 def test_objectives_weigh_what_is_learnt_beside_the_labels(tasks):
-    batch = TrainingBatches(tasks, Recipe(), 6, 0, Augmentation(disguise_share=0.0))[0]
-    gradients = {}
-    for objectives in (Objectives(0, 0, 0), Objectives(1, 0, 0), Objectives(0, 1, 0.5)):
+    batch = TrainingBatches(tasks, Recipe(), 6, 0, RECORDED)[0]
+    learnt = []
+    for objectives in (Objectives(0, 0, 0), Objectives(1, 0, 0), Objectives(0, 1, 0), Objectives(0, 0, 1)):
         torch.manual_seed(0)
         model = MultitaskModel(Network(Config()), [2, 2])
         read_loss(model, batch, ["ecg", "eeg"], objectives, half=False)[0].backward()
-        rows = model.readers["embedding"].targets.weight.grad.unflatten(0, (6, -1))  # (6, 158, 192)
-        labels = model.readers["encoder2"].labels[0].weight.grad
-        gradients[objectives] = rows[:, :FACTS].abs().sum(), rows[:, FACTS:].abs().sum(), labels.abs().sum()
-    facts, shares, encoders = (torch.stack(column) > 0 for column in zip(*gradients.values(), strict=True))
-    assert facts.tolist() == [False, True, False]
-    assert shares.tolist() == [False, False, True]
-    assert encoders.tolist() == [False, False, True]
+        targets = model.targets.weight.grad.unflatten(0, (6, -1))  # (6, 120, 192)
+        gradients = targets[:, :FACTS], targets[:, FACTS:], model.spectrum.weight.grad
+        learnt.append([bool(gradient.abs().sum() > 0) for gradient in gradients])
+        assert model.labels[1].weight.grad.abs().sum() > 0
+    assert learnt == [[False] * 3, [True, False, False], [False, True, False], [False, False, True]]
+
+
+def test_the_loss_on_a_spectrum_is_least_where_it_is_told_as_it_is(tasks):
+    batch = TrainingBatches(tasks, Recipe(), 6, 0, RECORDED)[0]
+    torch.manual_seed(0)
+    model = MultitaskModel(Network(Config()), [2, 2])
+    torch.nn.init.zeros_(model.spectrum.weight)
+    shares = torch.from_numpy(batch.spectra)
+    lost = []
+    for told in (shares[0], torch.full_like(shares[0], 1 / 40)):
+        model.spectrum.bias.data = told.clamp_min(1e-12).log().repeat(6)
+        lost.append(read_loss(model, replace_spectra(batch, batch.spectra[:1]), ["ecg", "eeg"], Objectives(), False)[1])
+    assert lost[0]["spectrum_loss"] == pytest.approx(0, abs=1e-5)
+    assert lost[1]["spectrum_loss"] == pytest.approx(
+        float(np.sum(batch.spectra[0] * np.log(40 * np.maximum(batch.spectra[0], 1e-12)))), abs=1e-4
+    )
+
+
+def replace_spectra(batch, spectra):
+    """The batch with one window's spectrum for all."""
+    return replace(batch, spectra=np.repeat(spectra, len(batch.levels), axis=0))
 
 
 def test_a_window_in_disguise_has_no_label(tasks):
     for share in (0.0, 0.5, 1.0):
-        batches = TrainingBatches(tasks, Recipe(), 48, 0, Augmentation(disguise_share=share))
+        batches = TrainingBatches(tasks, Recipe(), 48, 0, Augmentation(made_share=0.0, disguise_share=share))
         hidden = np.concatenate([batches[step].labels for step in range(3)]) == NO_LABEL
         assert hidden.mean() == pytest.approx(share, abs=0.12)
+
+
+def test_a_window_that_is_made_has_no_label_and_needs_no_recording(tasks, monkeypatch):
+    batches = TrainingBatches(tasks, Recipe(), 48, 0, Augmentation(made_share=0.25, disguise_share=0.0))
+    hidden = np.concatenate([batches[step].labels for step in range(4)]) == NO_LABEL
+    assert hidden.mean() == pytest.approx(0.25, abs=0.1)
+    monkeypatch.delattr(Task, "recording")
+    batch = TrainingBatches(tasks, Recipe(), 12, 0, Augmentation(made_share=1.0))[0]
+    assert (batch.labels == NO_LABEL).all()
+    assert len({levels.tobytes() for levels in batch.levels}) == 12
 
 
 def test_held_out_recordings_are_never_drawn(tasks, monkeypatch):

@@ -15,10 +15,11 @@ from ..errors import ConfigError, SignalError
 from ..filters import apply_filter, passband
 from ..images import Levels, draw
 from ..representations import REPRESENTATIONS
-from ..signals import is_flat
+from ..signals import Signal, is_flat
 from .archives import Task
 from .descriptors import describe
-from .kernels import kernel_shares
+from .profiles import profile, spectrum_shares
+from .synthetic import made_window
 
 ATTEMPTS = 20  # to find a window that is not flat; the archives hold few that are
 
@@ -33,7 +34,8 @@ class Augmentation:
     drift_share: float = 0.2  # of windows get a slow random walk ...
     drift_size: tuple[float, float] = (0.1, 2.0)  # ... that wanders over so many times the signal's spread
     person_scale_share: float = 0.25  # of windows are drawn against the person's range instead of their own
-    disguise_share: float = 0.5  # of windows are shown as another modality, stretched in time to its pace
+    made_share: float = 0.25  # of windows are made (`synthetic`) instead of recorded, and ...
+    disguise_share: float = 0.5  # ... of the others are shown as another modality, stretched in time to its pace
 
 
 # How long windows of each modality last that images show in training, seconds
@@ -41,6 +43,7 @@ DURATIONS = {
     "eda": (8.0, 60.0), "bvp": (6.0, 40.0), "resp": (15.0, 60.0), "spo2": (15.0, 90.0),
     "ecg": (4.0, 30.0), "emg": (0.6, 5.0), "eeg": (2.0, 30.0),
 }  # fmt: skip
+MADE_SAMPLES = (128, 2048)  # of a window that is made
 NO_LABEL = -1  # a window in disguise no longer shows what its label says
 
 
@@ -53,7 +56,11 @@ class Batch:
     representations: NDArray[np.int64]  # (n,), index of the representation
     labels: NDArray[np.int64]  # (n,), class within the task, or NO_LABEL
     facts: NDArray[np.float32]  # (n, 32), `descriptors.describe`
-    shares: NDArray[np.float32]  # (n, 126), `kernels.kernel_shares`
+    profiles: NDArray[np.float32]  # (n, 88), `profiles.profile`
+    spectra: NDArray[np.float32]  # (n, 40), `profiles.spectrum_shares`
+
+
+Window = tuple[Signal, float, str, int, Limits | None]  # samples, rate in Hz, modality, label, what its image spans
 
 
 class TrainingBatches(Dataset[Batch]):
@@ -86,41 +93,55 @@ class TrainingBatches(Dataset[Batch]):
             turn, which = divmod(count, len(self.tasks))
             shown = [(turn * self.views + view) % len(REPRESENTATIONS) for view in range(self.views)]
             names = [list(REPRESENTATIONS)[index] for index in shown]
-            label, images, facts, shares = self._draw(self.tasks[which], self.odds[which], names, rng)
-            rows += [(which, index, label, image, facts, shares) for index, image in zip(shown, images, strict=True)]
-        tasks, representations, labels, levels, descriptors, kernels = zip(*rows, strict=True)
-        return Batch(
-            np.stack(levels), np.array(tasks), np.array(representations), np.array(labels), np.stack(descriptors),
-            np.stack(kernels),
-        )  # fmt: skip
+            images, read = self._draw(self.tasks[which], self.odds[which], names, rng)
+            rows += [(image, which, index, *read) for index, image in zip(shown, images, strict=True)]
+        return Batch(*(np.stack(column) for column in zip(*rows, strict=True)))
 
     def _draw(
         self, task: Task, odds: NDArray[np.float64], representations: list[str], rng: np.random.Generator
-    ) -> tuple[int, list[Levels], NDArray[np.float32], NDArray[np.float32]]:
+    ) -> tuple[list[Levels], tuple[int, NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]]:
+        """Images of one window, and what is to be read from them: label, facts, profile, spectrum."""
         for _ in range(ATTEMPTS):
-            index = int(rng.choice(odds.size, p=odds))
-            recording = task.recording(index)
-            size = min(recording.size, round(rng.uniform(*task.seconds) * task.fs))
-            start = int(rng.integers(recording.size - size + 1))
-            window, limits = recording[start : start + size], None
+            made = rng.random() < self.augmentation.made_share
+            window, fs, modality, label, limits = self._made(rng) if made else self._recorded(task, odds, rng)
             if is_flat(window):
                 continue
-            window = self._vary(window, rng)
-            if rng.random() < self.augmentation.person_scale_share:
-                limits = self._person_limits(task, int(task.groups[index]))
-            label, modality, fs = int(task.labels[index]), task.name, task.fs
-            if rng.random() < self.augmentation.disguise_share:
-                label, modality = NO_LABEL, str(rng.choice(list(DURATIONS)))
-                fs = window.size / np.exp(rng.uniform(*np.log(DURATIONS[modality])))
             try:
                 edges = passband(fs, modality, self.recipe)
                 filtered = apply_filter(window, fs, edges, self.recipe)
                 images = [draw(filtered, fs, edges, name, self.recipe, limits) for name in representations]
             except SignalError:
                 continue  # nothing of it lies in the band of its disguise
-            facts = describe(filtered, fs, edges.shown(window.size / fs), limits)
-            return label, images, facts, kernel_shares(filtered)
+            band = edges.shown(window.size / fs)
+            facts = describe(filtered, fs, band, limits)
+            return images, (label, facts, profile(filtered, fs, band), spectrum_shares(filtered, fs, band))
         raise SignalError(f"{task.name}: {ATTEMPTS} windows in a row cannot be drawn; is the archive damaged?")
+
+    def _recorded(self, task: Task, odds: NDArray[np.float64], rng: np.random.Generator) -> Window:
+        index = int(rng.choice(odds.size, p=odds))
+        recording = task.recording(index)
+        size = min(recording.size, round(rng.uniform(*task.seconds) * task.fs))
+        start = int(rng.integers(recording.size - size + 1))
+        window, limits = recording[start : start + size], None
+        if is_flat(window):
+            return window, task.fs, task.name, NO_LABEL, None
+        window = self._vary(window, rng)
+        if rng.random() < self.augmentation.person_scale_share:
+            limits = self._person_limits(task, int(task.groups[index]))
+        if rng.random() < self.augmentation.disguise_share:
+            modality, duration = _guise(rng)
+            return window, window.size / duration, modality, NO_LABEL, limits
+        return window, task.fs, task.name, int(task.labels[index]), limits
+
+    def _made(self, rng: np.random.Generator) -> Window:
+        modality, duration = _guise(rng)
+        size, limits = round(np.exp(rng.uniform(*np.log(MADE_SAMPLES)))), None
+        low, high = passband(size / duration, modality, self.recipe).shown(duration)
+        window = made_window(size, (max(1.0, low * duration), high * duration), rng)
+        if rng.random() < self.augmentation.person_scale_share:
+            below, above = np.exp(rng.normal(0, 1, 2)) * np.ptp(window)
+            limits = (float(window.min() - below), float(window.max() + above))
+        return window, size / duration, modality, NO_LABEL, limits
 
     def _person_limits(self, task: Task, group: int) -> Limits | None:
         if (task.name, group) not in self.limits:
@@ -137,6 +158,12 @@ class TrainingBatches(Dataset[Batch]):
         if rng.random() < self.augmentation.flip_share:
             window = 2 * window.mean() - window
         return window
+
+
+def _guise(rng: np.random.Generator) -> tuple[str, float]:
+    """A modality, and how long a window of it lasts, seconds."""
+    modality = str(rng.choice(list(DURATIONS)))
+    return modality, float(np.exp(rng.uniform(*np.log(DURATIONS[modality]))))
 
 
 def draw_window(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 import torch
@@ -16,9 +15,8 @@ from ..runtime import to_pixels
 from .descriptors import COUNT as FACTS
 from .draws import NO_LABEL, Batch
 from .growth import shrink
-from .kernels import COUNT as SHARES
-
-READ = ("embedding", "encoder1", "encoder2")  # the vectors that are read
+from .profiles import BANDS
+from .profiles import COUNT as PROFILE
 
 
 @dataclass(frozen=True)
@@ -26,8 +24,8 @@ class Objectives:
     """What is learnt beside the tasks' labels, whose losses weigh 1; with zeros the paper's three tasks alone."""
 
     descriptors: float = 10.0  # weight of the loss on `descriptors`
-    shares: float = 10.0  # of the loss on `kernels`
-    encoders: float = 0.5  # of all losses, read once more from each encoder's own vector
+    profile: float = 10.0  # of the loss on `profiles.profile`
+    spectrum: float = 1.0  # of the loss on `profiles.spectrum_shares`
 
 
 class Heads(nn.Linear):
@@ -41,21 +39,10 @@ class Heads(nn.Linear):
         return every[torch.arange(len(every)), representations]  # (n, outputs)
 
 
-class Reader(nn.Module):
-    """What is read, linearly, from one vector: the label of each task, and the descriptors and shares."""
+class MultitaskModel(nn.Module):
+    """The network, what is read from its vectors, each by one linear head, and the learnt weights of the losses."""
 
     labels: nn.ModuleList
-    targets: Heads
-
-    def __init__(self, width: int, classes: list[int]):
-        super().__init__()
-        self.labels = nn.ModuleList(Heads(width, n) for n in classes)
-        self.targets = Heads(width, FACTS + SHARES)
-
-
-class MultitaskModel(nn.Module):
-    """The network, its readers, and the learnt weights of the losses."""
-
     target_mean: Tensor
     target_std: Tensor
 
@@ -63,11 +50,11 @@ class MultitaskModel(nn.Module):
         super().__init__()
         self.network = network
         width = network.architecture.embedding_dim
-        self.readers = nn.ModuleDict(
-            {name: Reader(width if name == "embedding" else width // 2, classes) for name in READ}
-        )
-        self.register_buffer("target_mean", torch.zeros(FACTS + SHARES))  # over training windows
-        self.register_buffer("target_std", torch.ones(FACTS + SHARES))
+        self.labels = nn.ModuleList(Heads(width, n) for n in classes)
+        self.targets = Heads(width, FACTS + PROFILE)
+        self.spectrum = Heads(width, BANDS)
+        self.register_buffer("target_mean", torch.zeros(FACTS + PROFILE))  # over training windows
+        self.register_buffer("target_std", torch.ones(FACTS + PROFILE))
         self.loss_weights = nn.Parameter(torch.zeros(len(classes) + 1))  # w of Eq. 8: the tasks', the targets' last
 
 
@@ -83,7 +70,7 @@ def multitask_loss(losses: Tensor, weights: Tensor) -> Tensor:
 def read_loss(
     model: MultitaskModel, batch: Batch, names: list[str], objectives: Objectives, half: bool
 ) -> tuple[Tensor, dict[str, float]]:
-    """Loss of one batch, and its parts: loss and accuracy of each task, loss on the descriptors and on the shares.
+    """Loss of one batch, and its parts: loss and accuracy of each task, loss on descriptors, profile and spectrum.
 
     Parameters
     ----------
@@ -93,33 +80,33 @@ def read_loss(
     device = model.loss_weights.device
     levels = shrink(torch.from_numpy(batch.levels), model.network.image_norm.normalized_shape[-1])  # (n, size, size)
     labels, shown = torch.from_numpy(batch.labels).to(device), torch.from_numpy(batch.representations).to(device)
-    which, wanted = torch.from_numpy(batch.tasks).to(device), targets(batch).to(device)  # (n,), (n, 158)
+    which, wanted = torch.from_numpy(batch.tasks).to(device), targets(batch).to(device)  # (n,), (n, 120)
     wanted = ((wanted - model.target_mean) / model.target_std).clamp(-4, 4)
     with torch.autocast(device.type, torch.bfloat16, enabled=half):
-        vectors = model.network.encode(to_pixels(levels, device))
-    parts: dict[str, float] = {}
-    total = torch.zeros((), device=device)
-    for name in READ:
-        weight = 1.0 if name == "embedding" else objectives.encoders
-        reader = cast(Reader, model.readers[name])
-        vector = vectors[name].float()
-        losses = []
-        for index, task in enumerate(names):
-            mine = (which == index) & (labels != NO_LABEL)
-            count = max(1, int(mine.sum()))
-            logits = reader.labels[index](vector[mine], shown[mine])
-            losses.append(F.cross_entropy(logits, labels[mine], reduction="sum") / count)
-            if name == "embedding":
-                parts[f"{task}_loss"] = losses[-1].item()
-                parts[f"{task}_accuracy"] = (logits.argmax(1) == labels[mine]).sum().item() / count
-        missed = F.smooth_l1_loss(reader.targets(vector, shown), wanted, reduction="none").mean(0)  # (158,)
-        of_facts, of_shares = missed[:FACTS].mean(), missed[FACTS:].mean()
-        parts |= {f"{name}_descriptor_loss": of_facts.item(), f"{name}_share_loss": of_shares.item()}
-        told = objectives.descriptors * of_facts + objectives.shares * of_shares
-        total = total + weight * multitask_loss(torch.stack([*losses, told]), model.loss_weights)
-    return total, parts
+        vectors = model.network(to_pixels(levels, device))
+    vectors = vectors.float()  # (n, 192)
+    losses, parts = [], {}
+    for index, task in enumerate(names):
+        mine = (which == index) & (labels != NO_LABEL)
+        count = max(1, int(mine.sum()))
+        logits = model.labels[index](vectors[mine], shown[mine])
+        losses.append(F.cross_entropy(logits, labels[mine], reduction="sum") / count)
+        parts[f"{task}_loss"] = losses[-1].item()
+        parts[f"{task}_accuracy"] = (logits.argmax(1) == labels[mine]).sum().item() / count
+    missed = F.smooth_l1_loss(model.targets(vectors, shown), wanted, reduction="none").mean(0)  # (120,)
+    of_facts, of_profile = missed[:FACTS].mean(), missed[FACTS:].mean()
+    of_spectrum = _divergence(model.spectrum(vectors, shown), torch.from_numpy(batch.spectra).to(device))
+    parts |= {"descriptor_loss": of_facts.item(), "profile_loss": of_profile.item()}
+    parts["spectrum_loss"] = of_spectrum.item()
+    told = objectives.descriptors * of_facts + objectives.profile * of_profile + objectives.spectrum * of_spectrum
+    return multitask_loss(torch.stack([*losses, told]), model.loss_weights), parts
 
 
 def targets(batch: Batch) -> Tensor:
-    """Descriptors and shares of a batch's windows, (n, 158)."""
-    return torch.from_numpy(np.concatenate([batch.facts, batch.shares], axis=1))
+    """Descriptors and profiles of a batch's windows, (n, 120)."""
+    return torch.from_numpy(np.concatenate([batch.facts, batch.profiles], axis=1))
+
+
+def _divergence(logits: Tensor, shares: Tensor) -> Tensor:
+    """Mean Kullback-Leibler divergence of the shares that are told from those that are, both (n, 40), in nats."""
+    return F.kl_div(logits.log_softmax(1), shares, reduction="batchmean")

@@ -1,0 +1,46 @@
+"""Made windows: as many rhythms as asked for, at rates within the range, and never twice the same."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tiny_biomoe.train import synthetic
+from tiny_biomoe.train.synthetic import made_window
+
+
+def test_a_window_is_a_pure_function_of_its_generator():
+    first, again, other = (made_window(300, (2, 30), np.random.default_rng(seed)) for seed in (5, 5, 6))
+    assert first.tobytes() == again.tobytes() != other.tobytes()
+
+
+@pytest.mark.parametrize("n", [128, 2048])
+def test_windows_are_finite_and_of_many_sizes(n):
+    spreads = [made_window(n, (1, n / 8), np.random.default_rng(seed)).std() for seed in range(200)]
+    assert np.isfinite(spreads).all()
+    assert 0.01 < min(spreads) < 0.2
+    assert 1.5 < max(spreads) < 20
+
+
+def test_a_rhythm_comes_as_often_as_it_is_told():
+    for count in (4, 11, 40):
+        found = [
+            np.abs(np.fft.rfft(synthetic._rhythm(1024, count, np.random.default_rng(seed))))[1:].argmax() + 1
+            for seed in range(30)
+        ]
+        assert np.median(found) == pytest.approx(count, rel=0.1)
+
+
+def test_noise_falls_with_frequency_as_told():
+    rng = np.random.default_rng(0)
+    for exponent in (0.0, 1.0, 2.0):
+        power = np.mean(
+            [np.abs(np.fft.rfft(synthetic._coloured_noise(512, exponent, rng))) ** 2 for _ in range(200)], 0
+        )
+        fall = np.polyfit(np.log(np.arange(1, 200)), np.log(power[1:200]), 1)[0]
+        assert fall == pytest.approx(-exponent, abs=0.1)
+
+
+def test_events_rise_faster_than_they_decay():
+    skews = [np.mean(np.diff(synthetic._events(500, np.random.default_rng(seed))) ** 3) for seed in range(100)]
+    assert np.mean(np.array(skews) > 0) > 0.95
