@@ -254,7 +254,9 @@ def _plain(value: Any) -> Any:
 @click.command()
 @click.option("--archives", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True)
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True)
-@click.option("--start", type=click.Path(exists=True, file_okay=False, path_type=Path), help="A run to go on from.")
+@click.option(  # not --start: torchrun takes it for one of its own
+    "--from", "start", type=click.Path(exists=True, file_okay=False, path_type=Path), help="A run to go on from."
+)
 @click.option("--steps", default=Settings.steps, show_default=True, help="Batches in all.")
 @click.option("--images", default=Settings.images, show_default=True, help="Images a batch.")
 @click.option("--views", default=Settings.views, show_default=True, help="Images of each window, of all six.")
@@ -276,7 +278,7 @@ def main(
 ) -> None:  # fmt: skip
     """Pretrain on the three archives and write OUT/model, loadable by TinyBioMoE.from_pretrained.
 
-    With images of 112 pixels there is no model to write yet: go on from OUT with --start OUT.
+    With images of 112 pixels there is no model to write yet: go on from it with --from OUT.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it, CUDA's products are not deterministic
     tasks = load_tasks(archives, out / "data")

@@ -1,0 +1,57 @@
+"""The ablation's windows in another guise: of the right people, as other modalities, drawn once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from test_train import toy_task
+
+from benchmarks import ablation
+from tiny_biomoe import Config
+from tiny_biomoe.network import Network
+from tiny_biomoe.train.archives import Task
+
+
+@pytest.fixture
+def drawn_from(monkeypatch) -> set[int]:
+    """Numbers of the recordings that are read."""
+    monkeypatch.setattr(ablation, "GUISES", {False: 4, True: 2})
+    seen: set[int] = set()
+    original = Task.recording
+    monkeypatch.setattr(Task, "recording", lambda self, index: (seen.add(index), original(self, index))[1])
+    return seen
+
+
+@pytest.mark.parametrize("held_out", [False, True])
+def test_each_half_is_drawn_from_its_own_people_and_once(tmp_path, drawn_from, held_out):
+    tasks = [toy_task("ecg"), toy_task("eeg", 125.0)]
+    torch.manual_seed(0)
+    network = Network(Config(), ablation.SIZE).eval()
+    vectors, shown, peaks = ablation.in_guise(network, tasks, held_out, tmp_path)
+    assert vectors.shape == (18 * ablation.GUISES[held_out], 192)
+    assert {tasks[0].held_out[index] for index in drawn_from} == {held_out}
+    assert np.bincount(shown).tolist() == [3 * ablation.GUISES[held_out]] * 6
+    assert len(set(peaks.tolist())) > 3
+    drawn_from.clear()
+    again = ablation.in_guise(network, tasks, held_out, tmp_path)
+    assert again[0].tobytes() == vectors.tobytes()
+    assert not drawn_from
+
+
+def test_variants_add_one_thing_at_a_time():
+    settings = list(ablation.VARIANTS.values())
+    for before, after in zip(settings, settings[1:], strict=False):
+        changed = [
+            (part, name)
+            for part in ("objectives", "augmentation")
+            for name, value in vars(getattr(after, part)).items()
+            if vars(getattr(before, part))[name] != value
+        ]
+        assert changed
+        assert len({part for part, _ in changed}) == 1
+        assert replace(before, objectives=after.objectives, augmentation=after.augmentation) == after
+    assert settings[-1].objectives == ablation.Settings().objectives
+    assert settings[-1].augmentation == ablation.Settings().augmentation
