@@ -1,4 +1,4 @@
-"""Made windows: as many rhythms as asked for, at rates within the range, and never twice the same."""
+"""Made windows: rhythms at rates within the range, noise of the told colour, events that decay."""
 
 from __future__ import annotations
 
@@ -29,6 +29,23 @@ def test_a_rhythm_comes_as_often_as_it_is_told():
             for seed in range(30)
         ]
         assert np.median(found) == pytest.approx(count, rel=0.1)
+
+
+def test_rhythms_come_as_often_as_the_range_allows(monkeypatch):
+    monkeypatch.setattr(synthetic, "_coloured_noise", lambda n, exponent, rng: np.zeros(n))
+    monkeypatch.setattr(synthetic, "_events", lambda n, rng: np.zeros(n))
+    windows = [made_window(1024, (20, 60), np.random.default_rng(seed)) for seed in range(60)]
+    peaks = [np.abs(np.fft.rfft(window)).argmax() for window in windows if window.any()]
+    assert 30 < len(peaks) < 60
+    assert 13 <= min(peaks) < 25
+    assert 50 < max(peaks) <= 80
+
+
+def test_no_harmonic_lies_above_half_the_sampling_rate():
+    for seed in range(20):
+        wave = synthetic._rhythm(256, 60, np.random.default_rng(seed))
+        power = np.abs(np.fft.rfft(wave)) ** 2
+        assert power[30:90].sum() > 0.9 * power.sum()
 
 
 def test_noise_falls_with_frequency_as_told():

@@ -148,6 +148,17 @@ def replace_spectra(batch, spectra):
     return replace(batch, spectra=np.repeat(spectra, len(batch.levels), axis=0))
 
 
+def test_a_task_without_a_label_in_the_batch_logs_no_score(tasks):
+    batch = TrainingBatches(tasks, Recipe(), 6, 0, RECORDED)[0]
+    torch.manual_seed(0)
+    model = MultitaskModel(Network(Config()), [2, 2])
+    hidden = replace(batch, labels=np.where(batch.tasks == 1, NO_LABEL, batch.labels))
+    loss, parts = read_loss(model, hidden, ["ecg", "eeg"], Objectives(), half=False)
+    assert np.isnan([parts["eeg_loss"], parts["eeg_accuracy"]]).all()
+    assert parts["ecg_loss"] > 0
+    assert loss.isfinite()
+
+
 def test_a_window_in_disguise_has_no_label(tasks):
     for share in (0.0, 0.5, 1.0):
         batches = TrainingBatches(tasks, Recipe(), 48, 0, Augmentation(made_share=0.0, disguise_share=share))

@@ -54,6 +54,12 @@ def describe(signal: Signal, fs: float, band: Band, limits: Limits | None = None
     ).astype(np.float32)  # fmt: skip
 
 
+def lagged_products(x: Signal) -> NDArray[np.float64]:
+    """Sum of the products of samples `lag` apart, for lags 0, 1, ...: (n_samples,) to (n_samples,)."""
+    length = fft.next_fast_len(2 * x.size, real=True)
+    return np.asarray(fft.irfft(np.abs(fft.rfft(x, length)) ** 2, length)[: x.size])
+
+
 def _level(signal: Signal, limits: Limits | None) -> list[float]:
     low, high = limits if limits is not None else (signal.min(), signal.max())
     return [
@@ -64,9 +70,7 @@ def _level(signal: Signal, limits: Limits | None) -> list[float]:
 
 def _rhythm(x: Signal, fs: float, band: Band) -> list[float]:
     """Log lag, in periods of the band's geometric mean, and height of the highest peak of the autocorrelation."""
-    x = x - x.mean()
-    spectrum = fft.rfft(x, fft.next_fast_len(2 * x.size, real=True))
-    correlation = fft.irfft(np.abs(spectrum) ** 2)[: x.size // 2]
+    correlation = lagged_products(x - x.mean())[: x.size // 2]
     correlation = correlation / max(correlation[0], 1e-300)
     below = np.flatnonzero(correlation < 0)
     if below.size == 0:

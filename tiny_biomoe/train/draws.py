@@ -21,7 +21,7 @@ from .descriptors import describe
 from .profiles import profile, spectrum_shares
 from .synthetic import made_window
 
-ATTEMPTS = 20  # to find a window that is not flat; the archives hold few that are
+ATTEMPTS = 20  # to find a window that is not flat and has something in the band it is shown by; few have not
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,10 @@ class Augmentation:
     drift_size: tuple[float, float] = (0.1, 2.0)  # ... that wanders over so many times the signal's spread
     person_scale_share: float = 0.25  # of windows are drawn against the person's range instead of their own
     made_share: float = 0.25  # of windows are made (`synthetic`) instead of recorded, and ...
-    disguise_share: float = 0.5  # ... of the others are shown as another modality, stretched in time to its pace
+    disguise_share: float = 0.5  # ... of the others are shown as a modality drawn at random, stretched to its pace
 
 
-# How long windows of each modality last that images show in training, seconds
+# How long windows last that are made, or shown as a modality that they are not, seconds
 DURATIONS = {
     "eda": (8.0, 60.0), "bvp": (6.0, 40.0), "resp": (15.0, 60.0), "spo2": (15.0, 90.0),
     "ecg": (4.0, 30.0), "emg": (0.6, 5.0), "eeg": (2.0, 30.0),
@@ -113,8 +113,9 @@ class TrainingBatches(Dataset[Batch]):
             except SignalError:
                 continue  # nothing of it lies in the band of its disguise
             band = edges.shown(window.size / fs)
+            spectrum = spectrum_shares(filtered, fs, band)
             facts = describe(filtered, fs, band, limits)
-            return images, (label, facts, profile(filtered, fs, band), spectrum_shares(filtered, fs, band))
+            return images, (label, facts, profile(filtered, fs, band, spectrum), spectrum)
         raise SignalError(f"{task.name}: {ATTEMPTS} windows in a row cannot be drawn; is the archive damaged?")
 
     def _recorded(self, task: Task, odds: NDArray[np.float64], rng: np.random.Generator) -> Window:
@@ -123,8 +124,6 @@ class TrainingBatches(Dataset[Batch]):
         size = min(recording.size, round(rng.uniform(*task.seconds) * task.fs))
         start = int(rng.integers(recording.size - size + 1))
         window, limits = recording[start : start + size], None
-        if is_flat(window):
-            return window, task.fs, task.name, NO_LABEL, None
         window = self._vary(window, rng)
         if rng.random() < self.augmentation.person_scale_share:
             limits = self._person_limits(task, int(task.groups[index]))

@@ -25,7 +25,7 @@ def forget_after(path: Path, step: int) -> None:
 
 
 def draw_metrics(source: Path, picture: Path) -> None:
-    """Loss and accuracy of each task over the steps, smoothed, as a picture."""
+    """Loss and accuracy of each task over the steps, smoothed over those that have one, as a picture."""
     from matplotlib.figure import Figure
 
     with open(source) as file:
@@ -35,7 +35,8 @@ def draw_metrics(source: Path, picture: Path) -> None:
         for name in (key for key in rows[0] if key.endswith(kind)):
             values = np.array([float(row[name]) for row in rows])
             width = max(1, len(values) // 50)
-            smooth = np.convolve(values, np.ones(width) / width, "valid")
+            known = np.convolve(~np.isnan(values), np.ones(width), "valid")
+            smooth = np.convolve(np.nan_to_num(values), np.ones(width), "valid") / np.where(known, known, np.nan)
             axes.plot(np.arange(smooth.size) + width, smooth, label=name.removesuffix(f"_{kind}"))
         axes.set(xlabel="step", ylabel=kind)
         axes.legend()

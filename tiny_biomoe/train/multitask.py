@@ -58,7 +58,7 @@ class Settings:
     spectral_rate: float = 0.3  # of the learning rate, for encoder 1: at the full rate its loss rises again
     weight_decay: float = 0.05
     norm_momentum: float = 0.02  # of BatchNorm statistics: batches are small and mixed, so that they are averaged long
-    clip: float = 1.0  # largest norm of the gradient
+    clip: float = 1.0  # largest norm of the gradient, that of the losses' weights apart: it is never small
     seed: int = 20251123
     precision: str = "bfloat16"
     threads: int = 2  # of the CPU: sums are taken in another order with another number
@@ -192,14 +192,14 @@ def _step(
     step: int,
     ranks: Ranks,
 ) -> dict[str, float]:
-    """One update; loss and accuracy of each task before it."""
+    """One update; what `read_loss` tells of this process's batch before it."""
     half = settings.precision == "bfloat16"
     loss, facts = read_loss(model, batch, [task.name for task in tasks], settings.objectives, half)
     _require_finite("loss", loss, step)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     ranks.average_gradients(model)
-    norm = nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
+    norm = nn.utils.clip_grad_norm_([p for p in model.parameters() if p is not model.loss_weights], settings.clip)
     _require_finite("norm of the gradient", norm, step)  # clipped, an infinite one gives NaN weights
     optimizer.step()
     return facts

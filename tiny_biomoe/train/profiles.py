@@ -13,6 +13,7 @@ from scipy import fft
 
 from ..representations import Band
 from ..signals import Signal
+from .descriptors import lagged_products
 
 BANDS = 40  # log-spaced, across the band that the image shows: 12 an octave of respiration
 SMOOTH = 9  # bands, that the smooth part of a spectrum is averaged over
@@ -35,20 +36,18 @@ def spectrum_shares(signal: Signal, fs: float, band: Band) -> NDArray[np.float32
     return (shares / max(shares.sum(), 1e-300)).astype(np.float32)
 
 
-def profile(signal: Signal, fs: float, band: Band) -> NDArray[np.float32]:
+def profile(signal: Signal, fs: float, band: Band, shares: NDArray[np.float32]) -> NDArray[np.float32]:
     """Describe one filtered window that is not flat finely: (n_samples,) to (88,), each number of the order of 1.
 
-    In order: log10 share of power in 40 bands less its average over nine; autocorrelation at 24 lags; log10 share of
-    power in 24 segments of time.
+    `shares` are its `spectrum_shares`. In order: log10 share of power in 40 bands less its average over nine;
+    autocorrelation at 24 lags; log10 share of power in 24 segments of time.
     """
     x = (signal - signal.mean()) / max(signal.std(), 1e-300)
-    shares = np.log10(spectrum_shares(signal, fs, band) + FLOOR)
-    smooth = np.convolve(np.pad(shares, SMOOTH // 2, mode="edge"), np.full(SMOOTH, 1 / SMOOTH), "valid")
-    spectrum = np.abs(fft.rfft(x, fft.next_fast_len(2 * x.size, real=True))) ** 2
-    products = fft.irfft(spectrum)[: x.size]
-    correlation = products / np.arange(x.size, 0, -1)
+    levels = np.log10(shares + FLOOR)
+    smooth = np.convolve(np.pad(levels, SMOOTH // 2, mode="edge"), np.full(SMOOTH, 1 / SMOOTH), "valid")
+    correlation = lagged_products(x) / np.arange(x.size, 0, -1)
     lags = np.geomspace(0.25 / band[1], 4 / np.sqrt(band[0] * band[1]), LAGS) * fs
     heights = np.interp(np.minimum(lags, LONGEST_LAG * x.size), np.arange(x.size), correlation)
     ends = np.linspace(0, x.size, SEGMENTS + 1)
     energy = np.diff(np.interp(ends, np.arange(x.size + 1), np.concatenate([[0.0], np.cumsum(x**2)]))) / x.size
-    return np.concatenate([shares - smooth, np.clip(heights, -1.5, 1.5), np.log10(energy + FLOOR)]).astype(np.float32)
+    return np.concatenate([levels - smooth, np.clip(heights, -1.5, 1.5), np.log10(energy + FLOOR)]).astype(np.float32)

@@ -27,12 +27,15 @@ def made_window(n_samples: int, cycles: tuple[float, float], rng: np.random.Gene
 
 
 def _rhythm(n_samples: int, count: float, rng: np.random.Generator) -> Signal:
-    """A wave that comes about `count` times; its rate wanders by up to a third, its height by up to a half."""
-    phase = np.cumsum(1 + 10 ** rng.uniform(-2.5, -0.5) * _wander(n_samples, rng))
+    """A wave that comes about `count` times; its rate wanders, by a third at most, and so does its height.
+
+    Harmonics that the sampling rate does not hold are left out.
+    """
+    phase = np.cumsum(1 + np.clip(10 ** rng.uniform(-2.5, -0.5) * _wander(n_samples, rng), -1 / 3, 1 / 3))
     phase *= 2 * np.pi * count / n_samples
     steep = rng.uniform(1, 4)  # harmonics fall by this power
     wave = np.zeros(n_samples)
-    for harmonic in range(1, HARMONICS + 1):
+    for harmonic in range(1, 1 + max(1, min(HARMONICS, int(n_samples / 2 / (4 / 3 * count))))):
         wave += harmonic**-steep * np.sin(harmonic * phase + rng.uniform(0, 2 * np.pi))
     return wave * np.exp(rng.uniform(0, 0.5) * _wander(n_samples, rng)) * np.sqrt(2)
 
