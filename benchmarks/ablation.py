@@ -26,6 +26,7 @@ from tiny_biomoe.train.draws import Augmentation, TrainingBatches, draw_window, 
 from tiny_biomoe.train.growth import shrink
 from tiny_biomoe.train.multitask import Settings, train
 from tiny_biomoe.train.probe import fitted_score
+from tiny_biomoe.train.profiles import BANDS
 from tiny_biomoe.train.reading import Objectives
 
 SIZE = 112
@@ -47,9 +48,11 @@ VARIANTS = {
     ),
     "+ a quarter of the windows made": replace(LABELS_ALONE, objectives=Objectives(), augmentation=Augmentation()),
 }
-GUISES = {False: 120, True: 80}  # batches of 18 windows of training and of held-out people, shown as other modalities
+GUISES = {False: 120, True: 80}  # batches of 18 windows of training and of held-out people, shown as any modality
+PEAK = 0.6  # log10 of power over its neighbourhood's, from which a window has a rhythm
 WINDOWS = {"ecg": (300, 400), "emg": (440, 440), "eeg": (300, 266)}  # to fit on, to score on
 BATCH = 24  # images at once
+Guises = tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]  # vectors, representations, peaks
 
 
 @click.command()
@@ -69,38 +72,40 @@ def main(archives: Path, out: Path, steps: int) -> None:
 
 def probe(network: Network, tasks: list[Task], cache: Path) -> dict[str, float]:
     """Balanced accuracy on held-out people: of the labels, the mean over the six representations and all six side by
-    side; and of the rate (terciles) of windows shown as another modality, the mean over representations."""
+    side; and of the rate (terciles) of rhythmic windows in another guise, the mean over representations."""
     scores = {}
     for task in tasks:
         (x_fit, y_fit), (x_test, y_test) = (embedded(network, task, held_out, cache) for held_out in (False, True))
         columns = [slice(index, index + 1) for index in range(len(REPRESENTATIONS))] + [slice(None)]
         found = [fitted_score(x_fit[:, part], y_fit, x_test[:, part], y_test) for part in columns]
         scores[f"{task.name}, mean of one"], scores[f"{task.name}, all six"] = float(np.mean(found[:-1])), found[-1]
-    (x_fit, shown, peaks), (x_test, shown_test, peaks_test) = (
-        in_guise(network, tasks, held_out, cache) for held_out in (False, True)
-    )
+    fit, test = (in_guise(network, tasks, held_out, cache) for held_out in (False, True))
+    return scores | {"rate in another guise": rate_score(fit, test)}
+
+
+def rate_score(fit: Guises, test: Guises) -> float:
+    """Balanced accuracy of terciles of the peak's band, the mean over representations."""
     found = []
     for index in range(len(REPRESENTATIONS)):
-        mine, mine_test = shown == index, shown_test == index
-        cuts = np.quantile(peaks[mine], [1 / 3, 2 / 3])
-        y_fit, y_test = np.digitize(peaks[mine], cuts), np.digitize(peaks_test[mine_test], cuts)
-        found.append(fitted_score(x_fit[mine], y_fit, x_test[mine_test], y_test))
-    return scores | {"rate in another guise": float(np.mean(found))}
+        (x_fit, peaks), (x_test, peaks_test) = ((x[shown == index], p[shown == index]) for x, shown, p in (fit, test))
+        cuts = np.quantile(peaks, [1 / 3, 2 / 3])
+        found.append(fitted_score(x_fit, np.digitize(peaks, cuts), x_test, np.digitize(peaks_test, cuts)))
+    return float(np.mean(found))
 
 
-def in_guise(
-    network: Network, tasks: list[Task], held_out: bool, cache: Path
-) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
-    """Windows of one half of the people, all shown as another modality: embeddings (n, 192), representations (n,) and
-    the band of each that holds the most power (n,)."""
-    path = cache / f"guise-{held_out}.npz"
+def in_guise(network: Network, tasks: list[Task], held_out: bool, cache: Path) -> Guises:
+    """Windows of one part of the people, all shown as a modality drawn at random, those with a rhythm: embeddings
+    (n, 192), representations (n,) and the band of each that stands out most from its neighbours (n,)."""
+    path = cache / f"guise-{held_out}-{GUISES[held_out]}.npz"
     if not path.exists():
         of_half = [replace(task, held_out=task.held_out != held_out) for task in tasks]
         batches = TrainingBatches(of_half, network.recipe, 18, 1, replace(AS_RECORDED, disguise_share=1))
         drawn = [batches[step] for step in tqdm(range(GUISES[held_out]), desc="drawing guises")]
         levels = torch.from_numpy(np.concatenate([batch.levels for batch in drawn]))
-        shown, spectra = (np.concatenate([getattr(b, part) for b in drawn]) for part in ("representations", "spectra"))
-        np.savez(path, images=shrink(levels, SIZE).numpy(), shown=shown, peaks=spectra.argmax(1))
+        shown = np.concatenate([batch.representations for batch in drawn])
+        peaks = np.concatenate([batch.profiles[:, :BANDS] for batch in drawn])
+        kept = peaks.max(1) > PEAK
+        np.savez(path, images=shrink(levels, SIZE).numpy()[kept], shown=shown[kept], peaks=peaks[kept].argmax(1))
     found = np.load(path)
     return embed(network, found["images"]), found["shown"], found["peaks"]
 
@@ -110,7 +115,7 @@ def embedded(
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Embeddings (n, 6, 192) and labels (n,) of windows whose small images are drawn once."""
     windows = evaluation_windows(task, held_out, WINDOWS[task.name][held_out], seed=0)
-    path = cache / f"{task.name}-{held_out}.npy"
+    path = cache / f"{task.name}-{held_out}-{len(windows)}.npy"
     if not path.exists():
         drawn = [
             shrink(torch.from_numpy(draw_window(window, task, network.recipe)), SIZE).numpy()
@@ -118,7 +123,7 @@ def embedded(
         ]
         np.save(path, np.concatenate(drawn))
     vectors = embed(network, np.load(path))
-    return vectors.reshape(len(windows), len(REPRESENTATIONS), -1), task.labels[[index for index, _ in windows]]
+    return vectors.reshape(len(windows), len(REPRESENTATIONS), 192), task.labels[[index for index, _ in windows]]
 
 
 def embed(network: Network, images: NDArray[np.uint8]) -> NDArray[np.float32]:

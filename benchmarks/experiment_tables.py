@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import confusion_matrix
 
 from benchmarks.ai4pain import NAME
+from tiny_biomoe.train.samples import Samples
 
 # The paper's accuracies on AI4PAIN's validation people, in percent: from scratch (Table 3) and pretrained (Table 4).
 PAPER = {
@@ -24,6 +27,17 @@ DRAWS = 10_000  # of people, for an interval
 FEWEST_PEOPLE = 5  # that an interval is a verdict of
 
 Result = dict[str, Any]
+
+
+def by_person(samples: Samples, told: NDArray[np.int64]) -> dict[str, list[list[int]]]:
+    """Confusion matrix of each person, row: the true class."""
+    belongs = np.array(samples.subjects)
+    return {
+        person: confusion_matrix(
+            samples.labels[belongs == person], told[belongs == person], labels=range(len(samples.classes))
+        ).tolist()
+        for person in sorted(set(samples.subjects))
+    }
 
 
 def tables(facts: Result, results: list[Result]) -> str:
@@ -103,7 +117,7 @@ def _claim(pairs: list[tuple[Result, Result]]) -> str:
     scratch, pretrained = (100 * np.array([pair[i]["accuracy"] for pair in pairs]) for i in (0, 1))
     gains = pretrained - scratch
     low, high = 100 * gain_interval(pairs)
-    people = len(pairs[0][0]["people"])
+    people = len(people_of(pairs))
     if people < FEWEST_PEOPLE:
         verdict = f"Fewer than {FEWEST_PEOPLE} people tell nothing of others: no verdict"
     elif low > 0:
@@ -116,19 +130,24 @@ def _claim(pairs: list[tuple[Result, Result]]) -> str:
         f"Mean accuracy over {len(pairs)} cells: {scratch.mean():.2f} from scratch, {pretrained.mean():.2f} "
         f"pretrained: a gain of {gains.mean():+.2f} points (better in {(gains > 0).sum()} of {len(pairs)}). "
         f"95 % interval {low:+.2f} to {high:+.2f}, from {DRAWS} draws with replacement of the {people} people scored, "
-        f"the same in every cell; it does not hold how much another seed or division would change. {verdict}. In the "
-        f"paper, over 24 cells: {PAPER_MEAN[0]:.2f}, {PAPER_MEAN[1]:.2f}, {PAPER_MEAN[1] - PAPER_MEAN[0]:+.2f}."
+        f"drawn alike for every cell; it does not hold how much another seed or division would change. {verdict}. In "
+        f"the paper, over 24 cells: {PAPER_MEAN[0]:.2f}, {PAPER_MEAN[1]:.2f}, {PAPER_MEAN[1] - PAPER_MEAN[0]:+.2f}."
     )
 
 
 def gain_interval(pairs: list[tuple[Result, Result]]) -> np.ndarray[Any, Any]:
     """2.5th and 97.5th percentile of the mean gain in macro accuracy, over draws of people with replacement: (2,)."""
-    names = sorted(set().union(*(cell["people"] for pair in pairs for cell in pair)))
+    names = people_of(pairs)
     times = np.random.default_rng(0).multinomial(len(names), np.full(len(names), 1 / len(names)), DRAWS)
     gains = np.mean(
         [_redrawn(pretrained, names, times) - _redrawn(scratch, names, times) for scratch, pretrained in pairs], 0
     )
     return np.nanpercentile(gains, [2.5, 97.5])
+
+
+def people_of(pairs: list[tuple[Result, Result]]) -> list[str]:
+    """All who are scored in any of the cells."""
+    return sorted(set().union(*(cell["people"] for pair in pairs for cell in pair)))
 
 
 def _redrawn(cell: Result, names: list[str], times: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

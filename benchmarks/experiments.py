@@ -26,13 +26,12 @@ import click
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.metrics import confusion_matrix
 from sklearn.model_selection import GroupKFold
 
 from benchmarks.ai4pain import NAME, load_ai4pain
 from benchmarks.cells import Cell, Plan, alone_cells, fusion_cells, plan, single_cells
 from benchmarks.datasets import DOWNSTREAM, Dataset, load
-from benchmarks.experiment_tables import tables
+from benchmarks.experiment_tables import by_person, tables
 from tiny_biomoe import REPRESENTATIONS, TinyBioMoE
 from tiny_biomoe.calls import Limits
 from tiny_biomoe.durable import write_whole
@@ -118,7 +117,7 @@ class Experiments:
         return theirs
 
     def _second_an_image(self) -> float:
-        """Seconds to learn from one image: the second of two epochs over one batch."""
+        """Seconds to learn from one image: the quicker of two epochs over one batch."""
         few = dataclasses.replace(self.dataset, windows=self.dataset.windows[: self.settings.batch_size], held_out=None)
         view = View(self.dataset.modalities[0], self.representations[0])
         samples = self._draw(few, (view,))
@@ -231,17 +230,6 @@ class Experiments:
     def _tell(self, cell: Cell, results: list[dict[str, Any]]) -> None:
         write_whole(self.out / "tables.md", tables(self.facts, results).encode())
         click.echo(f"{cell.name}: accuracy {results[-1]['accuracy']:.3f}, {results[-1]['seconds']:.0f} s")
-
-
-def by_person(samples: Samples, told: NDArray[np.int64]) -> dict[str, list[list[int]]]:
-    """Confusion matrix of each person, row: the true class."""
-    belongs = np.array(samples.subjects)
-    return {
-        person: confusion_matrix(
-            samples.labels[belongs == person], told[belongs == person], labels=range(len(samples.classes))
-        ).tolist()
-        for person in sorted(set(samples.subjects))
-    }
 
 
 def test_people(dataset: Dataset, folds: int) -> set[str]:

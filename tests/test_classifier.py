@@ -14,6 +14,7 @@ from PIL import Image
 from toy import QUICK, beats, tiny, toy_samples
 
 from tiny_biomoe import ConfigError, SignalError, TinyBioMoE, WeightsError
+from tiny_biomoe.train.cards import model_card
 from tiny_biomoe.train.classifier import TrainedClassifier
 from tiny_biomoe.train.evaluation import Evaluation
 from tiny_biomoe.train.finetuning import finetune
@@ -107,7 +108,10 @@ def test_the_folder_holds_a_card_pictures_and_the_embedding_model(classifier, sa
     card = (folder / "README.md").read_text()
     assert "A classifier of calm, stress" in card
     assert "bvp/waveform, eda/psd, joined by concat" in card
-    assert "On 2 samples of people it had not learnt from" in card
+    assert "On 2 samples: macro accuracy" in card  # who they were is known where "tested_on" says it
+    about = {**classifier.about, "tested_on": ["P3"]}
+    tested = model_card(dataclasses.replace(classifier, about=about), classifier.evaluate(samples))
+    assert "On 8 samples of people it had not learnt from: macro accuracy" in tested
     assert "no medical\ndevice" in card
     for name in ("learning_curve.png", "confusion.png"):
         assert Image.open(folder / name).size[0] > 200

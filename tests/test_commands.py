@@ -17,6 +17,7 @@ from tiny_biomoe import ConfigError
 from tiny_biomoe.cli import main
 from tiny_biomoe.config import Recipe
 from tiny_biomoe.studies import open_study
+from tiny_biomoe.train import commands
 from tiny_biomoe.train.classifier import TrainedClassifier
 from tiny_biomoe.train.studies import Cutting, cut_study
 
@@ -202,6 +203,26 @@ def test_the_other_commands_do_not_import_the_training_half():
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert "finetune" in done.stdout
     assert done.stdout.endswith("[]\n")
+
+
+def test_a_network_begins_in_one_way_only(made, run):
+    arguments = ["finetune", made / "study.csv", "--label", "stress", "--group", "who", "-o", made / "twice"]
+    code, _, err = run(*arguments, "--untrained", "--weights", made / "weights")
+    assert code == 1
+    assert "begin with one of them" in err
+
+
+def test_people_watched_for_patience_are_drawn_by_the_seed(made, run, monkeypatch):
+    drawn = []
+    original = commands.split_subjects
+    monkeypatch.setattr(commands, "split_subjects", lambda *given: (drawn.append(given[2:]), original(*given))[1])
+    arguments = ["finetune", made / "study.csv", "--label", "stress", "--group", "who", "--weights", made / "weights"]
+    code, *_ = run(
+        *arguments, "--representation", "waveform", "--part", "head", "--patience", 1, "--seed", 7,
+        "-o", made / "patient", *QUICKLY,
+    )  # fmt: skip
+    assert code == 0
+    assert drawn == [(7,), (7,)]
 
 
 def test_help_comes_from_the_command_itself(run):

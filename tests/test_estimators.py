@@ -163,7 +163,7 @@ def test_a_pickle_holds_no_weights_and_refuses_others(weights, signals, tmp_path
 def test_arguments_are_checked_in_fit_and_never_before(weights, signals, change, error, message):
     estimator = TinyBioMoEEmbedder(**{"fs": 64, "modality": "bvp", "weights": weights, **change})
     with pytest.raises(error, match=message):
-        estimator.fit(signals).transform(signals)
+        estimator.fit(signals)
 
 
 def test_missing_samples_are_refused_or_interpolated(weights, signals):

@@ -109,7 +109,7 @@ def test_row_74_killed_at_any_moment_and_resumed_is_uninterrupted(parts, uninter
     while process.poll() is None and not list(tmp_path.glob("checkpoint-*1.pt")):
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    assert process.wait() == -signal.SIGKILL  # it had not finished
     assert load_checkpoint(tmp_path)["history"]
     resumed = finetune(tiny(), parts[0], validation=parts[1], settings=AUGMENTED, out=tmp_path)
     assert same(weights_of(uninterrupted[0]), weights_of(resumed))

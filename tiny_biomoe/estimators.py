@@ -20,6 +20,7 @@ from .calls import Call  # noqa: E402
 from .errors import ConfigError, WeightsError  # noqa: E402
 from .filters import MODALITY_BAND  # noqa: E402
 from .model import TinyBioMoE  # noqa: E402
+from .signals import check_positive  # noqa: E402
 
 
 @lru_cache(maxsize=2)
@@ -94,6 +95,7 @@ class TinyBioMoEEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             An argument is not one of its choices.
         """
         signals = self._validated(X, reset=True)
+        check_positive(self.batch_size, "batch_size")
         model = _model(self.weights, self.device)
         if self.modality is None:
             raise ConfigError('modality is missing: say what was measured, e.g. modality="eda"; there is no default')

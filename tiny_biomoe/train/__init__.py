@@ -52,7 +52,7 @@ _LATER = {
 }
 
 
-def __getattr__(name: str) -> Any:  # pretraining and the archives' readers need neither kornia nor scikit-learn
+def __getattr__(name: str) -> Any:  # pretraining waits for the import of neither kornia nor scikit-learn
     if name in _LATER:
         return getattr(import_module(_LATER[name], __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -40,7 +40,7 @@ classifier = TrainedClassifier.load("this folder")
 
 ## How good it is
 
-{_scores(evaluation)}
+{_scores(evaluation, about)}
 
 ## What it is not
 
@@ -68,7 +68,7 @@ def _cell(value: Any) -> str:
     return str(value).replace("|", "\\|")
 
 
-def _scores(evaluation: Evaluation | None) -> str:
+def _scores(evaluation: Evaluation | None, about: dict[str, Any]) -> str:
     if evaluation is None:
         return "It was not evaluated."
     n, k = int(evaluation.confusion.sum()), len(evaluation.classes)
@@ -78,7 +78,8 @@ def _scores(evaluation: Evaluation | None) -> str:
         for name, row in zip(evaluation.classes, evaluation.confusion.tolist(), strict=True)
     ]
     table = "\n".join([f"| true \\ told | {told} |", "|---" * (k + 1) + "|", *rows])
+    unseen = " of people it had not learnt from" if about.get("tested_on") else ""
     return (
-        f"On {n} samples of people it had not learnt from: macro accuracy {evaluation.accuracy:.3f} (chance "
+        f"On {n} samples{unseen}: macro accuracy {evaluation.accuracy:.3f} (chance "
         f"{1 / k:.3f}), macro precision {evaluation.precision:.3f}, macro F1 {evaluation.f1:.3f}.\n\n{table}"
     )

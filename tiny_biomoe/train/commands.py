@@ -77,11 +77,15 @@ def finetune(study: Path, output: Path, weights: str | None, untrained: bool, de
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it, CUDA's products are not deterministic
     settings, cutting = _settings(options), _cutting(options)
+    if untrained and weights is not None:
+        raise ConfigError(f"--untrained and --weights {weights}: begin with one of them")
     torch.manual_seed(options["seed"])  # the network as it is built, and nothing else, depends on it
     model = TinyBioMoE() if untrained else TinyBioMoE.from_pretrained(weights)
     samples = _samples(study, model, cutting, options)
     rest, test = split_subjects(samples, options["held_out"], options["seed"])
-    learnt, watched = (rest, test) if settings.patience is None else split_subjects(rest, options["held_out"])
+    learnt, watched = (
+        (rest, test) if settings.patience is None else split_subjects(rest, options["held_out"], options["seed"])
+    )
     click.echo(
         f"{len(samples)} samples of {len(set(samples.subjects))} people as {', '.join(map(str, samples.views))}: "
         f"{len(learnt)} to learn from, {len(test)} of {', '.join(sorted(set(test.subjects)))} to score on"

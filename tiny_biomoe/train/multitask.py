@@ -124,7 +124,7 @@ def _reproducible(settings: Settings) -> Iterator[None]:
             torch.manual_seed(settings.seed)
             yield
     finally:
-        torch.set_flush_denormal(False)
+        torch.set_flush_denormal(False)  # PyTorch's default: what it was cannot be asked
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(deterministic)
 
