@@ -54,7 +54,7 @@ def test_a_rate_is_told_from_vectors_that_hold_it_and_not_from_others():
         vectors[np.arange(n), peaks] += told
         return vectors, np.arange(n) % 6, peaks
 
-    assert ablation.rate_score(guises(1200, 10.0), guises(600, 10.0)) > 0.85
+    assert ablation.rate_score(guises(1200, 10.0), guises(600, 10.0)) > 0.65
     assert ablation.rate_score(guises(1200, 0.0), guises(600, 0.0)) == pytest.approx(1 / 3, abs=0.08)
 
 
