@@ -29,7 +29,8 @@ class Image(nn.Module):
         self.weight = norm.weight.detach().permute(1, 2, 0).contiguous()  # (224, 224, 3)
         self.bias = norm.bias.detach().permute(1, 2, 0).contiguous()
 
-    def forward(self, levels: Tensor) -> Tensor:  # (B, 224, 224) or (B, 224, 224, 3), uint8
+    def forward(self, levels: Tensor) -> Tensor:
+        """Levels (B, 224, 224), or (B, 224, 224, 3), uint8, to normed pixels (B, 224, 224, 3)."""
         pixels = F.embedding(levels.int(), self.palette) if levels.ndim == 3 else levels.float() / 255
         return F.layer_norm(pixels, self.weight.shape, self.weight, self.bias, self.eps).to(self.dtype)
 
@@ -53,6 +54,7 @@ class FastNetwork(nn.Module):
         self.order = network.architecture.gate
 
     def forward(self, levels: Tensor) -> Tensor:
+        """(B, 224, 224[, 3]) uint8 to (B, 192) float32."""
         image = self.image(levels)
         return self.join(self.spectral_encoder(image), self.waterfall_encoder(image))
 

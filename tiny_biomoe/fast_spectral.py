@@ -26,6 +26,7 @@ class Mlp(nn.Module):
         self.reduce = Dense(mlp.reduce.weight, mlp.reduce.bias, dtype, side**2)
 
     def forward(self, x: Tensor, residual: Tensor) -> Tensor:
+        """(B, H, W, C), and what is added to the result, to (B, H, W, C)."""
         return self.reduce(self.depthwise(self.expand(x)), residual)
 
 
@@ -59,7 +60,8 @@ class FourierFilter(nn.Module):
         super().__init__()
         self.weight = torch.view_as_complex(spectral_filter.weight.detach().float().contiguous())
 
-    def forward(self, grid: Tensor) -> Tensor:  # (B, H, W, C)
+    def forward(self, grid: Tensor) -> Tensor:
+        """(B, H, W, C) to (B, H, W, C)."""
         spectrum = torch.fft.rfft2(grid.float(), dim=(1, 2), norm="ortho") * self.weight
         return torch.fft.irfft2(spectrum, s=grid.shape[1:3], dim=(1, 2), norm="ortho").to(grid.dtype)
 
@@ -83,7 +85,8 @@ class SpectralBlock(nn.Module):
         )
         self.mlp = Mlp(block.mlp, dtype, side)
 
-    def forward(self, grid: Tensor) -> Tensor:  # (B, H, W, C)
+    def forward(self, grid: Tensor) -> Tensor:
+        """(B, H, W, C) to (B, H, W, C)."""
         grid = self.mix(grid)
         return self.mlp(self.mlp_norm(grid), grid)
 
@@ -148,5 +151,6 @@ class FastSpectralEncoder(nn.Module):
                 self.stages.append(grid_conv(cast(Downsample, encoder.downsamples[stage]).projection, dtype, side))
         self.class_token = ClassToken(encoder.class_block, encoder.norm, dtype, side**2)
 
-    def forward(self, image: Tensor) -> Tensor:  # (B, 224, 224, 3)
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, 224, 224, 3) to (B, 96)."""
         return self.class_token(self.stages(self.stem(image)))  # (B, 96)

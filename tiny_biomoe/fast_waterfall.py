@@ -39,6 +39,7 @@ class Mixer(nn.Module):
         self.reduce = Dense(*fold(mixer.reduce.conv, mixer.reduce.norm), dtype, side**2)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, H, W, C) to (B, H, W, C)."""
         x = self.depthwise(x)
         return self.reduce(self.expand(x), x)
 
@@ -114,7 +115,8 @@ class Merging(nn.Module):
         self.excite = Dense(excite.weight, excite.bias, torch.float32, 1, "sigmoid")
         self.reduce = Dense(*fold(merging.reduce.conv, merging.reduce.norm), dtype, half**2)
 
-    def forward(self, x: Tensor) -> Tensor:  # (B, H, W, C)
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, H, W, C) to (B, H/2, W/2, C'), rounded up."""
         x = self.depthwise(self.expand(self.before(x)))
         share = self.excite(self.squeeze(x.mean((1, 2), dtype=torch.float32)))  # (B, 4C)
         return self.after(self.reduce(x.mul_(share[:, None, None])).to(self.after.dtype))
@@ -138,5 +140,6 @@ class FastWaterfallEncoder(nn.Module):
                 self.steps.append(Merging(cast(PatchMerging, encoder.merges[stage]), dtype, side))
                 side = (side + 1) // 2
 
-    def forward(self, image: Tensor) -> Tensor:  # (B, 224, 224, 3)
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, 224, 224, 3) to (B, 96)."""
         return self.steps(image).float().mean((1, 2))  # (B, 96)

@@ -48,7 +48,8 @@ class ImageNorm(nn.Module):
     def mean(self, x: Tensor) -> Tensor:
         return x.mean(3, keepdim=True).mean(2, keepdim=True).mean(1, keepdim=True)
 
-    def forward(self, pixels: Tensor) -> Tensor:  # (B, 3, 224, 224)
+    def forward(self, pixels: Tensor) -> Tensor:
+        """(B, 3, 224, 224) to (B, 3, 224, 224)."""
         centred = pixels - self.mean(pixels)
         centred = centred - self.mean(centred)
         return centred * torch.rsqrt(self.mean(centred * centred) + self.eps) * self.weight + self.bias

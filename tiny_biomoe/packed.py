@@ -76,14 +76,17 @@ class Packable(nn.Module):
         _LAYERS[self.number] = self
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """The layer of (..., C), and `residual` of the same shape as the result added where it is given."""
         if self.packed and torch.compiler.is_compiling():
             return apply_packed(x, residual, self.number)
         return self.compute(x, residual)
 
     def compute(self, x: Tensor, residual: Tensor | None) -> Tensor:
+        """What `forward` gives, outside of a compiled graph."""
         raise NotImplementedError
 
     def output_shape(self, x: Tensor) -> list[Any]:
+        """The shape of what `x` becomes, for a compiler that traces without numbers."""
         return [*x.shape[:-1], self.outputs]
 
 
@@ -187,4 +190,5 @@ class Norm(nn.Module):
         self.bias: Tensor = norm.bias.detach().to(dtype)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(..., C) to (..., C)."""
         return F.layer_norm(x.to(self.weight.dtype), self.shape, self.weight, self.bias, self.eps)

@@ -22,6 +22,7 @@ class GridConv(nn.Conv2d):
         super().__init__(inputs, outputs, kernel, stride, kernel // 2, groups=groups)
 
     def forward(self, grid: Tensor) -> Tensor:
+        """(B, H, W, C) to (B, H', W', C')."""
         return super().forward(grid.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
@@ -41,7 +42,8 @@ class Stem(nn.Module):
         self.projection = GridConv(width, outputs, stride=2)
         self.norm = nn.LayerNorm(outputs)
 
-    def forward(self, image: Tensor) -> Tensor:  # (B, 3, 224, 224)
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, 3, 224, 224) to (B, 56, 56, C)."""
         return self.norm(self.projection(self.convs(image).permute(0, 2, 3, 1)))  # (B, 56, 56, C)
 
 
@@ -53,7 +55,8 @@ class Downsample(nn.Module):
         self.projection = GridConv(inputs, outputs, stride=2)
         self.norm = nn.LayerNorm(outputs)
 
-    def forward(self, grid: Tensor) -> Tensor:  # (B, H, W, C)
+    def forward(self, grid: Tensor) -> Tensor:
+        """(B, H, W, C) to (B, H/2, W/2, C'), rounded up."""
         return self.norm(self.projection(grid))  # (B, H/2, W/2, C')
 
 
@@ -91,7 +94,8 @@ class SelfAttention(nn.Module):
         mixed = F.scaled_dot_product_attention(q, k, v)  # scaled by head_dim ** -0.5
         return self.projection(mixed.transpose(1, 2).flatten(2))  # (B, M, C)
 
-    def forward(self, grid: Tensor) -> Tensor:  # (B, H, W, C)
+    def forward(self, grid: Tensor) -> Tensor:
+        """(B, H, W, C) to (B, H, W, C)."""
         tokens = grid.flatten(1, 2)  # (B, H*W, C)
         return self.attend(tokens, tokens).reshape(grid.shape)
 
@@ -106,6 +110,7 @@ class ConvMLP(nn.Module):
         self.reduce = nn.Linear(hidden, width)
 
     def forward(self, grid: Tensor) -> Tensor:
+        """(B, H, W, C) to (B, H, W, C)."""
         return self.reduce(F.gelu(self.depthwise(self.expand(grid))))
 
 
@@ -120,6 +125,7 @@ class Block(nn.Module):
         self.mlp = ConvMLP(width, mlp_ratio * width)
 
     def forward(self, grid: Tensor) -> Tensor:
+        """(B, H, W, C) to (B, H, W, C)."""
         grid = grid + self.mixer(self.mixer_norm(grid))
         return grid + self.mlp(self.mlp_norm(grid))
 

@@ -31,6 +31,7 @@ class SpatialMixer(nn.Module):
         self.reduce = ConvNorm(2 * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, C, H, W)."""
         x = x + self.depthwise(x)
         return x + self.reduce(F.relu(self.expand(x)))
 
@@ -82,7 +83,8 @@ class WaterfallBlock(nn.Module):
         self.attention = WaterfallAttention(width, heads, key_dim, kernels, window)
         self.after = SpatialMixer(width)
 
-    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W)
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, C, H, W)."""
         x = self.before(x)
         windows, per_image = self.attention(cut_windows(x, self.window)), x.shape[2] // self.window
         return self.after(x + join_windows(windows, per_image))
@@ -109,6 +111,7 @@ class SqueezeExcite(nn.Module):
         self.excite = nn.Conv2d(width // 4, width, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, C, H, W)."""
         summary = x.mean((2, 3), keepdim=True)  # (B, C, 1, 1)
         return x * torch.sigmoid(self.excite(F.relu(self.squeeze(summary))))
 
@@ -126,7 +129,8 @@ class PatchMerging(nn.Module):
         self.reduce = ConvNorm(hidden, outputs)
         self.after = SpatialMixer(outputs)
 
-    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W)
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, C', H/2, W/2), rounded up."""
         x = F.relu(self.depthwise(F.relu(self.expand(self.before(x)))))  # (B, 4C, H/2, W/2)
         return self.after(self.reduce(self.squeeze_excite(x)))  # (B, C', H/2, W/2)
 

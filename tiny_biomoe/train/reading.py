@@ -35,7 +35,8 @@ class Heads(nn.Linear):
     def __init__(self, width: int, outputs: int):
         super().__init__(width, len(REPRESENTATIONS) * outputs)
 
-    def forward(self, vectors: Tensor, representations: Tensor) -> Tensor:  # type: ignore[override]  # (n, width), (n,)
+    def forward(self, vectors: Tensor, representations: Tensor) -> Tensor:  # type: ignore[override]
+        """(n, width), and the representation of each row (n,), to (n, outputs)."""
         every = super().forward(vectors).unflatten(1, (len(REPRESENTATIONS), -1))  # (n, 6, outputs)
         return every[torch.arange(len(every)), representations]  # (n, outputs)
 
