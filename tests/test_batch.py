@@ -82,6 +82,18 @@ def half(done, tmp_path) -> tuple[Path, Path]:
 # What is written
 
 
+def test_what_a_killed_process_of_a_run_left_is_gone_when_the_run_ends(done, tmp_path):
+    class Litter(Observer):
+        def embedded(self, windows, input_bytes):
+            for place in (out, out / "embeddings", out / ".run"):
+                (place / ".shard.parquet.1-2.partial").write_bytes(b"half a shard")
+
+    out = tmp_path / "out"
+    embed(done[0], out, observer=Litter())
+    assert not list(out.rglob("*.partial"))
+    assert digests(out) == digests(done[1])
+
+
 def test_a_row_a_window(study, tmp_path):
     summary = embed(study, tmp_path / "out", representation=BOTH)
     table = pa_dataset.dataset(tmp_path / "out" / "embeddings").to_table()

@@ -175,12 +175,18 @@ def held(out: Path) -> Iterator[None]:
         raise ConfigError(f"{str(out)!r} cannot be written to ({error.strerror}): choose another output") from error
     try:
         write(out / RUN / "pid", str(os.getpid()).encode())
-        for place in (out, out / RUN, out / SHARDS):
-            for partial in place.glob(".*.partial"):  # of a run that was killed
-                remove(partial)
+        _sweep(out)  # what a killed run left
         yield
+        _sweep(out)  # what a process of this one left, that was killed and whose work another did
     finally:
         lock.release()
+
+
+def _sweep(out: Path) -> None:
+    """Remove files that were never finished."""
+    for place in (out, out / RUN, out / SHARDS):
+        for partial in place.glob(".*.partial"):
+            remove(partial)
 
 
 @contextmanager
