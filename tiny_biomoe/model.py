@@ -128,6 +128,7 @@ class TinyBioMoE(Network, ModelHubMixin, library_name="tiny-biomoe"):
         rows, single = check_signals(signals)
 
         def images() -> Iterator[Levels]:
+            """Each signal's images, (224, 224) uint8, signal by signal."""
             for index, row in enumerate(rows):
                 where = "signal" if single else f"signal[{index}]"
                 filtered, _ = call.prepare(row, where)
@@ -196,6 +197,7 @@ class TinyBioMoE(Network, ModelHubMixin, library_name="tiny-biomoe"):
         recording = FilteredRecording.of(rows[0], call, where)
 
         def images() -> Iterator[Levels]:
+            """Each window's images, (224, 224) uint8, window by window; notes its quality."""
             for span in spans:
                 qualities.append(recording.quality(span))
                 name, part = recording.window(span)

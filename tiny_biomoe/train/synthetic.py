@@ -27,7 +27,8 @@ def made_window(n_samples: int, cycles: tuple[float, float], rng: np.random.Gene
 
 
 def _rhythm(n_samples: int, count: float, rng: np.random.Generator) -> Signal:
-    """A wave that comes about `count` times; its rate wanders, by a third at most, and so does its height.
+    """A wave that comes about `count` times; its rate wanders by a third at most, the logarithm of its height
+    with a spread of a half at most.
 
     Harmonics that the sampling rate does not hold are left out.
     """
