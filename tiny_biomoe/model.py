@@ -131,8 +131,7 @@ class TinyBioMoE(Network, ModelHubMixin, library_name="tiny-biomoe"):
             """Each signal's images, (224, 224) uint8, signal by signal."""
             for index, row in enumerate(rows):
                 where = "signal" if single else f"signal[{index}]"
-                filtered, _ = call.prepare(row, where)
-                yield from draw_all(filtered, call, call.limits, where=where)
+                yield from draw_all(call.prepare(row, where)[0], call, call.limits, where=where)
 
         vectors = self._fuse(embed_levels(self, images(), check_positive(batch_size, "batch_size")), call)
         return vectors[0] if single else vectors
