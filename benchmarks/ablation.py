@@ -1,14 +1,17 @@
 """What each objective of pretraining is worth: short runs that differ in one thing, on small images, by linear probe.
 
-`python benchmarks/ablation.py --archives FOLDER --out FOLDER` trains every variant for the same number of steps (a run
-that was killed goes on), probes it on the held-out halves of the three pretraining tasks, and writes OUT/ablation.md.
+`python benchmarks/ablation.py --archives FOLDER --out FOLDER` trains every variant with every seed for the same number
+of steps, probes it on the held-out halves of the three pretraining tasks, and writes OUT/ablation.md. A run that was
+killed goes on; runs of other seeds may go on beside it, into the same folder.
 Choices are made by this table and never by the bench on other people's recordings.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import click
@@ -33,20 +36,18 @@ SIZE = 112
 AS_RECORDED = Augmentation(
     noise_share=0, flip_share=0, drift_share=0, person_scale_share=0, made_share=0, disguise_share=0
 )
-VARIED = Augmentation(made_share=0, disguise_share=0)
-LABELS_ALONE = Settings(
-    image_size=SIZE, learning_rate=1e-3, threads=1, objectives=Objectives(0, 0, 0), augmentation=AS_RECORDED
-)
+EVERYTHING = Settings(image_size=SIZE, learning_rate=1e-3, threads=1)
 VARIANTS = {
-    "labels alone": LABELS_ALONE,
-    "+ 32 descriptors": replace(LABELS_ALONE, objectives=Objectives(profile=0, spectrum=0)),
-    "+ 88 numbers of a fine profile": replace(LABELS_ALONE, objectives=Objectives(spectrum=0)),
-    "+ shares of 40 bands": replace(LABELS_ALONE, objectives=Objectives()),
-    "+ noise, drift, flips, the person's scale": replace(LABELS_ALONE, objectives=Objectives(), augmentation=VARIED),
-    "+ half the windows as another modality": replace(
-        LABELS_ALONE, objectives=Objectives(), augmentation=replace(VARIED, disguise_share=0.5)
+    "everything": EVERYTHING,
+    "without the fine profile": replace(EVERYTHING, objectives=Objectives(profile=0)),
+    "without the shares of bands": replace(EVERYTHING, objectives=Objectives(spectrum=0)),
+    "without other guises": replace(EVERYTHING, augmentation=Augmentation(disguise_share=0)),
+    "without made windows": replace(EVERYTHING, augmentation=Augmentation(made_share=0)),
+    "without descriptors": replace(EVERYTHING, objectives=Objectives(descriptors=0)),
+    "without noise, drift, flips, the person's scale": replace(
+        EVERYTHING, augmentation=replace(AS_RECORDED, made_share=Augmentation.made_share, disguise_share=0.5)
     ),
-    "+ a quarter of the windows made": replace(LABELS_ALONE, objectives=Objectives(), augmentation=Augmentation()),
+    "labels alone": replace(EVERYTHING, objectives=Objectives(0, 0, 0), augmentation=AS_RECORDED),
 }
 GUISES = {False: 120, True: 80}  # batches of 18 windows of training and of held-out people, shown as any modality
 PEAK = 0.6  # log10 of power over its neighbourhood's, from which a window has a rhythm
@@ -58,16 +59,30 @@ Guises = tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]  # vec
 @click.command()
 @click.option("--archives", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True)
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True)
-@click.option("--steps", default=1200, show_default=True)
-def main(archives: Path, out: Path, steps: int) -> None:
-    """Train and probe every variant, and the untrained network beside them."""
+@click.option("--steps", default=600, show_default=True)
+@click.option(
+    "--seed", "seeds", default=(1, 2, 3), show_default=True, multiple=True, help="May be given several times."
+)
+def main(archives: Path, out: Path, steps: int, seeds: tuple[int, ...]) -> None:
+    """Train and probe every variant with every seed, and the untrained network beside them."""
     tasks = load_tasks(archives, out / "data")
-    torch.manual_seed(0)
-    scores = {"untrained": probe(Network(Config(), SIZE).eval(), tasks, out)}
-    for number, (name, settings) in enumerate(VARIANTS.items()):
-        network = train(tasks, out / f"variant{number}", replace(settings, steps=steps))
-        scores[name] = probe(network, tasks, out)
-        report(scores, steps, out / "ablation.md")
+    for name, settings in VARIANTS.items():
+        for seed in seeds:
+            torch.manual_seed(seed)
+            score_once(out / "scores" / f"untrained-{seed}.json", tasks, Network(Config(), SIZE).eval)
+            folder = f"{name}-{seed}".replace(" ", "-").replace(",", "").replace("'", "")
+            wanted = replace(settings, steps=steps, seed=seed)
+            score_once(out / "scores" / f"{folder}.json", tasks, partial(train, tasks, out / folder, wanted))
+            report(out, steps)
+
+
+def score_once(path: Path, tasks: list[Task], network: Callable[[], Network]) -> None:
+    """What `probe` gives, kept in `path`; a run beside this one may have left it there already."""
+    if path.exists():
+        return
+    path.parent.mkdir(exist_ok=True)
+    scores = probe(network(), tasks, path.parents[1])
+    path.write_text(json.dumps(scores, indent=2) + "\n")
 
 
 def probe(network: Network, tasks: list[Task], cache: Path) -> dict[str, float]:
@@ -133,15 +148,30 @@ def embed(network: Network, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     return torch.cat(rows).numpy()
 
 
-def report(scores: dict[str, dict[str, float]], steps: int, path: Path) -> None:
-    """The table so far, in Markdown, and as JSON beside it."""
-    columns = list(next(iter(scores.values())))
-    lines = [f"| {steps} steps of 18 small images | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
-    for name, row in scores.items():
-        lines.append(f"| {name} | " + " | ".join(f"{row[column]:.3f}" for column in columns) + " |")
-    path.write_text("\n".join(lines) + "\n")
-    path.with_suffix(".json").write_text(json.dumps(scores, indent=2) + "\n")
-    click.echo(path.read_text())
+def report(out: Path, steps: int) -> None:
+    """The table so far, in Markdown: means over seeds, and how far each variant lies from everything, seed by seed."""
+    rows: dict[str, dict[str, dict[str, float]]] = {}
+    for path in sorted((out / "scores").glob("*.json")):
+        name, seed = path.stem.rsplit("-", 1)
+        rows.setdefault(name.replace("-", " "), {})[seed] = json.loads(path.read_text())
+    whole = rows["everything"]
+    columns = list(next(iter(whole.values())))
+    lines = [
+        f"| {steps} steps of 18 small images | seeds | " + " | ".join(columns) + " | mean | less everything, by seed |",
+        "|---" * (len(columns) + 4) + "|",
+    ]
+    for name, by_seed in rows.items():
+        means = [float(np.mean([scores[column] for scores in by_seed.values()])) for column in columns]
+        differences = [_mean(by_seed[seed]) - _mean(whole[seed]) for seed in by_seed if seed in whole]
+        cells = [f"{mean:.3f}" for mean in [*means, float(np.mean(means))]]
+        said = ", ".join(f"{100 * difference:+.1f}" for difference in differences)
+        lines.append(f"| {name} | {len(by_seed)} | " + " | ".join(cells) + f" | {said} |")
+    (out / "ablation.md").write_text("\n".join(lines) + "\n")
+    click.echo((out / "ablation.md").read_text())
+
+
+def _mean(scores: dict[str, float]) -> float:
+    return float(np.mean(list(scores.values())))
 
 
 if __name__ == "__main__":

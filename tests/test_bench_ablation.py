@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -58,17 +59,43 @@ def test_a_rate_is_told_from_vectors_that_hold_it_and_not_from_others():
     assert ablation.rate_score(guises(1200, 0.0), guises(600, 0.0)) == pytest.approx(1 / 3, abs=0.08)
 
 
-def test_variants_add_one_thing_at_a_time():
-    settings = list(ablation.VARIANTS.values())
-    for before, after in zip(settings, settings[1:], strict=False):
+def test_every_variant_lacks_one_thing_of_what_is_shipped():
+    whole = ablation.VARIANTS["everything"]
+    assert (whole.objectives, whole.augmentation) == (ablation.Settings().objectives, ablation.Settings().augmentation)
+    for name, settings in ablation.VARIANTS.items():
         changed = [
-            (part, name)
+            (part, key)
             for part in ("objectives", "augmentation")
-            for name, value in vars(getattr(after, part)).items()
-            if vars(getattr(before, part))[name] != value
+            for key, value in vars(getattr(whole, part)).items()
+            if vars(getattr(settings, part))[key] != value
         ]
-        assert changed
-        assert len({part for part, _ in changed}) == 1
-        assert replace(before, objectives=after.objectives, augmentation=after.augmentation) == after
-    assert settings[-1].objectives == ablation.Settings().objectives
-    assert settings[-1].augmentation == ablation.Settings().augmentation
+        if name.startswith("without noise"):
+            assert {part for part, _ in changed} == {"augmentation"}
+            assert not {"made_share", "disguise_share"} & {key for _, key in changed}
+        elif name.startswith("without"):
+            assert len(changed) == 1
+            part, key = changed[0]
+            assert vars(getattr(settings, part))[key] == 0
+        assert replace(whole, objectives=settings.objectives, augmentation=settings.augmentation) == settings
+    alone = ablation.VARIANTS["labels alone"]
+    assert set(vars(alone.objectives).values()) == {0}
+    assert alone.augmentation == ablation.AS_RECORDED
+
+
+def test_the_table_has_means_over_seeds_and_differences_seed_by_seed(tmp_path):
+    (tmp_path / "scores").mkdir()
+    for name, score in (("everything-1", 0.5), ("everything-2", 0.6), ("labels-alone-2", 0.45)):
+        scores = {"ecg": score, "emg": score + 0.1}
+        (tmp_path / "scores" / f"{name}.json").write_text(json.dumps(scores))
+    ablation.report(tmp_path, 7)
+    rows = (tmp_path / "ablation.md").read_text().splitlines()
+    assert rows[2] == "| everything | 2 | 0.550 | 0.650 | 0.600 | +0.0, +0.0 |"
+    assert rows[3] == "| labels alone | 1 | 0.450 | 0.550 | 0.500 | -15.0 |"
+
+
+def test_a_score_that_is_there_is_not_computed_again(tmp_path):
+    path = tmp_path / "scores" / "everything-1.json"
+    path.parent.mkdir()
+    path.write_text("{}")
+    ablation.score_once(path, [], lambda: pytest.fail("trained again"))
+    assert path.read_text() == "{}"
