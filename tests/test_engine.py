@@ -24,6 +24,7 @@ from tiny_biomoe.packed import Conv, Dense, packs
 from tiny_biomoe.recordings import read
 from tiny_biomoe.runtime import _by_batches, embed_in_turn, embed_levels, evaluating, to_pixels
 from tiny_biomoe.threads import threads
+from tiny_biomoe.witness import Witness, checksum
 
 
 @pytest.fixture(scope="module")
@@ -95,13 +96,19 @@ def test_an_image_alone_gets_threads_only_where_they_leave_its_bytes_alone():
         assert engine.threads_alone(lambda images: np.array([torch.get_num_threads() > 2], np.float32)) == 2
 
 
-@pytest.mark.parametrize("write", ["in place", "data", "numpy", "load", "replace"])
+@pytest.mark.parametrize("write", ["in place", "data", "numpy", "load", "replace", "turn", "strided"])
 def test_a_changed_weight_is_seen(pictures, write):
     model = randomised()
     before = embed_levels(model, pictures[:1], 32)
     layer = model.waterfall_encoder.patch_embedding[0].conv
     weight = layer.weight
-    if write == "in place":
+    if write == "strided":  # in another order than their memory's, so that reading them takes a copy
+        model.to(memory_format=torch.channels_last)
+        before = embed_levels(model, pictures[:1], 32)
+        weight.detach().permute(0, 2, 3, 1).numpy()[...] *= 1.5
+    elif write == "turn":  # the same bytes at the same place, read in another order
+        weight.data = weight.data.transpose(2, 3)
+    elif write == "in place":
         with torch.no_grad():
             weight.mul_(1.5)
     elif write == "data":
@@ -119,11 +126,11 @@ def test_a_changed_weight_is_seen(pictures, write):
 
 def test_rows_that_change_places_behind_autograd_are_seen():
     tensors = list(TinyBioMoE.from_pretrained().parameters())
-    seen = {engine.checksum(tensors)}
+    seen = {checksum(tensors)}
     largest = max(tensors, key=torch.numel).detach().flatten(1).numpy()
     for first, second in ((0, 1), (0, 2), (5, len(largest) - 1)):
         largest[[first, second]] = largest[[second, first]]
-        seen.add(engine.checksum(tensors))
+        seen.add(checksum(tensors))
         largest[[first, second]] = largest[[second, first]]
     assert len(seen) == 4
 
@@ -358,7 +365,7 @@ def test_no_stream_waits_where_two_sets_meet(monkeypatch):
         begun.set()
         yield levels[2]
 
-    monkeypatch.setattr("tiny_biomoe.runtime.fast_copy", lambda network: FastCopy(run, 1, ()))
+    monkeypatch.setattr("tiny_biomoe.runtime.fast_copy", lambda network: FastCopy(run, 1, (), Witness([])))
     found = list(embed_in_turn(nn.Linear(1, 1), [levels[:2], second()], 4))
     assert [vectors.ravel().tolist() for vectors in found] == [[0, 1], [2]]
 

@@ -39,6 +39,7 @@ RUNNING = [
     "fast_waterfall",
     "fast_network",
     "threads",
+    "witness",
     "channels",
     "onnx_file",
     "engine",

@@ -23,9 +23,9 @@ from torch import Tensor
 from tiny_biomoe import weights
 from tiny_biomoe.checkpoint import DamagedError
 from tiny_biomoe.config import Architecture, Config
-from tiny_biomoe.engine import checksum
 from tiny_biomoe.errors import ConfigError, WeightsError
 from tiny_biomoe.network import Network
+from tiny_biomoe.witness import checksum
 
 CONFIG = Config(name="tiny", architecture=TINY)
 

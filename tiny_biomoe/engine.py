@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,9 +20,9 @@ from .errors import ConfigError, unknown
 from .fast_network import FastNetwork
 from .network import Network, outline
 from .threads import callers_threads, threads
+from .witness import Witness
 
 BACKENDS = ["torch", "onnx"]
-COLUMNS = 509  # a prime: rows of weights that change places are seen, but for two that lie 509 rows apart
 Run = Callable[[NDArray[np.uint8]], NDArray[np.float32]]  # (B, 224, 224[, 3]) bytes to (B, embedding_dim)
 
 
@@ -61,6 +60,7 @@ class FastCopy:
     run: Run
     alone: int  # threads for one image: the most that give the bytes that one thread gives
     made_of: tuple[Any, ...]
+    witness: Witness
 
 
 _COPIES: WeakKeyDictionary[nn.Module, FastCopy] = WeakKeyDictionary()  # not in the module: it is no part of its state
@@ -77,14 +77,15 @@ def fast_copy(network: nn.Module) -> FastCopy | None:
     if not isinstance(network, Network) or (found := own_parts(network)) is None:
         return None
     tensors, kinds = found
-    engine, places = getattr(network, "engine", Engine()), [tensor.data_ptr() for tensor in tensors]
-    made_of = engine, network.config, callers_threads(), kinds, places, checksum(tensors)
+    engine = getattr(network, "engine", Engine())
+    made_of = engine, network.config, callers_threads(), kinds
     with _BUILDING:  # calls at once share one copy
         kept = _COPIES.get(network)
-        if kept is None or kept.made_of != made_of:
+        if kept is None or kept.made_of != made_of or not kept.witness.unchanged(tensors):
             if not mirrors(network):
                 return None
-            kept = _COPIES[network] = FastCopy(*build(network, engine), made_of)
+            witness = Witness(tensors)  # before the copy: what is written meanwhile is seen at the next call
+            kept = _COPIES[network] = FastCopy(*build(network, engine), made_of, witness)
     return kept
 
 
@@ -99,28 +100,6 @@ def own_parts(network: nn.Module) -> tuple[list[Tensor], list[type]] | None:
         tensors += [t for t in (*own["_parameters"].values(), *own["_buffers"].values()) if t is not None]
         modules += [child for child in own["_modules"].values() if child is not None]
     return tensors, [type(module) for module in modules]
-
-
-def checksum(tensors: Iterable[Tensor]) -> int:
-    """32 bits over every byte of the tensors, whoever wrote them: `.data` and NumPy leave no other trace.
-
-    A fraction of the time of a sha256, so that it can be asked at every call: a tensor's 64-bit words are summed in
-    `COLUMNS` columns, which sees numbers that changed and rows that changed places. Elsewhere than on the CPU the
-    bytes stay where they are: a sum weighted by place, in whole numbers that wrap.
-    """
-    parts = [tensor.detach().reshape(-1).view(torch.uint8) for tensor in tensors]
-    check, elsewhere = 0, [part for part in parts if part.device.type != "cpu"]
-    for part in parts:
-        if part.device.type == "cpu":
-            data = part.numpy()
-            whole = data.size // (8 * COLUMNS) * 8 * COLUMNS
-            sums = data[:whole].view(np.uint64).reshape(-1, COLUMNS).sum(axis=0)
-            check = zlib.crc32(data[whole:].data, zlib.crc32(sums.data, check))
-    if elsewhere:
-        flat = torch.cat(elsewhere)
-        weights = torch.arange(1, flat.numel() + 1, device=flat.device)
-        check = zlib.crc32((flat * weights * weights).sum().cpu().numpy().tobytes(), check)
-    return check
 
 
 def mirrors(network: Network) -> bool:

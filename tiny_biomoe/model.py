@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from . import weights
 from .calls import Call
 from .config import Architecture, Config, Recipe, config_digest
-from .engine import Engine, checksum
+from .engine import Engine
 from .errors import ConfigError, SignalError, SignalWarning
 from .filters import MODALITY_BAND
 from .images import Levels, draw_all, read_images
@@ -27,6 +27,7 @@ from .recording_windows import FilteredRecording
 from .runtime import WindowEmbeddings, check_device, embed_levels
 from .signals import check_positive, check_signals, windows
 from .version import __version__
+from .witness import checksum
 
 Embeddings = NDArray[np.float32]  # (192,) or (n, 192); k * 192 where k representations are concatenated
 
@@ -217,9 +218,8 @@ class TinyBioMoE(Network, ModelHubMixin, library_name="tiny-biomoe"):
     def provenance(self, fs: float, modality: str, representation: Any = "scalogram", **options: Any) -> dict[str, Any]:
         """Where the vectors of such a call come from, as plain values: weights, recipe, version, filter, scale.
 
-        Arguments are those of `embed`, without window, stride, short and batch_size; of windows, `embed_windows` gives
-        it. The weights' sha256 is that of the file they were loaded from, or None
-        (and the digest of the tensors themselves) where they were changed since.
+        Arguments are those of `embed` but window, stride, short and batch_size; of windows `embed_windows` gives it.
+        The weights' sha256 is their file's, or None (and the tensors' own digest) where they were changed since.
         """
         return {**self._weights_facts(), **Call.check(self.recipe, fs, modality, representation, **options).describe()}
 
