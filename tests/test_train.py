@@ -27,6 +27,7 @@ from tiny_biomoe.train.draws import (
     evaluation_windows,
     person_limits,
 )
+from tiny_biomoe.train.growth import take_over
 from tiny_biomoe.train.multitask import Settings, finished, train
 from tiny_biomoe.train.ranks import Ranks
 from tiny_biomoe.train.reading import FACTS, MultitaskModel, Objectives, multitask_loss, read_loss
@@ -312,7 +313,7 @@ def test_small_images_first_then_whole_ones(tasks, tmp_path):
     small = train(tasks, tmp_path / "small", settings, workers=0)
     assert small.image_norm.weight.shape == (3, 112, 112)
     start = finished(tmp_path / "small")
-    assert torch.equal(start["gate.weight"], small.gate.weight)
+    assert torch.equal(start["network.gate.weight"], small.gate.weight)
     settings = Settings(**{**QUICK.__dict__, "steps": 2, "seed": 1})
     whole = train(tasks, tmp_path / "whole", settings, workers=0, start=start)
     assert whole.image_norm.weight.shape == (3, 224, 224)
@@ -320,6 +321,27 @@ def test_small_images_first_then_whole_ones(tasks, tmp_path):
     assert 0 < difference < 3 * settings.learning_rate  # two steps away from where the small one ended
     with pytest.raises(WeightsError, match="holds a run with start="):
         train(tasks, tmp_path / "whole", settings, workers=0)
+
+
+def test_a_run_goes_on_with_its_heads_unless_they_tell_something_else(tasks, tmp_path):
+    settings = replace(QUICK, steps=1, image_size=112)
+    train(tasks, tmp_path / "first", settings, workers=0)
+    begin = finished(tmp_path / "first")
+    model = MultitaskModel(Network(Config(), 112), [len(task.classes) for task in tasks])
+    assert take_over(model, begin)
+    state = model.state_dict()
+    assert all(torch.equal(tensor, begin[name]) for name, tensor in state.items() if name != "loss_weights")
+    assert begin["loss_weights"].abs().max() > 0 == state["loss_weights"].abs().max()
+    other = MultitaskModel(Network(Config(), 112), [7] * len(tasks))
+    before = {name: tensor.clone() for name, tensor in other.state_dict().items()}
+    assert not take_over(other, begin)
+    for name, tensor in other.state_dict().items():
+        assert torch.equal(tensor, begin[name] if name.startswith("network.") else before[name])
+
+    train(tasks, tmp_path / "second", replace(settings, seed=2), workers=0, start=begin)
+    seen = finished(tmp_path / "second")
+    assert torch.equal(seen["target_mean"], begin["target_mean"])
+    assert torch.equal(seen["target_std"], begin["target_std"])
 
 
 def test_a_run_without_a_checkpoint_is_no_start(tmp_path):

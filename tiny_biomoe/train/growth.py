@@ -8,7 +8,7 @@ low frequencies, and position biases keep their offsets.
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 
@@ -17,6 +17,23 @@ def shrink(levels: Tensor, size: int) -> Tensor:
     if levels.shape[-1] == size:
         return levels
     return F.avg_pool2d(levels[:, None].float(), levels.shape[-1] // size)[:, 0].round().to(torch.uint8)
+
+
+def take_over(model: nn.Module, begin: dict[str, Tensor]) -> bool:
+    """Let a `MultitaskModel` begin where another run has got to; whether its heads do too, which must tell the same.
+
+    Only the weights of the losses begin anew: all fall while a run lasts (`multitask_loss`).
+
+    Parameters
+    ----------
+    begin : the state of the other run's model, on images of this size or smaller ones
+    """
+    own = model.state_dict()
+    heads = {name for name in own if not name.startswith("network.")} - {"loss_weights"}
+    same = all(name in begin and begin[name].shape == own[name].shape for name in heads)
+    taken = {name: t for name, t in begin.items() if name.startswith("network.") or (same and name in heads)}
+    model.load_state_dict(own | grow(taken, own))
+    return same
 
 
 def grow(small: dict[str, Tensor], large: dict[str, Tensor]) -> dict[str, Tensor]:

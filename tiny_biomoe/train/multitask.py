@@ -35,7 +35,7 @@ from ..weights import tensor_digest
 from .archives import Task, load_tasks, recordings_digest
 from .checkpoints import load_checkpoint, save_checkpoint
 from .draws import Augmentation, Batch, TrainingBatches
-from .growth import grow
+from .growth import take_over
 from .metrics import draw_metrics, forget_after, log_row
 from .ranks import Ranks, process_group
 from .reading import MultitaskModel, Objectives, read_loss, targets
@@ -98,7 +98,7 @@ def train(
 
 
 def finished(run: Path) -> dict[str, Tensor]:
-    """The tensors of the network that a run ended with, or has got to.
+    """The tensors of the network and of its heads that a run ended with, or has got to.
 
     Raises
     ------
@@ -108,8 +108,7 @@ def finished(run: Path) -> dict[str, Tensor]:
     state = load_checkpoint(run)
     if state is None:
         raise WeightsError(f"{run} holds no checkpoint to start from")
-    prefix = "network."
-    return {name.removeprefix(prefix): t for name, t in state["model"].items() if name.startswith(prefix)}
+    return dict(state["model"])
 
 
 @contextmanager
@@ -142,8 +141,7 @@ def _train(
     out.mkdir(parents=True, exist_ok=True)
     network = Network(Config(), settings.image_size)
     model = MultitaskModel(network, [len(task.classes) for task in tasks])
-    if begin is not None:
-        network.load_state_dict(grow(begin, network.state_dict()))
+    goes_on = begin is not None and take_over(model, begin)
     model.to(device)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -161,7 +159,8 @@ def _train(
         batches, sampler=ranks.batches(start, settings.steps), batch_size=None, num_workers=workers,
         prefetch_factor=4 if workers else None,
     )  # fmt: skip
-    _standardise(model, batches)
+    if not goes_on:
+        _standardise(model, batches)
     model.train()
     progress = tqdm(loader, total=settings.steps, initial=start, unit="step", smoothing=0.05, disable=not ranks.writes)
     for step, batch in enumerate(progress, start):
