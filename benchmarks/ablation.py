@@ -36,16 +36,16 @@ SIZE = 112
 AS_RECORDED = Augmentation(
     noise_share=0, flip_share=0, drift_share=0, person_scale_share=0, made_share=0, disguise_share=0
 )
-EVERYTHING = Settings(image_size=SIZE, learning_rate=1e-3, threads=1)
+EVERYTHING = Settings(image_size=SIZE, learning_rate=1e-3, threads=1, augmentation=Augmentation(disguise_share=0.5))
 VARIANTS = {
     "everything": EVERYTHING,
     "without the fine profile": replace(EVERYTHING, objectives=Objectives(profile=0)),
     "without the shares of bands": replace(EVERYTHING, objectives=Objectives(spectrum=0)),
-    "without other guises": replace(EVERYTHING, augmentation=Augmentation(disguise_share=0)),
-    "without made windows": replace(EVERYTHING, augmentation=Augmentation(made_share=0)),
+    "without other guises": replace(EVERYTHING, augmentation=Augmentation()),
+    "without made windows": replace(EVERYTHING, augmentation=replace(EVERYTHING.augmentation, made_share=0)),
     "without descriptors": replace(EVERYTHING, objectives=Objectives(descriptors=0)),
     "without noise, drift, flips, the person's scale": replace(
-        EVERYTHING, augmentation=replace(AS_RECORDED, made_share=Augmentation.made_share, disguise_share=0.5)
+        EVERYTHING, augmentation=replace(AS_RECORDED, made_share=0.25, disguise_share=0.5)
     ),
     "labels alone": replace(EVERYTHING, objectives=Objectives(0, 0, 0), augmentation=AS_RECORDED),
 }

@@ -35,7 +35,7 @@ class Augmentation:
     drift_size: tuple[float, float] = (0.1, 2.0)  # ... that wanders over so many times the signal's spread
     person_scale_share: float = 0.25  # of windows are drawn against the person's range instead of their own
     made_share: float = 0.25  # of windows are made (`synthetic`) instead of recorded, and ...
-    disguise_share: float = 0.5  # ... of the others are shown as a modality drawn at random, stretched to its pace
+    disguise_share: float = 0.0  # ... of the others are shown as a modality drawn at random: it does not pay (RESULTS)
 
 
 # How long windows last that are made, or shown as a modality that they are not, seconds

@@ -1,8 +1,8 @@
 """Pretraining after the paper (section 3.3): three supervised tasks, their losses balanced by Eq. 8.
 
 Unlike the paper, a step shows one of the six representations of each window (`--views 6` for all six); each
-representation has heads of its own; facts of the window are learnt beside its label (`descriptors`, `profiles`); and of
-all windows a quarter are made (`synthetic`) and half of the others are shown in the guise of another modality.
+representation has heads of its own; facts of the window are learnt beside its label (`descriptors`, `profiles`); and a
+quarter of all windows are made (`synthetic`).
 
 Run it with `python -m tiny_biomoe.train.multitask --archives FOLDER --out FOLDER`. It is deterministic, and
 a run that was killed goes on from its last checkpoint to the same weights, bit for bit. Under torchrun every process
