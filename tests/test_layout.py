@@ -34,6 +34,7 @@ NETWORK = [
 ]
 RUNNING = [
     "packed",
+    "recorded",
     "matrix_filter",
     "fast_spectral",
     "fast_waterfall",

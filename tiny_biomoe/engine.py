@@ -19,6 +19,7 @@ from .config import IMAGE_SIZE, PRECISIONS, Architecture
 from .errors import ConfigError, unknown
 from .fast_network import FastNetwork
 from .network import Network, outline
+from .recorded import Recorded
 from .threads import callers_threads, threads
 from .witness import Witness
 
@@ -129,6 +130,8 @@ def build(network: Network, engine: Engine) -> tuple[Run, int]:
         return run_onnx(kept_onnx(network)), 1
     fast = FastNetwork(network, getattr(torch, engine.precision)).eval()
     function: Callable[[Tensor], Tensor] = torch.compile(fast) if engine.compile else fast
+    if device.type == "cpu" and not engine.compile:
+        function = Recorded(fast)
 
     def run(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         with exactly(device):

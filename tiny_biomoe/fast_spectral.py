@@ -36,6 +36,7 @@ class Attention(nn.Module):
     def __init__(self, attention: SelfAttention, dtype: torch.dtype, queries: int, tokens: int):
         super().__init__()
         self.heads = attention.heads
+        self.scale = (attention.query.in_features // attention.heads) ** -0.5
         query, key_value = attention.query, attention.key_value
         weight, bias = torch.cat([query.weight, key_value.weight]), torch.cat([query.bias, key_value.bias])
         self.query_key_value = Dense(weight, bias, dtype, tokens)
@@ -47,7 +48,7 @@ class Attention(nn.Module):
         q = q[:, :, : residual.shape[1]]  # (B, heads, M, C/heads)
         if q.shape[2] == 1 or (q.dtype == torch.bfloat16 and q.device.type == "cpu"):
             # The fused kernel would split the keys of a lone query by the number of threads, and is slow in bfloat16.
-            mixed = (q * q.shape[3] ** -0.5 @ k.transpose(2, 3)).softmax(-1) @ v  # (B, heads, M, C/heads)
+            mixed = (q * self.scale @ k.transpose(2, 3)).softmax(-1) @ v  # (B, heads, M, C/heads)
         else:
             mixed = F.scaled_dot_product_attention(q, k, v)
         return self.projection(mixed.transpose(1, 2).flatten(2), residual)

@@ -7,7 +7,8 @@ same layers are ordinary functions. Maps are grids, (batch, rows, columns, chann
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Callable
+from functools import cache, lru_cache
 from itertools import count
 from typing import Any, cast
 from weakref import WeakValueDictionary
@@ -53,6 +54,39 @@ def takes(dtype: torch.dtype) -> bool:
     return True
 
 
+def pointwise(name: str) -> Callable[..., Tensor]:
+    """oneDNN's product or convolution with an activation; where a graph is recorded, in a form it can hold."""
+    recording = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    return _scripted(name) if recording else _OPERATIONS[name]
+
+
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str) -> Tensor:
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, activation, [], "none")
+
+
+def _convolution(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    padding: list[int],
+    stride: list[int],
+    groups: int,
+    activation: str,
+) -> Tensor:
+    return torch.ops.mkldnn._convolution_pointwise(
+        x, weight, bias, padding, stride, [1, 1], groups, activation, [], "none"
+    )
+
+
+_OPERATIONS: dict[str, Callable[..., Tensor]] = {"linear": _linear, "convolution": _convolution}
+
+
+@cache
+def _scripted(name: str) -> Callable[..., Tensor]:
+    """The same operation in TorchScript: tracing cannot see their empty list of scalars for what it is."""
+    return cast(Callable[..., Tensor], torch.jit.script(_OPERATIONS[name]))
+
+
 def fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     """Weight and bias of the one convolution that equals a bias-free one and its BatchNorm in eval mode."""
     mean, variance = (cast(Tensor, statistic).double() for statistic in (norm.running_mean, norm.running_var))
@@ -69,6 +103,7 @@ class Packable(nn.Module):
 
     packed: bool
     outputs: int
+    weight: Tensor  # a buffer: a recorded graph (`recorded`) cannot hold a packed weight as a constant
 
     def __init__(self) -> None:
         super().__init__()
@@ -115,7 +150,7 @@ class Dense(Packable):
     def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype, rows: int, activation: str = "none"):
         super().__init__()
         self.activation, self.outputs = activation, len(weight)
-        self.weight: Tensor = weight.detach().flatten(1).to(dtype).contiguous()
+        self.register_buffer("weight", weight.detach().flatten(1).to(dtype).contiguous())
         self.bias = None if bias is None else bias.detach().to(dtype).contiguous()
         self.packed = packs(weight.device, dtype) and rows * self.weight.numel() >= SMALL
         if self.packed:
@@ -128,7 +163,7 @@ class Dense(Packable):
             return y if residual is None else y + residual
         if residual is not None:  # the sum is part of the product's last step
             return torch.ops.mkldnn._linear_pointwise.binary(x, residual, self.weight, self.bias, "add")
-        return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, self.activation, [], "none")
+        return pointwise("linear")(x, self.weight, self.bias, self.activation)
 
 
 class Conv(Packable):
@@ -154,7 +189,7 @@ class Conv(Packable):
         super().__init__()
         self.activation, self.groups, self.outputs = activation, groups, len(weight)
         self.padding, self.stride = [weight.shape[2] // 2] * 2, [stride] * 2
-        self.weight: Tensor = weight.detach().to(dtype).contiguous(memory_format=torch.channels_last)
+        self.register_buffer("weight", weight.detach().to(dtype).contiguous(memory_format=torch.channels_last))
         self.bias = None if bias is None else bias.detach().to(dtype).contiguous()
         self.packed = packs(weight.device, dtype)
         if self.packed:
@@ -167,9 +202,8 @@ class Conv(Packable):
         """The convolution and its activation, or the same plus a residual: (B, H', W', C')."""
         x = grid.permute(0, 3, 1, 2)
         if self.packed:
-            y = torch.ops.mkldnn._convolution_pointwise(
-                x, self.weight, self.bias, self.padding, self.stride, [1, 1], self.groups, self.activation, [], "none"
-            )
+            where = self.padding, self.stride, self.groups
+            y = pointwise("convolution")(x, self.weight, self.bias, *where, self.activation)
         else:
             y = F.conv2d(x, self.weight, self.bias, self.stride, self.padding, 1, self.groups)
             y = ACTIVATIONS[self.activation](y)
