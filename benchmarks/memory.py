@@ -1,0 +1,50 @@
+"""Whether memory grows with the number of windows that one process embeds.
+
+`python benchmarks/memory.py --windows 100000` embeds that many windows of 10 s, a thousand of one recording after the
+other, in batches of 32, and prints resident memory as it goes on, as a Markdown table. On two cores it takes about a
+quarter of an hour in bfloat16.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+import numpy as np
+
+from tiny_biomoe import TinyBioMoE
+
+PART = 1000  # windows of one recording
+FS, SECONDS = 64.0, 10
+
+
+@click.command()
+@click.option("--windows", default=100_000, show_default=True, help="In all.")
+@click.option("--precision", default="bfloat16", show_default=True)
+def main(windows: int, precision: str) -> None:
+    """Embed, and print a section of RESULTS.md."""
+    model = TinyBioMoE.from_pretrained(precision=precision)
+    rng = np.random.default_rng(0)
+    print("| windows | resident memory, MiB | the most so far, MiB |", "|---|---|---|", sep="\n")
+    told = 1
+    for part in range(1, windows // PART + 1):
+        t = np.arange(PART * SECONDS * FS) / FS
+        beats = np.sin(2 * np.pi * rng.uniform(0.8, 2.0) * t) + 0.3 * rng.standard_normal(t.size)
+        found = model.embed_windows(beats, FS, "bvp", window=SECONDS, stride=SECONDS, batch_size=32)
+        if len(found.embeddings) != PART or not np.isfinite(found.embeddings).all():
+            raise SystemExit(f"part {part}: {len(found.embeddings)} rows instead of {PART} finite ones")
+        if part >= told or part == windows // PART:
+            now, most = resident("VmRSS"), resident("VmHWM")
+            print(f"| {part * PART:,} | {now:.0f} | {most:.0f} |".replace(",", " "), flush=True)
+            told *= 2
+
+
+def resident(field: str) -> float:
+    """Of this process, MiB; VmRSS is what it holds now, VmHWM the most it ever held."""
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(rf"{field}:\s+(\d+)", status)[1]) / 1024  # type: ignore[index]
+
+
+if __name__ == "__main__":
+    main()
