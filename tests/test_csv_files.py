@@ -417,3 +417,41 @@ def test_a_file_beyond_the_cap_is_not_parsed(file, monkeypatch):
     with pytest.raises(SignalError, match="more than 10 bytes of text: split it, or convert it to Parquet"):
         read(file("1\n" * 6), fs=100)
     assert channels.MAX_BYTES == 1 << 30
+
+
+# --- Times written as dates ------------------------------------------------------------------------------------------
+
+
+def dated(n: int, zone: str, between: str = "T") -> str:
+    """Four samples a second from 10:00 on."""
+    times = (np.datetime64("2024-01-01T10:00:00.000", "ms") + 250 * np.arange(n)).astype(str)
+    return "time,EDA\n" + "".join(f"{time.replace('T', between)}{zone},{1 + i % 7}\n" for i, time in enumerate(times))
+
+
+@pytest.mark.parametrize(
+    ("zone", "start"),
+    [("", 1_704_103_200.0), ("Z", 1_704_103_200.0), ("+02:00", 1_704_096_000.0), ("-0130", 1_704_108_600.0)],
+)
+@pytest.mark.parametrize("between", ["T", " "])
+def test_dates_are_times(file, zone, start, between):
+    (recording,) = read(file(dated(80, zone, between)))
+    assert (recording.fs, recording.start, recording.channel) == (4.0, start, "EDA")
+    assert recording.signal.tolist() == [1 + i % 7 for i in range(80)]
+
+
+def test_a_hole_between_dates_splits_the_recording(file):
+    rows = dated(200, "Z").splitlines()
+    first, second = read(file("\n".join(rows[:81] + rows[121:])), on_hole="split")
+    assert (len(first.signal), len(second.signal), second.start - first.start) == (80, 80, 30.0)
+
+
+@pytest.mark.parametrize("broken", ["2024-01-01T10:0x:05.000Z", "soon", "", "2024-01-01T10:00:05.000"])
+def test_a_cell_that_is_no_date_is_named_with_its_row(file, broken):
+    content = dated(80, "Z").replace("2024-01-01T10:00:05.000Z", broken)
+    with pytest.raises(SignalError, match=r'column .*time.*, row 22: .* is not a time like .*; .*time_column=""'):
+        read(file(content))
+
+
+def test_dates_can_be_left_aside(file):
+    (recording,) = read(file(dated(80, "Z")), fs=4.0, column="EDA", time_column="")
+    assert (recording.fs, len(recording.signal)) == (4.0, 80)

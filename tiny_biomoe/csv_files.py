@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .channels import Channel, Clock, Options, choose, excerpt, kind_of, need
-from .clocks import find_clock
+from .clocks import REMEDY, find_clock
 from .errors import ConfigError, SignalError
 from .text_files import MAX_LINE, read_lines
 
@@ -27,6 +27,8 @@ MISSING = ["", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "null", "NULL", "None",
 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|infinity|nan)", re.ASCII | re.IGNORECASE)
 DECIMAL_COMMA = re.compile(r"[+-]?\d+(,\d+)?([eE][+-]?\d+)?", re.ASCII)
+DATE = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d")  # how ISO 8601 begins
+ZONE = re.compile(r"(Z|[+-]\d\d:?\d\d)$")
 HEXADECIMAL = re.compile(r"[+-]?0[xX][0-9a-fA-F]+")
 SWAPPED = str.maketrans(",.", ".,")
 REMEDIES = [  # what a cell that is no number looks like, and what to do about it
@@ -48,8 +50,11 @@ def read_csv(path: Path, options: Options) -> list[Channel]:
         return []
     if options.time_column == "":
         clock_at = None
-    wanted = sorted({*chosen, *([] if clock_at is None else [clock_at])})
+    dated = clock_at is not None and table.is_dated(clock_at)
+    wanted = sorted({*chosen, *([] if clock_at is None or dated else [clock_at])})
     columns = dict(zip(wanted, table.columns(wanted), strict=True))
+    if clock_at is not None and dated:
+        columns[clock_at], unit = table.dates(clock_at), 1.0
     if not table.titled and options.column is None and not columns[chosen[-1]].size:
         chosen.pop()  # every row ends with a delimiter, and nothing stands behind it
     clock = None if clock_at is None else Clock(table.names[clock_at], columns[clock_at], unit, table.first_row)
@@ -85,6 +90,31 @@ class Table:
             return [column.to_numpy() for column in numbers]
         lengths = map(_filled, self._parse(pa.string(), wanted))
         return [column.to_numpy()[:length] for column, length in zip(numbers, lengths, strict=True)]
+
+    def is_dated(self, index: int) -> bool:
+        """Whether a column begins with a date rather than a number."""
+        cells = _cells(self.body.partition(b"\n")[0].decode(), self.delimiter)
+        return index < len(cells) and bool(DATE.match(cells[index]))
+
+    def dates(self, index: int) -> NDArray[np.float64]:
+        """A column of ISO 8601 times in unix seconds; no time zone counts as UTC.
+
+        Raises
+        ------
+        SignalError
+            A cell that is no such time, or has a zone where the first has none.
+        """
+        cells = pc.utf8_trim_whitespace(self._parse(pa.string(), [index])[0])
+        first = cells[0].as_py()
+        kind = pa.timestamp("ns", "UTC" if ZONE.search(first) else None)
+        try:
+            return cells.cast(kind).cast(pa.int64()).to_numpy() / 1e9
+        except pa.ArrowInvalid as error:
+            at = next(at for at, cell in enumerate(cells.to_pylist()) if not _is_date(cell, kind))
+            raise SignalError(
+                f"column {excerpt(self.names[index])}, row {self.first_row + at}: {excerpt(cells[at].as_py())} is not "
+                f"a time like {excerpt(first)}; {REMEDY}"
+            ) from error
 
     def _parse(self, kind: pa.DataType, wanted: list[int]) -> list[pa.ChunkedArray]:
         keys = [str(index) for index in range(len(self.names))]
@@ -227,6 +257,13 @@ def _is_header(cells: list[str], decimal: str, row: int) -> bool:
             "header=False (--header, --no-header)"
         )
     return not all(numbers)
+
+
+def _is_date(cell: str, kind: pa.DataType) -> bool:
+    try:
+        return bool(pa.scalar(cell).cast(kind).is_valid)
+    except pa.ArrowInvalid:
+        return False
 
 
 def _is_number(cell: str, decimal: str) -> bool:
