@@ -1,7 +1,9 @@
 """The family of errors: what each is caught as, and what an unknown name is told."""
 
+import numpy as np
 import pytest
 
+import tiny_biomoe
 from tiny_biomoe import errors
 
 
@@ -30,3 +32,20 @@ def test_each_error_is_caught_as_python_users_expect(kind, parents):
 )
 def test_an_unknown_name_is_told_the_choices_and_the_nearest(value, message):
     assert str(errors.unknown("kind", value, ["psd", "waveform"])) == message
+
+
+MODEL = tiny_biomoe.TinyBioMoE.from_pretrained()
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda signal: MODEL.embed(signal, 4, "ecg", "psd"),
+        lambda signal: MODEL.embed_windows(signal, 4, "ecg", "psd", window=50),
+        lambda signal: tiny_biomoe.contact_sheet(signal, 4, "ecg"),
+    ],
+)
+def test_a_warning_names_the_callers_line_however_deep_it_arises(use):
+    with pytest.warns(errors.SignalWarning, match="slow for ecg") as seen:
+        use(np.random.default_rng(0).standard_normal(400))
+    assert [warning.filename for warning in seen] == [__file__]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from .config import Recipe
-from .errors import ConfigError, SignalError, SignalWarning, unknown
+from .errors import ConfigError, SignalError, unknown, warn
 from .filters import (
     MODALITY_BAND,
     Passband,
@@ -152,11 +151,9 @@ def _warn_if_beyond(filtered: Signal, limits: Limits, where: str) -> None:
     """Tell the caller of a signal that lies, more than half of the time, beyond the range that its image spans."""
     beyond = float(np.mean((filtered < limits[0]) | (filtered > limits[1])))
     if beyond > 0.5:
-        warnings.warn(
+        warn(
             f"{where}: {beyond:.0%} of the filtered samples lie outside scale={limits}, where an image shows only its "
             "border; give the range in the signal's own units",
-            SignalWarning,
-            stacklevel=4,
         )
 
 

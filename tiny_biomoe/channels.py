@@ -22,9 +22,9 @@ MAX_BYTES = 1 << 30  # of one file: its text, unpacked, or its samples; a day of
 # What a channel measures, by the first word of its name: a modality, or something that is surely none.
 KINDS = {
     **{name: modality for modality, row in MODALITIES.items() for name in (modality, *row.aliases)},
-    **dict.fromkeys(("ekg", "electrocardiogram"), "ecg"),
+    **dict.fromkeys(("electrocardiogram",), "ecg"),
     **dict.fromkeys(("pleth", "plethysmogram", "photoplethysmogram"), "bvp"),
-    **dict.fromkeys(("respiration", "respiratory", "rip", "pzt"), "resp"),
+    **dict.fromkeys(("respiratory", "rip", "pzt"), "resp"),
     **dict.fromkeys(("sao2",), "spo2"),
     **dict.fromkeys(("acc", "accelerometer"), "acceleration"),
     **dict.fromkeys(("temp", "temperature"), "temperature"),

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import os
+import sys
+import warnings
 from collections.abc import Iterable
+from pathlib import Path
+
+HERE = f"{Path(__file__).parent}{os.sep}"
 
 
 class TinyBioMoEError(Exception):
@@ -40,3 +46,11 @@ def unknown(kind: str, value: object, choices: Iterable[str]) -> ConfigError:
 
 class SignalWarning(UserWarning):
     """A signal can be used, but part of it is doubtful (clipped, interpolated, flat)."""
+
+
+def warn(message: str) -> None:
+    """A `SignalWarning` that names the line outside this package which led here."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(HERE):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, SignalWarning, stacklevel=level)

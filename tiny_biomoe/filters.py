@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +11,13 @@ from scipy import fft
 
 from .butterworth import Recursion, recursion
 from .config import Recipe
-from .errors import ConfigError, SignalError, SignalWarning, unknown
+from .errors import ConfigError, SignalError, unknown, warn
 from .signals import Signal, check_length, is_flat, is_number
 
 NYQUIST_MARGIN = 0.99  # a cut-off above this share of Nyquist counts as at Nyquist: it removes nothing
 NOTHING_LEFT = 1e-6  # a filtered signal spanning less than this share of the raw one is rounding noise
 OUTSIDE = 1e-6  # share of power in the band, below which an image shows little but leakage and rounding
+SLOWEST = 0.1  # of the modality's upper edge; nobody records at a lower rate
 NARROWEST = 0.02  # of the upper edge; the frames that would resolve a narrower band are without end
 BLOCK = 2**16  # samples filtered at a time; a long recording is held once more, not five times
 MODALITY_BAND = "modality"  # band=: the paper's filter for the modality
@@ -34,9 +34,9 @@ class Modality:
 MODALITIES: dict[str, Modality] = {
     "eda": Modality(("gsr",), "electrodermal activity"),
     "bvp": Modality(("ppg",), "blood volume pulse"),
-    "resp": Modality(("rsp",), "respiration"),
+    "resp": Modality(("rsp", "respiration"), "respiration"),
     "spo2": Modality((), "peripheral oxygen saturation"),
-    "ecg": Modality((), "electrocardiogram"),
+    "ecg": Modality(("ekg",), "electrocardiogram"),
     "emg": Modality((), "electromyogram"),
     "eeg": Modality((), "electroencephalogram"),
 }
@@ -88,10 +88,20 @@ def passband(fs: float, modality: str, recipe: Recipe, band: Any = MODALITY_BAND
         A band that is not one.
     SignalError
         A band that lies wholly at or above Nyquist.
+
+    Warns
+    -----
+    SignalWarning
+        A rate at which nobody records this modality: a time base in other units, perhaps.
     """
     row = recipe.modality(modality)
     nyquist = fs / 2
     if band is None or (isinstance(band, str) and band == MODALITY_BAND):
+        if fs < SLOWEST * row.high:
+            warn(
+                f"fs={fs:g} Hz is slow for {modality}, which shows up to {row.high:g} Hz: fs is in samples a second, "
+                "neither their interval nor kHz; band=(low, high) says that a slow signal is meant"
+            )
         shown_low, shown_high = row.low, row.high
         low, high = (row.low, row.high) if row.filtered and band is not None else (None, None)
     else:
@@ -205,12 +215,10 @@ def share_in_band(signal: Signal, fs: float, edges: Passband) -> float:
 def warn_if_outside(signal: Signal, fs: float, edges: Passband, where: str = "signal") -> None:
     """Tell the caller of a signal of which less than `OUTSIDE` lies in the band that its images show."""
     if (share := share_in_band(signal, fs, edges)) < OUTSIDE:
-        warnings.warn(
+        warn(
             f"{where}: of its power above {edges.shown_low or 0:g} Hz only a share of {share:.0e} lies in the band "
             f"that is shown, up to {edges.shown_high:g} Hz: an image shows little but leakage and rounding; check fs "
             "and modality, or pass band=",
-            SignalWarning,
-            stacklevel=4,
         )
 
 

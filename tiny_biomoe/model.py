@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -18,7 +17,7 @@ from . import weights
 from .calls import Call
 from .config import Architecture, Config, Recipe, config_digest
 from .engine import Engine
-from .errors import ConfigError, SignalError, SignalWarning
+from .errors import ConfigError, SignalError, warn
 from .filters import MODALITY_BAND
 from .images import Levels, draw_all, read_images
 from .network import Network
@@ -187,10 +186,8 @@ class TinyBioMoE(Network, ModelHubMixin, library_name="tiny-biomoe"):
         provenance = {**self._weights_facts(), **call.describe(), "window": float(window), "stride": float(step)}
         qualities: list[Quality] = []
         if not spans:
-            warnings.warn(
+            warn(
                 f"{where} lasts {rows[0].size / call.fs:g} s, less than one window of {window:g} s, and is dropped",
-                SignalWarning,
-                stacklevel=2,
             )
             nothing = self._fuse(embed_levels(self, [], batch_size), call)
             return WindowEmbeddings.of(nothing, [], call.fs, qualities, provenance)

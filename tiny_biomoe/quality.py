@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
 
-from .errors import SignalWarning
+from .errors import warn
 from .signals import Signal
 
 CLIPPED_SHARE = 0.05  # of samples resting on the signal's own extremes; more is warned of
@@ -53,9 +52,7 @@ def _is_coarse(signal: Signal) -> bool:
 def warn_if_clipped(measured: Quality, where: str = "signal") -> None:
     """Tell the caller of a signal that spends more than `CLIPPED_SHARE` of its time on a rail."""
     if CLIPPED_SHARE < measured.clipped < 1.0:
-        warnings.warn(
+        warn(
             f"{where}: {measured.clipped:.0%} of the samples rest on the lowest or highest value: the sensor may have "
             "been saturated, and the embedding shows the clipped signal",
-            SignalWarning,
-            stacklevel=4,
         )

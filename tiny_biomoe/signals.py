@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import numbers
+import os
 import sys
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import ConfigError, SignalError, SignalTypeError, SignalWarning, unknown
+from .errors import ConfigError, SignalError, SignalTypeError, unknown, warn
 
 Signal = NDArray[np.float64]  # (n_samples,), finite once checked
 
@@ -100,12 +100,10 @@ def _warn_if_transposed(array: NDArray[np.float64], where: str) -> None:
     if n_signals < TRANSPOSED * n_samples or n_samples == 1 or not np.isfinite(head).all():
         return
     if np.abs(np.diff(head, axis=0)).mean() < np.abs(np.diff(head, axis=1)).mean():
-        warnings.warn(
+        warn(
             f"{where} has shape {array.shape} and is read as {n_signals} signals of {n_samples} samples each, yet it "
             f"changes less from row to row than along a row: for {n_samples} channels of {n_signals} samples pass its "
             "transpose, (n_signals, n_samples); otherwise a list of signals says that rows are meant",
-            SignalWarning,
-            stacklevel=4,
         )
 
 
@@ -119,10 +117,26 @@ def _real_array(values: Any, where: str) -> NDArray[np.float64]:
     except (ValueError, TypeError) as error:
         raise SignalTypeError(f"{where} cannot be read as an array of numbers ({error})") from error
     if array.dtype.kind not in "biuf":
-        raise SignalTypeError(
-            f"{where} has dtype {array.dtype}: samples must be real numbers (bool, integer or floating point)"
-        )
+        raise SignalTypeError(f"{where} {_what_is_wrong(values, array)}")
     return np.asarray(array, dtype=np.float64, order="C")
+
+
+def _what_is_wrong(values: Any, array: NDArray[Any]) -> str:
+    """Of what is no array of real numbers: what it is, and how to come by one."""
+    if hasattr(values, "signal") and hasattr(values, "fs"):
+        return f"is a {type(values).__name__}: pass its samples and its rate, .signal and .fs"
+    if isinstance(values, str | os.PathLike):
+        return "is text: to embed a file, read it first, tiny_biomoe.recordings.read(path)"
+    if array.dtype.kind == "O" and not array.ndim:
+        return f"is a {type(values).__name__}: one signal is an array of real numbers, (n_samples,)"
+    for at, value in np.ndenumerate(array if array.dtype.kind in "OUS" else []):
+        if not isinstance(value, numbers.Real):
+            index = ", ".join(map(str, at))
+            return (
+                f"holds {str(value)[:40]!r} ({type(value).__name__}) at index {index}: samples must be real numbers; "
+                'text becomes one by float(), and a missing sample is float("nan")'
+            )
+    return f"has dtype {array.dtype}: samples must be real numbers (bool, integer or floating point)"
 
 
 def fill_gaps(
@@ -161,7 +175,7 @@ def fill_gaps(
     if nan_policy == "error":
         raise SignalError(
             f"{where} has {count} missing samples (NaN), the first at index {first}: cut them out, or pass "
-            'nan_policy="interpolate" with max_gap= in seconds'
+            'nan_policy="interpolate" (--nan-policy interpolate) with max_gap= (--max-gap) in seconds'
         )
     edges = np.flatnonzero(np.diff(np.concatenate([[False], gaps, [False]]).astype(np.int8)))
     begins, lengths = edges[::2], np.diff(edges)[::2]
@@ -169,7 +183,7 @@ def fill_gaps(
     if lengths[longest] > max_gap * fs:
         raise SignalError(
             f"{where} has a gap of {lengths[longest] / fs:g} s at index {begins[longest]}, longer than "
-            f"max_gap={max_gap:g} s: cut the signal there, or raise max_gap"
+            f"max_gap={max_gap:g} s: cut the signal there, or raise max_gap (--max-gap)"
         )
     borders = edges - np.tile([1, 0], begins.size)  # the last sample before each gap and the first after it
     borders = borders[(borders >= 0) & (borders < signal.size)]
@@ -241,7 +255,7 @@ def windows(
         if short == "error":
             raise SignalError(
                 f"the recording lasts {n_samples / fs:g} s, less than one window of {length:g} s: choose a shorter "
-                'window, or short="drop" or "pad"'
+                'window, or short="drop" or "pad" (--short)'
             )
         return Grid(int(short == "pad"), size, step, fs, offset)
     return Grid(math.floor((n_samples - size) / (step * fs) + 1e-9) + 1, size, step, fs, offset)
