@@ -208,7 +208,10 @@ def test_sensors_of_no_modality_are_skipped_and_those_that_say_nothing_fail(stud
     summary = embed(study / "S01", tmp_path / "out")
     assert (summary.embedded, summary.failed, summary.skipped, summary.in_part) == (3, 1, 1, 0)
     said = reasons(tmp_path / "out")
-    assert (said["TEMP.csv"], said["both.csv"]) == ("measures temperature", "of no known modality")
+    assert (said["TEMP.csv"], said["both.csv"]) == (
+        "measures temperature",
+        "of no known modality (--column and --modality say it)",
+    )
     assert "pass modality= (--modality)" in said["odd.csv"]
 
 

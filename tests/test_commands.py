@@ -232,6 +232,15 @@ def test_help_comes_from_the_command_itself(run):
     assert "tiny-biomoe finetune [OPTIONS] STUDY" in out
 
 
+def test_without_its_extra_help_says_what_to_install_and_the_rest_fails(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tiny_biomoe.train.commands", None)
+    code, out, _ = run("predict", "--help")
+    assert code == 0
+    assert out.startswith("Ask a classifier that finetune wrote about recordings.")
+    with pytest.raises(ImportError):
+        run("predict", "a.csv")
+
+
 def test_cutting_refuses_what_it_does_not_know():
     with pytest.raises(ConfigError, match="unknown scale 'person'"):
         Cutting(scale="person")

@@ -127,10 +127,16 @@ def test_row_11_other_shapes_are_shown_the_shape_wanted(signals):
         check_signals(signals)
 
 
-def test_row_11_a_column_is_too_short_and_is_told_why():
-    column, _ = check_signals(np.zeros((100, 1)))
-    with pytest.raises(SignalError, match=r"1 samples .* arrays are \(n_samples,\) or \(n_signals, n_samples\)"):
-        check_length(column[0], 10.0, 1.6, "EDA")
+def test_row_11_a_column_is_no_batch_of_signals_of_one_sample():
+    with pytest.raises(SignalError, match=r"shape \(100, 1\), 100 signals of one sample each: .*\[:, 0\]"):
+        check_signals(np.zeros((100, 1)))
+    signals, single = check_signals(np.ones((1, 500)))
+    assert (len(signals), single) == (1, False)
+
+
+def test_row_11_a_short_signal_is_told_how_arrays_are_read():
+    with pytest.raises(SignalError, match=r"9 samples .* arrays are \(n_samples,\) or \(n_signals, n_samples\)"):
+        check_length(np.zeros(9), 10.0, 1.6, "EDA")
 
 
 def test_row_11_many_short_signals_are_no_transposed_recording(rng):
@@ -139,7 +145,7 @@ def test_row_11_many_short_signals_are_no_transposed_recording(rng):
     overlapping = np.lib.stride_tricks.sliding_window_view(walk, 64)[::16]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for windows_of_one in (walk.reshape(500, 64), overlapping, beats, walk[:128].reshape(2, 64), walk[:, None]):
+        for windows_of_one in (walk.reshape(500, 64), overlapping, beats, walk[:128].reshape(2, 64)):
             check_signals(windows_of_one)
     for transposed in (walk.reshape(64, 500).T, walk.reshape(16, 2000).T.astype(np.float32)):
         with pytest.warns(SignalWarning, match=r"changes less from row to row .* pass its transpose, \(n_signals, n_"):

@@ -111,7 +111,7 @@ class Call:
             _warn_if_beyond(filtered, self.limits, where)
         return filtered, measured
 
-    def check_window(self, n_samples: int) -> None:
+    def check_window(self, n_samples: int, where: str = "") -> None:
         """Refuse windows too short for an image of the band, however long the recording they are cut from.
 
         Raises
@@ -122,8 +122,9 @@ class Call:
         minimum = minimum_duration(self.fs, self.edges, self.recipe)
         if is_shorter(n_samples, self.fs, minimum):
             raise SignalError(
-                f"a window of {n_samples / self.fs:g} s ({n_samples} samples) is too short for an image of "
-                f"{self.modality} at {self.fs:g} Hz: at least {minimum:g} s are needed; window is in seconds"
+                f"{where and f'{where}: '}a window of {n_samples / self.fs:g} s ({n_samples} samples) is too short "
+                f"for an image of {self.modality} at {self.fs:g} Hz: at least {minimum:g} s are needed; "
+                "window is in seconds"
             )
 
     def window_limits(self, recording: Signal) -> Limits | None:

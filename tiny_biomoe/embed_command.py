@@ -13,7 +13,7 @@ import click
 from tqdm import tqdm
 
 from .calls import FUSIONS
-from .channels import printable
+from .channels import NO_MODALITY, printable
 from .command_options import CHOICES, IMAGE_OPTIONS, READING, READING_OPTIONS, options, read_file
 from .config import PRECISIONS
 from .errors import ConfigError, SignalError, SignalWarning
@@ -41,7 +41,7 @@ FOLDER = {  # options of a run into a folder, and what they are when not given
 _RUN = [
     click.option("--dry-run", is_flag=True, help="List what would be embedded, and do nothing."),
     click.option("--on-error", type=click.Choice(["skip", "stop"]), default="skip", help="An input that fails."),
-    click.option("--workers", type=int, default=1, show_default=True, help="Processes that draw; 0 draws in this one."),
+    click.option("--workers", type=int, default=1, show_default=True, help="That draw, into a folder; 0: none."),
     click.option("--threads", type=int, help="Of the network; otherwise one a processor, with Ray one an actor."),
     click.option("--batch-size", type=int, default=32, show_default=True, help="Images on the device at once."),
     click.option("--engine", type=click.Choice(["here", "ray"]), default="here", help="What computes the shards."),
@@ -235,7 +235,7 @@ def _embed_file(model: TinyBioMoE, path: Path, root: Path, reading: dict[str, An
         raise SignalError(f"{source}: the file does not say what it measures; pass --modality, one of {CHOICES}")
     unknown = [printable(recording.channel) for recording in recordings if recording.modality is None]
     if unknown:
-        click.echo(f"not embedded: {recordings[0].source}: {', '.join(unknown)}, of no known modality", err=True)
+        click.echo(f"not embedded: {recordings[0].source}: {', '.join(unknown)}, {NO_MODALITY}", err=True)
     for recording, modality in known:
         name = f"{recording.source}: {printable(recording.channel)}"
         whole = recording.signal.size / recording.fs

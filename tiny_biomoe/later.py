@@ -12,7 +12,12 @@ def later(name: str, module: str, summary: str) -> click.Command:
     """A command that stands for the one called `name` in a module of the package, its --help included."""
 
     def call(arguments: tuple[str, ...]) -> Any:
-        command: click.Command = getattr(import_module(module, __package__), name)
+        try:
+            command: click.Command = getattr(import_module(module, __package__), name)
+        except ImportError as error:
+            if {"-h", "--help"}.isdisjoint(arguments):
+                raise
+            return click.echo(f"{summary}\n\nIts options can be listed once it is installed: {error}")
         return command.main(list(arguments), prog_name=f"tiny-biomoe {name}", standalone_mode=False)
 
     return click.Command(

@@ -179,8 +179,8 @@ class TinyBioMoE(Network, ModelHubMixin, library_name="tiny-biomoe"):
             raise SignalError(
                 f"windows are cut from one recording, (n_samples,), and {len(rows)} were given: call once for each"
             )
-        spans = windows(rows[0].size, call.fs, window, stride, short)
-        call.check_window(spans.size)
+        spans = windows(rows[0].size, call.fs, window, stride, short, where=where)
+        call.check_window(spans.size, where)
         batch_size = check_positive(batch_size, "batch_size")
         step = window if stride is None else stride
         provenance = {**self._weights_facts(), **call.describe(), "window": float(window), "stride": float(step)}

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from .calls import Call
-from .channels import kind_of, printable
+from .channels import NO_MODALITY, kind_of, printable
 from .config import Recipe
 from .errors import ConfigError, SignalError
 from .filters import MODALITIES
@@ -142,7 +142,7 @@ def _segments(
     source, channel, fs = inputs[0][1].source, recording.channel, recording.fs
     if recording.modality is None:
         kind = kind_of(channel)
-        reason = f"measures {kind}" if kind else "of no known modality"
+        reason = f"measures {kind}" if kind else NO_MODALITY
         yield from (Notice(number, source, "skipped", reason, channel) for number, _ in inputs)
         return
     try:

@@ -87,6 +87,11 @@ def check_signals(signals: Any, where: str = "signal") -> tuple[list[Signal], bo
             )
         single = array.ndim == 1
         rows = [array] if single else list(array)
+        if not single and array.shape[1] == 1 < len(array):
+            raise SignalError(
+                f"{where} has shape {array.shape}, {len(array)} signals of one sample each: one signal of "
+                f"{len(array)} samples is its only column, [:, 0]"
+            )
         if not single and array.size:
             _warn_if_transposed(array, where)
     if not rows or any(row.size == 0 for row in rows):
@@ -97,7 +102,7 @@ def check_signals(signals: Any, where: str = "signal") -> tuple[list[Signal], bo
 def _warn_if_transposed(array: NDArray[np.float64], where: str) -> None:
     n_signals, n_samples = array.shape
     head = array[:4096]
-    if n_signals < TRANSPOSED * n_samples or n_samples == 1 or not np.isfinite(head).all():
+    if n_signals < TRANSPOSED * n_samples or not np.isfinite(head).all():
         return
     if np.abs(np.diff(head, axis=0)).mean() < np.abs(np.diff(head, axis=1)).mean():
         warn(
@@ -235,7 +240,13 @@ class Grid(Sequence[tuple[int, int]]):
 
 
 def windows(
-    n_samples: int, fs: float, window: float, stride: float | None = None, short: str = "error", offset: int = 0
+    n_samples: int,
+    fs: float,
+    window: float,
+    stride: float | None = None,
+    short: str = "error",
+    offset: int = 0,
+    where: str = "the recording",
 ) -> Grid:
     """Where a recording is cut: (start, stop) in samples, a window of `window` seconds every `stride` seconds.
 
@@ -254,7 +265,7 @@ def windows(
     if n_samples < size:
         if short == "error":
             raise SignalError(
-                f"the recording lasts {n_samples / fs:g} s, less than one window of {length:g} s: choose a shorter "
+                f"{where} lasts {n_samples / fs:g} s, less than one window of {length:g} s: choose a shorter "
                 'window, or short="drop" or "pad" (--short)'
             )
         return Grid(int(short == "pad"), size, step, fs, offset)
