@@ -179,7 +179,7 @@ def whole_way(repetitions: int, engines: dict[str, TinyBioMoE]) -> list[str]:
 
 def cold(repetitions: int) -> list[str]:
     """Lines of the table of what a new process needs until its first vector."""
-    first = "import numpy as np, tiny_biomoe as t; t.embed(np.sin(np.arange(1000.0)), fs=100, modality='{}')"
+    first = "import numpy as np, tiny_biomoe as t; t.embed(np.sin(np.arange(1000.0) / 16), fs=100, modality='{}')"
     programs = {"import torch": "import torch", "import tiny_biomoe": "import tiny_biomoe"}
     programs |= {"first vector, ECG": first.format("ecg"), "first vector, BVP (filtered)": first.format("bvp")}
     cases: dict[str, Case] = {}
