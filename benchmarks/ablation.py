@@ -9,6 +9,7 @@ Choices are made by this table and never by the bench on other people's recordin
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -69,10 +70,10 @@ def main(archives: Path, out: Path, steps: int, seeds: tuple[int, ...]) -> None:
     for name, settings in VARIANTS.items():
         for seed in seeds:
             torch.manual_seed(seed)
-            score_once(out / "scores" / f"untrained-{seed}.json", tasks, Network(Config(), SIZE).eval)
+            score_once(out / f"scores-{steps}" / f"untrained-{seed}.json", tasks, Network(Config(), SIZE).eval)
             folder = f"{name}-{seed}".replace(" ", "-").replace(",", "").replace("'", "")
             wanted = replace(settings, steps=steps, seed=seed)
-            score_once(out / "scores" / f"{folder}.json", tasks, partial(train, tasks, out / folder, wanted))
+            score_once(out / f"scores-{steps}" / f"{folder}.json", tasks, partial(train, tasks, out / folder, wanted))
             report(out, steps)
 
 
@@ -82,7 +83,9 @@ def score_once(path: Path, tasks: list[Task], network: Callable[[], Network]) ->
         return
     path.parent.mkdir(exist_ok=True)
     scores = probe(network(), tasks, path.parents[1])
-    path.write_text(json.dumps(scores, indent=2) + "\n")
+    whole = path.with_suffix(f".{os.getpid()}")
+    whole.write_text(json.dumps(scores, indent=2) + "\n")
+    whole.replace(path)  # a run beside this one reads every score that is there
 
 
 def probe(network: Network, tasks: list[Task], cache: Path) -> dict[str, float]:
@@ -151,7 +154,7 @@ def embed(network: Network, images: NDArray[np.uint8]) -> NDArray[np.float32]:
 def report(out: Path, steps: int) -> None:
     """The table so far, in Markdown: means over seeds, and how far each variant lies from everything, seed by seed."""
     rows: dict[str, dict[str, dict[str, float]]] = {}
-    for path in sorted((out / "scores").glob("*.json")):
+    for path in sorted((out / f"scores-{steps}").glob("*.json")):
         name, seed = path.stem.rsplit("-", 1)
         rows.setdefault(name.replace("-", " "), {})[seed] = json.loads(path.read_text())
     whole = rows["everything"]

@@ -20,7 +20,13 @@ FS, SECONDS = 64.0, 10
 
 
 @click.command()
-@click.option("--windows", default=100_000, show_default=True, help="In all.")
+@click.option(
+    "--windows",
+    type=click.IntRange(PART),
+    default=100_000,
+    show_default=True,
+    help="In all; only whole thousands are embedded.",
+)
 @click.option("--precision", default="bfloat16", show_default=True)
 def main(windows: int, precision: str) -> None:
     """Embed, and print a section of RESULTS.md."""

@@ -210,7 +210,7 @@ def test_sensors_of_no_modality_are_skipped_and_those_that_say_nothing_fail(stud
     said = reasons(tmp_path / "out")
     assert (said["TEMP.csv"], said["both.csv"]) == (
         "measures temperature",
-        "of no known modality (--column and --modality say it)",
+        "of no known modality (name it: --column with --modality)",
     )
     assert "pass modality= (--modality)" in said["odd.csv"]
 

@@ -83,10 +83,10 @@ def test_every_variant_lacks_one_thing_of_all_that_was_tried():
 
 
 def test_the_table_has_means_over_seeds_and_differences_seed_by_seed(tmp_path):
-    (tmp_path / "scores").mkdir()
+    (tmp_path / "scores-7").mkdir()
     for name, score in (("everything-1", 0.5), ("everything-2", 0.6), ("labels-alone-2", 0.45)):
         scores = {"ecg": score, "emg": score + 0.1}
-        (tmp_path / "scores" / f"{name}.json").write_text(json.dumps(scores))
+        (tmp_path / "scores-7" / f"{name}.json").write_text(json.dumps(scores))
     ablation.report(tmp_path, 7)
     rows = (tmp_path / "ablation.md").read_text().splitlines()
     assert rows[2] == "| everything | 2 | 0.550 | 0.650 | 0.600 | +0.0, +0.0 |"
@@ -94,7 +94,7 @@ def test_the_table_has_means_over_seeds_and_differences_seed_by_seed(tmp_path):
 
 
 def test_a_score_that_is_there_is_not_computed_again(tmp_path):
-    path = tmp_path / "scores" / "everything-1.json"
+    path = tmp_path / "scores-7" / "everything-1.json"
     path.parent.mkdir()
     path.write_text("{}")
     ablation.score_once(path, [], lambda: pytest.fail("trained again"))

@@ -430,7 +430,13 @@ def dated(n: int, zone: str, between: str = "T") -> str:
 
 @pytest.mark.parametrize(
     ("zone", "start"),
-    [("", 1_704_103_200.0), ("Z", 1_704_103_200.0), ("+02:00", 1_704_096_000.0), ("-0130", 1_704_108_600.0)],
+    [
+        ("", 1_704_103_200.0),
+        ("Z", 1_704_103_200.0),
+        ("+02:00", 1_704_096_000.0),
+        ("-0130", 1_704_108_600.0),
+        ("+02", 1_704_096_000.0),
+    ],
 )
 @pytest.mark.parametrize("between", ["T", " "])
 def test_dates_are_times(file, zone, start, between):
@@ -455,3 +461,18 @@ def test_a_cell_that_is_no_date_is_named_with_its_row(file, broken):
 def test_dates_can_be_left_aside(file):
     (recording,) = read(file(dated(80, "Z")), fs=4.0, column="EDA", time_column="")
     assert (recording.fs, len(recording.signal)) == (4.0, 80)
+
+
+def test_empty_rows_behind_dates_are_left_out_as_behind_numbers(file):
+    (recording,) = read(file(dated(80, "Z") + ",\n" * 4))
+    assert (recording.fs, len(recording.signal)) == (4.0, 80)
+
+
+def test_a_column_of_dates_under_another_name_is_told_to_be_times(file):
+    content = dated(80, "Z")
+    (recording,) = read(file(content.replace("time", "datetime")))
+    assert recording.channel == "EDA"
+    with pytest.raises(SignalError, match=r"it is a time: name its column, time_column= \(--time-column\)"):
+        read(file(content.replace("time", "recorded at")))
+    (recording,) = read(file(content.replace("time", "recorded at")), time_column="recorded at")
+    assert (recording.fs, recording.channel) == (4.0, "EDA")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
+from time import sleep
 
 import numpy as np
 import pytest
@@ -72,3 +73,17 @@ def test_recording_warns_of_nothing_and_leaves_the_callers_settings():
         warnings.simplefilter("error")
         TinyBioMoE.from_pretrained().embed(np.sin(np.arange(1000) / 7), 100, "ecg")
     assert torch._C._get_graph_executor_optimize() == optimised
+
+
+class Slow(nn.Module):
+    def forward(self, x):
+        sleep(0.2)
+        return x * float(x.shape[0])  # tracing warns of the size
+
+
+def test_two_recordings_at_once_leave_the_filters_of_warnings_as_they_were():
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(2) as pool:
+        for result in pool.map(lambda delay: (sleep(delay), Recorded(Slow())(torch.ones(2)))[1], (0.0, 0.1)):
+            assert result.tolist() == [2.0, 2.0]
+    assert warnings.filters == before

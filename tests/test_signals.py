@@ -156,7 +156,7 @@ def test_row_11_many_short_signals_are_no_transposed_recording(rng):
     ("signals", "told"),
     [
         (np.ones(3, complex), "signal has dtype complex128: samples must be real"),
-        (np.array(["1", "2"]), r"signal holds '1' \(str_\) at index 0: .*float\(\)"),
+        (np.array(["1", "2"]), r"signal holds '1' \(str\) at index 0: .*float\(\)"),
         (np.array([1, None, 2]), r"signal holds 'None' \(NoneType\) at index 1: .*float\(\"nan\"\)"),
         ("123", r"signal is text: .*recordings\.read\(path\)"),
         (Path("a.csv"), r"signal is text: .*recordings\.read\(path\)"),
@@ -164,7 +164,7 @@ def test_row_11_many_short_signals_are_no_transposed_recording(rng):
         (None, r"signal is a NoneType: .*\(n_samples,\)"),
         ({"a": 1}, r"signal is a dict: .*\(n_samples,\)"),
         ([1, [2, 3]], "signal cannot be read as an array"),
-        ([[1, 2], ["a", "b"]], r"signal\[1\] holds 'a' \(str_\) at index 0"),
+        ([[1, 2], ["a", "b"]], r"signal\[1\] holds 'a' \(str\) at index 0"),
         (np.ma.masked_invalid([1.0, NAN]), "signal is a masked array"),
         ([np.ma.masked_invalid([1.0, NAN])], r"signal\[0\] is a masked array"),
         (np.array(["2020-01-01"], "datetime64[s]"), "signal has dtype datetime64"),

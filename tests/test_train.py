@@ -335,6 +335,8 @@ def test_a_run_goes_on_with_its_heads_unless_they_tell_something_else(tasks, tmp
     other = MultitaskModel(Network(Config(), 112), [7] * len(tasks))
     before = {name: tensor.clone() for name, tensor in other.state_dict().items()}
     assert not take_over(other, begin)
+    with pytest.raises(WeightsError, match="no state of a MultitaskModel: it lacks network"):
+        take_over(model, {name.removeprefix("network."): tensor for name, tensor in begin.items()})
     for name, tensor in other.state_dict().items():
         assert torch.equal(tensor, begin[name] if name.startswith("network.") else before[name])
 

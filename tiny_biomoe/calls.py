@@ -17,6 +17,7 @@ from .filters import (
     modality_name,
     passband,
     warn_if_outside,
+    warn_if_slow,
 )
 from .quality import Quality, quality, warn_if_clipped
 from .representations import representation_name
@@ -100,11 +101,13 @@ class Call:
         Warns
         -----
         SignalWarning
-            Clipped; or next to nothing of it lies in the band that is shown; or most of it lies outside `scale`.
+            Clipped; sampled too slowly for its modality; next to nothing of it lies in the band that is shown; or most
+            of it lies outside `scale`.
         """
         filled, missing = fill_gaps(signal, self.fs, self.nan_policy, self.max_gap, where)
         measured = quality(filled, missing)
         warn_if_clipped(measured, where)
+        warn_if_slow(self.fs, self.modality, self.edges, self.recipe, where)
         filtered = apply_filter(filled, self.fs, self.edges, self.recipe, where)
         warn_if_outside(filled, self.fs, self.edges, where)
         if self.limits is not None:

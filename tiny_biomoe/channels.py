@@ -18,7 +18,7 @@ from .filters import MODALITIES
 from .signals import Signal, is_number
 
 AGREEMENT = 0.01  # share by which two statements of one rate may differ
-NO_MODALITY = "of no known modality (--column and --modality say it)"
+NO_MODALITY = "of no known modality (name it: --column with --modality)"
 MAX_BYTES = 1 << 30  # of one file: its text, unpacked, or its samples; a day of one channel at 1 kHz
 
 # What a channel measures, by the first word of its name: a modality, or something that is surely none.
@@ -136,7 +136,7 @@ def position(names: list[str], item: str | int) -> int:
     if 0 <= number < len(names):
         return number
     listed = ", ".join(map(excerpt, names[:50])) + (", ..." if len(names) > 50 else "")
-    near = difflib.get_close_matches(str(item).strip().lower(), [name.lower() for name in names], n=1)
+    near = [] if number >= 0 else difflib.get_close_matches(str(item).strip().lower(), [n.lower() for n in names], n=1)
     hint = f" (did you mean {excerpt(next(name for name in names if name.lower() == near[0]))}?)" if near else ""
     raise SignalError(
         f"there is no column {item!r}: choose by name or number (from 0), column= (--column), of {listed}{hint}"

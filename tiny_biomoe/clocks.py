@@ -17,7 +17,20 @@ JITTER = 0.1  # rms of the steps' errors, in periods; a tenth of one turns Nyqui
 SURELY_SECONDS = 4.0  # Hz; a clock of unknown unit and this rate would, in milliseconds, tell of 4 kHz: too fast
 UNIX_SECONDS = 1e8, 1e11  # s; between March 1973 and the year 5138 a clock counts from 1970, below from its own start
 
-TIME_NAMES = {"time", "t", "timestamp", "timestamps", "time stamp", "elapsed", "elapsed time", "unix", "unix time"}
+TIME_NAMES = {
+    "time",
+    "t",
+    "timestamp",
+    "timestamps",
+    "time stamp",
+    "elapsed",
+    "elapsed time",
+    "unix",
+    "unix time",
+    "datetime",
+    "date time",
+    "utc",
+}
 TIME_UNITS = {
     **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), 1.0),
     **dict.fromkeys(("ms", "msec", "millisecond", "milliseconds"), 1e-3),

@@ -28,10 +28,12 @@ MISSING = ["", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "null", "NULL", "None",
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|infinity|nan)", re.ASCII | re.IGNORECASE)
 DECIMAL_COMMA = re.compile(r"[+-]?\d+(,\d+)?([eE][+-]?\d+)?", re.ASCII)
 DATE = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d")  # how ISO 8601 begins
-ZONE = re.compile(r"(Z|[+-]\d\d:?\d\d)$")
+ZONE = re.compile(r"(Z|[+-]\d\d(:?\d\d)?)$")
+EXAMPLE = "2024-01-31T10:00:00.250+02:00"
 HEXADECIMAL = re.compile(r"[+-]?0[xX][0-9a-fA-F]+")
 SWAPPED = str.maketrans(",.", ".,")
 REMEDIES = [  # what a cell that is no number looks like, and what to do about it
+    (DATE, "it is a time: name its column, time_column= (--time-column)"),
     (re.compile(r"\d[,.' \u00a0\u202f]\d{3}([,.' \u00a0\u202f]|$)"), "write numbers without thousands separators"),
     (re.compile(r"[\u2212\u2013]\d"), "write the minus sign as '-'"),
     (HEXADECIMAL, "write decimal numbers, not hexadecimal ones"),
@@ -104,7 +106,8 @@ class Table:
         SignalError
             A cell that is no such time, or has a zone where the first has none.
         """
-        cells = pc.utf8_trim_whitespace(self._parse(pa.string(), [index])[0])
+        column = self._parse(pa.string(), [index])[0]
+        cells = pc.utf8_trim_whitespace(column.slice(0, _filled(column)))
         first = cells[0].as_py()
         kind = pa.timestamp("ns", "UTC" if ZONE.search(first) else None)
         try:
@@ -113,7 +116,7 @@ class Table:
             at = next(at for at, cell in enumerate(cells.to_pylist()) if not _is_date(cell, kind))
             raise SignalError(
                 f"column {excerpt(self.names[index])}, row {self.first_row + at}: {excerpt(cells[at].as_py())} is not "
-                f"a time like {excerpt(first)}; {REMEDY}"
+                f"a time like {excerpt(first if at else EXAMPLE)}; {REMEDY}"
             ) from error
 
     def _parse(self, kind: pa.DataType, wanted: list[int]) -> list[pa.ChunkedArray]:

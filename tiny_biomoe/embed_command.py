@@ -41,7 +41,7 @@ FOLDER = {  # options of a run into a folder, and what they are when not given
 _RUN = [
     click.option("--dry-run", is_flag=True, help="List what would be embedded, and do nothing."),
     click.option("--on-error", type=click.Choice(["skip", "stop"]), default="skip", help="An input that fails."),
-    click.option("--workers", type=int, default=1, show_default=True, help="That draw, into a folder; 0: none."),
+    click.option("--workers", type=int, default=1, show_default=True, help="Processes that draw; 0: this one."),
     click.option("--threads", type=int, help="Of the network; otherwise one a processor, with Ray one an actor."),
     click.option("--batch-size", type=int, default=32, show_default=True, help="Images on the device at once."),
     click.option("--engine", type=click.Choice(["here", "ray"]), default="here", help="What computes the shards."),

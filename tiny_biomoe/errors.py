@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import difflib
-import os
 import sys
 import warnings
 from collections.abc import Iterable
-from pathlib import Path
 
-HERE = f"{Path(__file__).parent}{os.sep}"
+THROUGH = (__name__.partition(".")[0], "sklearn", "torch")
 
 
 class TinyBioMoEError(Exception):
@@ -49,8 +47,8 @@ class SignalWarning(UserWarning):
 
 
 def warn(message: str) -> None:
-    """A `SignalWarning` that names the line outside this package which led here."""
+    """A `SignalWarning` that names the caller's line: the first outside this package and those that call it."""
     frame, level = sys._getframe(1), 2
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(HERE):
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in THROUGH:
         frame, level = frame.f_back, level + 1
     warnings.warn(message, SignalWarning, stacklevel=level)

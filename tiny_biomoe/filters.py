@@ -88,20 +88,10 @@ def passband(fs: float, modality: str, recipe: Recipe, band: Any = MODALITY_BAND
         A band that is not one.
     SignalError
         A band that lies wholly at or above Nyquist.
-
-    Warns
-    -----
-    SignalWarning
-        A rate at which nobody records this modality: a time base in other units, perhaps.
     """
     row = recipe.modality(modality)
     nyquist = fs / 2
     if band is None or (isinstance(band, str) and band == MODALITY_BAND):
-        if fs < SLOWEST * row.high:
-            warn(
-                f"fs={fs:g} Hz is slow for {modality}, which shows up to {row.high:g} Hz: fs is in samples a second, "
-                "neither their interval nor kHz; band=(low, high) says that a slow signal is meant"
-            )
         shown_low, shown_high = row.low, row.high
         low, high = (row.low, row.high) if row.filtered and band is not None else (None, None)
     else:
@@ -210,6 +200,16 @@ def share_in_band(signal: Signal, fs: float, edges: Passband) -> float:
         inside += float(power[first : last + 1].sum())
         above += float(power[last + 1 :].sum())
     return inside / (inside + above) if above > 0 else 1.0
+
+
+def warn_if_slow(fs: float, modality: str, edges: Passband, recipe: Recipe, where: str = "signal") -> None:
+    """Tell the caller of a rate at which nobody records this modality: its unit may be another."""
+    high = recipe.modality(modality).high
+    if fs < SLOWEST * high and edges.shown_high == fs / 2:
+        warn(
+            f"{where}: fs={fs:g} Hz is slow for {modality}, which shows up to {high:g} Hz: fs is in samples a second, "
+            "neither their interval nor kHz; band=(low, high) says that a slow signal is meant"
+        )
 
 
 def warn_if_outside(signal: Signal, fs: float, edges: Passband, where: str = "signal") -> None:

@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from .channels import MissingExtra
+
 
 def later(name: str, module: str, summary: str) -> click.Command:
     """A command that stands for the one called `name` in a module of the package, its --help included."""
@@ -14,7 +16,7 @@ def later(name: str, module: str, summary: str) -> click.Command:
     def call(arguments: tuple[str, ...]) -> Any:
         try:
             command: click.Command = getattr(import_module(module, __package__), name)
-        except ImportError as error:
+        except MissingExtra as error:
             if {"-h", "--help"}.isdisjoint(arguments):
                 raise
             return click.echo(f"{summary}\n\nIts options can be listed once it is installed: {error}")

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+_RECORDING = Lock()  # tracing, and what is warned of, belong to the process
+
 
 class Recorded:
     """A module of one tensor, recorded (TorchScript) at the first tensor of each shape, and safe to call from threads.
@@ -23,7 +25,6 @@ class Recorded:
     def __init__(self, module: nn.Module):
         self._module = module
         self._graphs: dict[torch.Size, Any] = {}
-        self._recording = Lock()
 
     def __call__(self, x: Tensor) -> Tensor:
         """What the module gives for x, to the byte."""
@@ -33,9 +34,10 @@ class Recorded:
         return result
 
     def _record(self, x: Tensor) -> Any:
-        with self._recording:
+        with _RECORDING:
             if x.shape not in self._graphs:
                 with warnings.catch_warnings():  # of its retirement, and of sizes that become fixed, as is meant
-                    warnings.simplefilter("ignore")
+                    warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"torch\.")
+                    warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
                     self._graphs[x.shape] = torch.jit.trace(self._module, (x,), check_trace=False)
             return self._graphs[x.shape]

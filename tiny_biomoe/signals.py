@@ -132,16 +132,16 @@ def _what_is_wrong(values: Any, array: NDArray[Any]) -> str:
         return f"is a {type(values).__name__}: pass its samples and its rate, .signal and .fs"
     if isinstance(values, str | os.PathLike):
         return "is text: to embed a file, read it first, tiny_biomoe.recordings.read(path)"
-    if array.dtype.kind == "O" and not array.ndim:
+    if array.dtype.kind in "OSU" and not array.ndim:
         return f"is a {type(values).__name__}: one signal is an array of real numbers, (n_samples,)"
-    for at, value in np.ndenumerate(array if array.dtype.kind in "OUS" else []):
+    for at, value in np.ndenumerate(np.asarray(values, object) if array.dtype.kind in "OUS" else []):
         if not isinstance(value, numbers.Real):
             index = ", ".join(map(str, at))
             return (
                 f"holds {str(value)[:40]!r} ({type(value).__name__}) at index {index}: samples must be real numbers; "
                 'text becomes one by float(), and a missing sample is float("nan")'
             )
-    return f"has dtype {array.dtype}: samples must be real numbers (bool, integer or floating point)"
+    return f"has dtype {array.dtype}: samples must be real numbers (bool, integer or floating point), not objects"
 
 
 def fill_gaps(

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-COLUMNS = 509  # a prime: rows of weights that change places are seen, but for two that lie 509 rows apart
+COLUMNS = 509  # a prime: weights that change places are seen, but for those a multiple of 1018 numbers apart
 
 
 class Witness:
@@ -50,8 +50,9 @@ class Witness:
     def checksum(self) -> int:
         """32 bits over every byte, as it is now.
 
-        A fraction of the time of a sha256: 64-bit words are summed in `COLUMNS` columns, which sees numbers that
-        changed and rows that changed places. Elsewhere than on the CPU the bytes stay where they are: a sum weighted by
+        A fraction of the time of a sha256: 64-bit words are summed in `COLUMNS` columns, which sees a number that
+        changed and numbers that changed places, but neither places a multiple of `COLUMNS` words apart nor changes that
+        cancel in their column. Elsewhere than on the CPU the bytes stay where they are: a sum weighted by
         place, in whole numbers that wrap.
         """
         check = 0

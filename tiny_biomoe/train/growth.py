@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..errors import WeightsError
+
 
 def shrink(levels: Tensor, size: int) -> Tensor:
     """Levels of square images to `size` pixels a side, each the mean of those it covers: (n, 224, 224) uint8."""
@@ -20,15 +22,23 @@ def shrink(levels: Tensor, size: int) -> Tensor:
 
 
 def take_over(model: nn.Module, begin: dict[str, Tensor]) -> bool:
-    """Let a `MultitaskModel` begin where another run has got to; whether its heads do too, which must tell the same.
+    """Let a `MultitaskModel` begin where another run has got to; whether its heads do too, which must tell the same
+    as far as their shapes say.
 
     Only the weights of the losses begin anew: all fall while a run lasts (`multitask_loss`).
 
     Parameters
     ----------
     begin : the state of the other run's model, on images of this size or smaller ones
+
+    Raises
+    ------
+    WeightsError
+        It lacks a tensor of the network.
     """
     own = model.state_dict()
+    if missing := sorted(name for name in own if name.startswith("network.") and name not in begin):
+        raise WeightsError(f"what the run shall begin with is no state of a MultitaskModel: it lacks {missing[0]}")
     heads = {name for name in own if not name.startswith("network.")} - {"loss_weights"}
     same = all(name in begin and begin[name].shape == own[name].shape for name in heads)
     taken = {name: t for name, t in begin.items() if name.startswith("network.") or (same and name in heads)}
