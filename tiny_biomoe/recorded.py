@@ -38,6 +38,6 @@ class Recorded:
             if x.shape not in self._graphs:
                 with warnings.catch_warnings():  # of its retirement, and of sizes that become fixed, as is meant
                     warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"torch\.")
-                    warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
+                    warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)  # type: ignore[attr-defined]
                     self._graphs[x.shape] = torch.jit.trace(self._module, (x,), check_trace=False)
             return self._graphs[x.shape]
