@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 from toy import beats, sweat, tiny
 
-from tiny_biomoe import ConfigError
+from tiny_biomoe import ConfigError, later
+from tiny_biomoe.channels import MissingExtra
 from tiny_biomoe.cli import main
 from tiny_biomoe.config import Recipe
 from tiny_biomoe.studies import open_study
@@ -233,12 +234,17 @@ def test_help_comes_from_the_command_itself(run):
 
 
 def test_without_its_extra_help_says_what_to_install_and_the_rest_fails(run, monkeypatch):
-    monkeypatch.setitem(sys.modules, "tiny_biomoe.train.commands", None)
+    def missing(*_):
+        raise MissingExtra('training needs kornia: pip install "tiny-biomoe[train]"')
+
+    monkeypatch.setattr(later, "import_module", missing)
     code, out, _ = run("predict", "--help")
     assert code == 0
     assert out.startswith("Ask a classifier that finetune wrote about recordings.")
-    with pytest.raises(ImportError):
-        run("predict", "a.csv")
+    assert "tiny-biomoe[train]" in out
+    code, _, err = run("predict", "a.csv")
+    assert code == 1
+    assert "tiny-biomoe[train]" in err
 
 
 def test_cutting_refuses_what_it_does_not_know():

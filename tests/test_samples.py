@@ -61,7 +61,7 @@ def test_a_missing_modality_is_an_error_by_default_and_masked_by_option():
         (Window(np.full(512, 3.0), 64.0), SignalError, "flat"),
         (Window(np.full(512, 3.0), 64.0, filtered=True), SignalError, "flat"),
         (Window(np.full(512, np.nan), 64.0), SignalError, "missing samples"),
-        (Window(["a"] * 9, 64.0), SignalTypeError, "dtype"),
+        (Window(["a"] * 9, 64.0), SignalTypeError, "holds 'a'"),
         (Window(np.arange(512.0), 0.0), SignalError, "fs=0.0"),
     ],
 )
