@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 import time
+from textwrap import dedent
 
 import pytest
 import torch
@@ -82,3 +86,27 @@ def test_a_call_in_another_thread_does_not_take_this_ones_number_for_the_callers
         assert seen == [3, 3]
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no fork")
+def test_a_forked_process_gives_the_same_bytes_and_does_not_wait_for_threads_that_it_lacks():
+    program = """
+        import os, signal, sys
+        import numpy as np, torch
+        from tiny_biomoe import TinyBioMoE
+        torch.set_num_threads(2)
+        x, model, hooked = np.sin(np.arange(1000) / 9), TinyBioMoE.from_pretrained(), TinyBioMoE.from_pretrained()
+        hooked.gate.register_forward_hook(lambda module, given, gave: gave)
+        def vectors():
+            fresh = TinyBioMoE.from_pretrained()
+            return [m.embed(x, fs=100, modality="ecg") for m in (model, fresh, hooked)]
+        expected = vectors()
+        if not (child := os.fork()):
+            signal.alarm(60)
+            found = vectors()
+            same = all(found[i].tobytes() == expected[i].tobytes() for i in range(2))
+            os._exit(0 if same and np.allclose(found[2], expected[2], rtol=0, atol=1e-5) else 1)
+        sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    """
+    done = subprocess.run([sys.executable, "-c", dedent(program)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

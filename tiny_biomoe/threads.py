@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,6 +19,17 @@ Result = TypeVar("Result")
 _LOCK = Lock()
 _OWN = local()  # how deep this thread is within `threads`
 _within: list[int] = []  # for each thread that is within: what the first of them found
+
+
+def _without_openmp() -> None:
+    """A forked process has none of OpenMP's threads but its own, and would wait for the others for ever."""
+    _within[:] = [1] if getattr(_OWN, "depth", 0) else []  # only the thread that forked is there
+    torch.set_num_threads(1)
+    _LOCK.release()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(before=_LOCK.acquire, after_in_parent=_LOCK.release, after_in_child=_without_openmp)
 
 
 @contextmanager
