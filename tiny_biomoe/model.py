@@ -26,7 +26,7 @@ from .recording_windows import FilteredRecording
 from .runtime import WindowEmbeddings, check_device, embed_levels
 from .signals import check_positive, check_signals, windows
 from .version import __version__
-from .witness import checksum
+from .witness import digest_now, lay_together
 
 Embeddings = NDArray[np.float32]  # (192,) or (n, 192); k * 192 where k representations are concatenated
 
@@ -56,7 +56,6 @@ class TinyBioMoE(Network, ModelHubMixin, library_name="tiny-biomoe"):
         self.engine = Engine()  # how `embed` runs the network
         self.source = "untrained"  # where the weights were loaded from
         self._loaded = ("", "")  # sha256 of the weights' file, and digest of the tensors it gave
-        self._digest_of: tuple[int | None, str] = (None, "")  # checksum of the tensors last hashed, and their digest
 
     def embed(
         self,
@@ -221,11 +220,7 @@ class TinyBioMoE(Network, ModelHubMixin, library_name="tiny-biomoe"):
         return {**self._weights_facts(), **Call.check(self.recipe, fs, modality, representation, **options).describe()}
 
     def _weights_facts(self) -> dict[str, Any]:
-        tensors = self.state_dict()
-        state = checksum(tensors.values())
-        if state != self._digest_of[0]:  # hashing takes a third of the time of one embedding
-            self._digest_of = state, weights.tensor_digest(tensors)
-        digest = self._digest_of[1]
+        digest = digest_now(self)
         unchanged = digest == self._loaded[1]
         return {
             "library": f"tiny-biomoe {__version__}",
@@ -288,6 +283,7 @@ class TinyBioMoE(Network, ModelHubMixin, library_name="tiny-biomoe"):
         )  # fmt: skip
         model = cls(loaded.config.architecture, loaded.config.recipe, loaded.config.name)
         model.load_state_dict(loaded.tensors, strict=False)  # load() has checked every name but the batch counters
+        lay_together([*model.parameters(), *model.buffers()])
         model.source, model.engine = loaded.source, engine
         model._loaded = (loaded.sha256, weights.tensor_digest(model.state_dict()))
         return model.eval().to(place)

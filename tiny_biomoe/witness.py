@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import ctypes
 import zlib
 from collections.abc import Iterable
+from itertools import chain
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
+
+from .threads import callers_threads, threads
+from .weights import tensor_digest
 
 COLUMNS = 509  # a prime: weights that change places are seen, but for those a multiple of 1018 numbers apart
+PARTS = 8  # of a piece of memory, for as many threads to sum
+ALIGNMENT = 64  # bytes: where PyTorch, too, lets a tensor begin
 
 
 class Witness:
     """Where tensors lie, and a checksum of every byte of them: `.data` and NumPy write without leaving another trace.
 
     What reading takes is prepared once, so that all weights are read again at the pace of memory (about 1 ms), and can
-    be at every call.
+    be at every call. Tensors that lie end to end (see `lay_together`) are read as one.
 
     Attributes
     ----------
@@ -26,21 +33,12 @@ class Witness:
     """
 
     def __init__(self, tensors: Iterable[Tensor]):
-        tensors = [tensor.detach() for tensor in tensors]
-        self._places = places(tensors)
-        self._columns: list[NDArray[np.uint64]] = []  # (rows, 509) each
-        self._rest: list[NDArray[np.uint8]] = []  # what does not fill a row
-        self._copied: list[Tensor] = []  # on the CPU, in an order that only a copy gives
-        self._elsewhere: list[Tensor] = []
-        for tensor in tensors:  # what is kept here holds the memory: no other tensor can come to lie there
-            if tensor.device.type != "cpu":
-                self._elsewhere.append(tensor)
-            elif not tensor.is_contiguous():
-                self._copied.append(tensor)
-            else:
-                columns, rest = _in_columns(tensor)
-                self._columns += [columns] if columns.size else []
-                self._rest += [rest] if rest.size else []
+        self._held = [tensor.detach() for tensor in tensors]  # no other tensor can come to lie where these do
+        self._places = places(self._held)
+        self._elsewhere = [tensor for tensor in self._held if tensor.device.type != "cpu"]
+        here = [tensor for tensor in self._held if tensor.device.type == "cpu" and tensor.numel()]
+        self._copied = [tensor for tensor in here if not tensor.is_contiguous()]  # in an order that only a copy gives
+        self._pieces = [_in_columns(piece) for piece in _pieces(tensor for tensor in here if tensor.is_contiguous())]
         self.seen = self.checksum()
 
     def unchanged(self, tensors: Iterable[Tensor]) -> bool:
@@ -56,11 +54,11 @@ class Witness:
         place, in whole numbers that wrap.
         """
         check = 0
-        copies = [_in_columns(tensor) for tensor in self._copied]
-        for columns in [*self._columns, *(columns for columns, _ in copies)]:
-            check = zlib.crc32(columns.sum(axis=0).data, check)
-        for rest in [*self._rest, *(rest for _, rest in copies)]:
-            check = zlib.crc32(rest.data, check)
+        copies = (_in_columns(tensor.reshape(-1).view(torch.uint8)) for tensor in self._copied)
+        with torch.inference_mode(), threads(callers_threads()):
+            for words, rest in chain(self._pieces, copies):
+                sums = words.sum(dim=1) if words.numel() else words
+                check = zlib.crc32(rest.numpy().data, zlib.crc32(sums.numpy().data, check))
         if self._elsewhere:
             flat = torch.cat([tensor.reshape(-1).view(torch.uint8) for tensor in self._elsewhere])
             weights = torch.arange(1, flat.numel() + 1, device=flat.device)
@@ -68,18 +66,50 @@ class Witness:
         return check
 
 
+_DIGESTS: WeakKeyDictionary[nn.Module, tuple[Witness, str]] = WeakKeyDictionary()
+
+
+def digest_now(network: nn.Module) -> str:
+    """`tensor_digest` of a network as it is now; hashed only where it changed, for that takes longer than a vector."""
+    tensors = network.state_dict()
+    kept = _DIGESTS.get(network)
+    if kept is None or not kept[0].unchanged(tensors.values()):
+        witness = Witness(tensors.values())  # before the hash: what is written meanwhile is seen at the next call
+        kept = _DIGESTS[network] = witness, tensor_digest(tensors)
+    return kept[1]
+
+
 def places(tensors: Iterable[Tensor]) -> list[tuple[Any, ...]]:
     """Where tensors lie in memory, and how they are to be read there."""
     return [(tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride()) for tensor in tensors]
 
 
-def checksum(tensors: Iterable[Tensor]) -> int:
-    """32 bits over every byte of the tensors, see `Witness.checksum`."""
-    return Witness(tensors).seen
+def lay_together(tensors: Iterable[Tensor]) -> None:
+    """Move tensors on the CPU into one piece of memory, end to end, each aligned and with a storage of its own."""
+    ordered = sorted(tensors, key=lambda tensor: (tensor.nbytes % ALIGNMENT > 0, -tensor.element_size()))
+    memory = np.empty(sum(tensor.nbytes for tensor in ordered) + ALIGNMENT, np.uint8)
+    offset = -memory.ctypes.data % ALIGNMENT
+    for tensor in ordered:
+        place = torch.frombuffer(memory.data, dtype=tensor.dtype, count=tensor.numel(), offset=offset)
+        tensor.data = place.view(tensor.shape).copy_(tensor.detach())
+        offset += tensor.nbytes
 
 
-def _in_columns(tensor: Tensor) -> tuple[NDArray[np.uint64], NDArray[np.uint8]]:
-    """The bytes of a tensor on the CPU as 64-bit words (rows, 509), and those left over; a view where it can be one."""
-    data = tensor.reshape(-1).view(torch.uint8).numpy()
-    whole = data.size // (8 * COLUMNS) * 8 * COLUMNS
-    return data[:whole].view(np.uint64).reshape(-1, COLUMNS), data[whole:]
+def _pieces(tensors: Iterable[Tensor]) -> list[Tensor]:
+    """The memory of contiguous tensors on the CPU, as bytes: one piece for those that lie end to end."""
+    spans: list[list[int]] = []  # addresses of the first byte, and of that behind the last
+    for start, stop in sorted((tensor.data_ptr(), tensor.data_ptr() + tensor.nbytes) for tensor in tensors):
+        if spans and start <= spans[-1][1]:
+            spans[-1][1] = max(stop, spans[-1][1])
+        else:
+            spans.append([start, stop])
+    raw = ((ctypes.c_uint8 * (stop - start)).from_address(start) for start, stop in spans)
+    return [torch.frombuffer(memory, dtype=torch.uint8) for memory in raw]
+
+
+def _in_columns(piece: Tensor) -> tuple[Tensor, Tensor]:
+    """Bytes as 64-bit words (parts, rows, 509), and those left over; a view where it can be one."""
+    rows = piece.numel() // (8 * COLUMNS)
+    parts = PARTS if rows >= 100 * PARTS else 1
+    words = piece[: rows // parts * parts * COLUMNS * 8].view(torch.int64).view(parts, rows // parts, COLUMNS)
+    return words, piece[words.nbytes :]
