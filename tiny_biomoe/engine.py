@@ -33,7 +33,8 @@ class Engine:
 
     precision : "float32", or "bfloat16" (products and wide maps; small maps, attention windows, the last
         stages and fusion stay float32)
-    compile : whether PyTorch's compiler fuses what lies between the products; its first image takes a minute
+    compile : whether the network runs as a program compiled for this machine: on a CPU our own (`native`), which takes a
+        C++ compiler some seconds, once; elsewhere what PyTorch's compiler makes of the fast copy
     backend : "torch", or "onnx": ONNX Runtime, in float32, on a CPU
     """
 
@@ -85,9 +86,18 @@ def fast_copy(network: nn.Module) -> FastCopy | None:
         if kept is None or kept.made_of != made_of or not kept.witness.unchanged(tensors):
             if not mirrors(network):
                 return None
-            witness = Witness(tensors)  # before the copy: what is written meanwhile is seen at the next call
+            witness = witness_for(engine, tensors)  # before the copy: what is written meanwhile is seen at the next call
             kept = _COPIES[network] = FastCopy(*build(network, engine), made_of, witness)
     return kept
+
+
+def witness_for(engine: Engine, tensors: list[Tensor]) -> Witness:
+    """What sees a change of these weights, on the threads that the engine computes with."""
+    if engine.compile and tensors[0].device.type == "cpu":
+        from .native import sums
+
+        return Witness(tensors, sums)
+    return Witness(tensors)
 
 
 def own_parts(network: nn.Module) -> tuple[list[Tensor], list[type]] | None:
@@ -128,24 +138,25 @@ def build(network: Network, engine: Engine) -> tuple[Run, int]:
         if device.type != "cpu":
             raise ConfigError(f'backend="onnx" runs on the CPU, and the model is on {device}: move it with .to("cpu")')
         return run_onnx(kept_onnx(network)), 1
+    if engine.compile and device.type == "cpu":
+        from .native import native_network
+
+        compute = native_network(network, engine.precision)
+
+        def run_native(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+            return np.stack([compute(image, torch.get_num_threads()) for image in images])
+
+        return run_native, threads_alone(run_native)
     fast = FastNetwork(network, getattr(torch, engine.precision)).eval()
     function: Callable[[Tensor], Tensor] = torch.compile(fast) if engine.compile else fast
-    if device.type == "cpu" and not engine.compile:
+    if device.type == "cpu":
         function = Recorded(fast)
 
     def run(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         with exactly(device):
             return function(torch.tensor(images).to(device)).cpu().numpy()
 
-    if device.type != "cpu":
-        return run, 1
-    try:
-        return run, threads_alone(run)
-    except RuntimeError as error:
-        if not engine.compile:
-            raise
-        reason = str(error).strip().splitlines()[0]
-        raise ConfigError(f"compile=True: PyTorch's compiler failed ({reason}); it needs a C++ compiler") from error
+    return run, threads_alone(run) if device.type == "cpu" else 1
 
 
 @contextmanager

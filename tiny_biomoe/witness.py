@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import chain
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -21,18 +21,29 @@ PARTS = 8  # of a piece of memory, for as many threads to sum
 ALIGNMENT = 64  # bytes: where PyTorch, too, lets a tensor begin
 
 
+def sums(words: Tensor) -> Tensor:
+    """Whole numbers, (parts, rows, columns), summed over their rows."""
+    with threads(callers_threads()):
+        return words.sum(dim=1)
+
+
 class Witness:
     """Where tensors lie, and a checksum of every byte of them: `.data` and NumPy write without leaving another trace.
 
     What reading takes is prepared once, so that all weights are read again at the pace of memory (about 1 ms), and can
     be at every call. Tensors that lie end to end (see `lay_together`) are read as one.
 
+    Parameters
+    ----------
+    sums : how words are summed; by PyTorch unless given
+
     Attributes
     ----------
     seen : the checksum when the witness was made
     """
 
-    def __init__(self, tensors: Iterable[Tensor]):
+    def __init__(self, tensors: Iterable[Tensor], sums: Callable[[Tensor], Tensor] = sums):
+        self._sums = sums
         self._held = [tensor.detach() for tensor in tensors]  # no other tensor can come to lie where these do
         self._places = places(self._held)
         self._elsewhere = [tensor for tensor in self._held if tensor.device.type != "cpu"]
@@ -55,10 +66,10 @@ class Witness:
         """
         check = 0
         copies = (_in_columns(tensor.reshape(-1).view(torch.uint8)) for tensor in self._copied)
-        with torch.inference_mode(), threads(callers_threads()):
+        with torch.inference_mode():
             for words, rest in chain(self._pieces, copies):
-                sums = words.sum(dim=1) if words.numel() else words
-                check = zlib.crc32(rest.numpy().data, zlib.crc32(sums.numpy().data, check))
+                totals = self._sums(words) if words.numel() else words
+                check = zlib.crc32(rest.numpy().data, zlib.crc32(totals.numpy().data, check))
         if self._elsewhere:
             flat = torch.cat([tensor.reshape(-1).view(torch.uint8) for tensor in self._elsewhere])
             weights = torch.arange(1, flat.numel() + 1, device=flat.device)

@@ -1,0 +1,238 @@
+// What both encoders are made of: maps, norms, convolutions, dense layers, attention.
+#pragma once
+
+#include <limits>
+
+#include "parallel.h"
+#include "product.h"
+
+// A square map, channels last, within a frame of zeros that convolutions read and nobody writes.
+template <class T>
+struct Map {
+    int side, channels, frame;
+    long pitch;  // from a row to the one below
+    Array<T> data;
+
+    Map(int side, int channels, int frame = 0)
+        : side(side), channels(channels), frame(frame), pitch(long(side + 2 * frame) * channels),
+          data(pitch * (side + 2 * frame)) {}
+    T* at(int y, int x = 0) { return data.data() + (y + frame) * pitch + (x + frame) * channels; }
+    const T* at(int y, int x = 0) const { return const_cast<Map*>(this)->at(y, x); }
+    int tokens() const { return side * side; }
+};
+
+// LayerNorm over the channels of a token.
+struct Norm {
+    int channels;
+    Array<float> weight, bias;
+    float eps;
+
+    Norm(Reader& reader, int channels) : channels(channels), weight(channels), bias(channels) {
+        std::memcpy(weight.data(), reader.take(channels), 4 * channels);
+        std::memcpy(bias.data(), reader.take(channels), 4 * channels);
+        eps = *reader.take(1);
+    }
+
+    template <class Out>
+    void operator()(const float* x, Out* out) const {
+        const int whole = channels / LANES * LANES;
+        Vec total{}, squares{};
+        for (int c = 0; c < whole; c += LANES) total += load(x + c);
+        float mean = sum(total);
+        for (int c = whole; c < channels; ++c) mean += x[c];
+        mean /= channels;
+        for (int c = 0; c < whole; c += LANES) {
+            const Vec d = load(x + c) - mean;
+            squares += d * d;
+        }
+        float variance = sum(squares);
+        for (int c = whole; c < channels; ++c) variance += (x[c] - mean) * (x[c] - mean);
+        const float scale = 1 / std::sqrt(variance / channels + eps);
+        for (int c = 0; c < whole; c += LANES)
+            store(out + c, (load(x + c) - mean) * scale * load(weight.data() + c) + load(bias.data() + c));
+        for (int c = whole; c < channels; ++c) assign(out[c], (x[c] - mean) * scale * weight[c] + bias[c]);
+    }
+
+    template <class Out>
+    void tokens(const float* x, Out* out, int count) const {
+        for (int i = 0; i < count; ++i) (*this)(x + long(i) * channels, out + long(i) * channels);
+    }
+};
+
+// A convolution, padded by half its kernel. The pixels of a kernel's row lie side by side: no patch is ever copied.
+template <class T>
+struct Conv {
+    int kernel, stride;
+    Product<T> product;
+
+    Conv(Reader& reader, int inputs, int outputs, int kernel, int stride, Act act = Act::none)
+        : kernel(kernel), stride(stride), product(reader, outputs, kernel, kernel * inputs, act) {}
+
+    template <class Out>
+    void row(const Map<T>& in, int y, Out* out) const {
+        const T* corner = in.at(y * stride - kernel / 2, -(kernel / 2));
+        product(corner, stride * in.channels, in.pitch, (in.side + stride - 1) / stride, out, product.outputs);
+    }
+
+    template <class Out>
+    void operator()(Team& team, const Map<T>& in, Map<Out>& out) const {
+        team.each(out.side, [&](int y) { row(in, y, out.at(y)); });
+    }
+};
+
+// A dense layer of many tokens that lie one behind the other, shared out by panels and rows.
+template <class T, class Out>
+void dense(Team& team, const Product<T>& product, const T* x, int tokens, Out* out, const float* residual = nullptr) {
+    constexpr int TOGETHER = 64;  // rows of a task
+    const int panels = product.panel_count(), inputs = product.pieces.length, outputs = product.outputs;
+    if (team.threads() == 1) return product(x, inputs, 0, tokens, out, outputs, residual);
+    const int blocks = (tokens + TOGETHER - 1) / TOGETHER;
+    team.each(panels * blocks, [&](int task) {
+        const int panel = task / blocks, block = task % blocks;
+        const long from = long(tokens) * block / blocks, to = long(tokens) * (block + 1) / blocks;
+        product.panels_of(panel, panel + 1, x + from * inputs, inputs, 0, int(to - from), out + from * outputs, outputs,
+                          residual ? residual + from * outputs : nullptr);
+    });
+}
+
+// A 3 x 3 convolution of each channel by itself.
+template <class T>
+struct Depthwise {
+    int channels, stride;
+    Act act;
+    Array<float> weight, bias;  // (3, 3, channels) and (channels), each PANEL of them in the order of `Two`
+
+    Depthwise(Reader& reader, int channels, int stride, Act act)
+        : channels(channels), stride(stride), act(act), weight(9L * channels), bias(channels) {
+        const float *weights = reader.take(9L * channels), *biases = reader.take(channels);
+        for (int c = 0; c < channels; ++c) {
+            const int from = c / PANEL * PANEL + order<T>(c % PANEL);
+            bias[c] = biases[from];
+            for (int tap = 0; tap < 9; ++tap) weight[tap * channels + c] = weights[tap * channels + from];
+        }
+    }
+
+    // One row of the result; `rows` are the three above, in and below it, null where they lie outside of the map.
+    void row(const T* const (&rows)[3], int side, T* out) const {
+        switch (act) {
+            case Act::gelu: return walk(rows, side, out, [](Vec v) { return gelu(v); });
+            case Act::relu: return walk(rows, side, out, [](Vec v) { return larger(v, Vec{}); });
+            default: return walk(rows, side, out, [](Vec v) { return v; });
+        }
+    }
+
+  private:
+    template <class Activate>
+    void walk(const T* const (&rows)[3], int side, T* out, Activate activate) const {
+        const int results = (side + stride - 1) / stride;
+        for (int x = 0; x < results;) {
+            const int n = results - x >= 4 ? 4 : results - x >= 2 ? 2 : 1, from = x * stride - 1;
+            T* to = out + long(x) * channels;
+            if (stride == 1)
+                n == 4   ? run<4, 1>(rows, from, side, to, activate)
+                : n == 2 ? run<2, 1>(rows, from, side, to, activate)
+                         : run<1, 1>(rows, from, side, to, activate);
+            else
+                n == 4   ? run<4, 2>(rows, from, side, to, activate)
+                : n == 2 ? run<2, 2>(rows, from, side, to, activate)
+                         : run<1, 2>(rows, from, side, to, activate);
+            x += n;
+        }
+    }
+
+    // N results side by side, from column `from` on: what they share is read once.
+    template <int N, int STRIDE, class Activate>
+    void run(const T* const (&rows)[3], int from, int side, T* out, Activate activate) const {
+        constexpr int WIDE = (N - 1) * STRIDE + 3;
+        const T* zeros = scratch<Depthwise, T>(channels);  // never written
+        const T* taps[3][WIDE];
+        for (int dy = 0; dy < 3; ++dy)
+            for (int i = 0; i < WIDE; ++i)
+                taps[dy][i] = rows[dy] && from + i >= 0 && from + i < side ? rows[dy] + long(from + i) * channels : zeros;
+        for (int c = 0; c < channels; c += PANEL) {
+            Two sums[N];
+            for (int n = 0; n < N; ++n) sums[n] = load2(bias.data() + c);
+#pragma GCC unroll 3
+            for (int dy = 0; dy < 3; ++dy) {
+                Two in[WIDE];
+#pragma GCC unroll 9
+                for (int i = 0; i < WIDE; ++i) in[i] = load2(taps[dy][i] + c);
+#pragma GCC unroll 3
+                for (int dx = 0; dx < 3; ++dx) {
+                    const Two w = load2(weight.data() + (3 * dy + dx) * channels + c);
+#pragma GCC unroll 4
+                    for (int n = 0; n < N; ++n) {
+                        sums[n].a += in[n * STRIDE + dx].a * w.a;
+                        sums[n].b += in[n * STRIDE + dx].b * w.b;
+                    }
+                }
+            }
+#pragma GCC unroll 4
+            for (int n = 0; n < N; ++n) store2(out + n * channels + c, {activate(sums[n].a), activate(sums[n].b)});
+        }
+    }
+};
+
+// One head of attention: each query gathers values by how its product with their keys compares.
+struct Attention {
+    int tokens, key_dim, value_dim;
+    int columns() const { return (tokens + PANEL - 1) / PANEL * PANEL; }
+    int width() const { return (value_dim + PANEL - 1) / PANEL * PANEL; }
+
+    // q (queries, key_dim), k (tokens, key_dim), v (tokens, value_dim): rows `ld` apart; bias (queries, columns()) or null.
+    void operator()(const float* q, int queries, const float* k, const float* v, long ld, float scale, const float* bias,
+                    float* out, long ldo) const {
+        const int wide = columns(), broad = width();
+        float* keys = scratch<Attention, float>(long(key_dim + ROWS) * wide + long(tokens + ROWS) * broad);
+        float* values = keys + long(key_dim) * wide;
+        float* scores = values + long(tokens) * broad;
+        float* mixed = scores + long(ROWS) * wide;
+        for (int t = 0; t < tokens; ++t) {
+            for (int d = 0; d < key_dim; ++d) keys[long(d) * wide + t] = k[t * ld + d] * scale;
+            std::memcpy(values + long(t) * broad, v + t * ld, 4 * value_dim);
+        }
+        for (int from = 0; from < queries; from += ROWS) {
+            const int rows = std::min(ROWS, queries - from);
+            multiply(q + from * ld, ld, rows, key_dim, keys, wide, scores, wide, wide);
+            float totals[ROWS];
+            for (int r = 0; r < rows; ++r)
+                totals[r] = softmax(scores + long(r) * wide, bias ? bias + long(from + r) * wide : nullptr);
+            multiply(scores, wide, rows, tokens, values, broad, mixed, broad, broad);
+            for (int r = 0; r < rows; ++r)
+                for (int d = 0; d < value_dim; ++d)
+                    out[(from + r) * ldo + d] = mixed[long(r) * broad + d] / totals[r];
+        }
+    }
+
+  private:
+    // exp(x - largest) in place; returns their sum.
+    float softmax(float* x, const float* bias) const {
+        const int wide = columns();
+        if (bias)
+            for (int i = 0; i < wide; i += LANES) store(x + i, load(x + i) + load(bias + i));
+        for (int i = tokens; i < wide; ++i) x[i] = -std::numeric_limits<float>::infinity();
+        Vec top = load(x);
+        for (int i = LANES; i < wide; i += LANES) top = larger(top, load(x + i));
+        float largest = top[0];
+        for (int i = 1; i < LANES; ++i) largest = std::max(largest, top[i]);
+        Vec total{};
+        for (int i = 0; i < wide; i += LANES) {
+            const Vec e = exponential(load(x + i) - largest);
+            store(x + i, e);
+            total += e;
+        }
+        return sum(total);
+    }
+};
+
+// x as the numbers that products take: itself in float32, in bfloat16 a copy that holds until the next one.
+template <class T>
+const T* as(const float* x, long n) {
+    if constexpr (sizeof(T) == 4) {
+        return x;
+    } else {
+        T* copy = scratch<Product<T>, T>(n);
+        for (long i = 0; i < n; i += LANES) store(copy + i, load(x + i));
+        return copy;
+    }
+}

@@ -1,0 +1,179 @@
+// The network of network.py for one image at a time: bytes in, embedding out. Built and called by native.py.
+#include <string>
+
+#include "spectral.h"
+#include "waterfall.h"
+
+constexpr int CHANNELS = 4;  // of the normed image: red, green, blue and a zero
+
+struct Numbers {  // of the architecture, in this order
+    int image, stem_width, widths[4], ratios[4], heads[4];
+    int waterfall_widths[3], waterfall_heads[3], key_dim, window, paper_gate, kernels[16];
+};
+
+struct Any {
+    virtual ~Any() = default;
+    virtual void run(const uint8_t* picture, int channels, int threads, float* out) = 0;
+};
+
+template <class T>
+struct Network : Any {
+    struct Space {
+        Map<T> image;
+        SpectralSpace<T> spectral;
+        WaterfallSpace<T> waterfall;
+    };
+
+    Numbers numbers;
+    Array<float> palette, weight, bias;  // (256, 3); (image, image, 3) twice
+    float eps;
+    SpectralEncoder<T> spectral;
+    WaterfallEncoder<T> waterfall;
+    int width;
+    Norm embedding_norm;
+    Product<float> gate;
+    Norm output_norm;
+    std::mutex mutex;
+    std::vector<std::unique_ptr<Space>> idle;  // of images that were computed before
+
+    Network(const Numbers& n, Reader& reader)
+        : numbers(n), palette(copied(reader, 256 * 3)), weight(copied(reader, 3L * n.image * n.image)),
+          bias(copied(reader, 3L * n.image * n.image)), eps(*reader.take(1)),
+          spectral(reader, n.image, CHANNELS, n.stem_width, n.widths, n.ratios, n.heads),
+          waterfall(reader, n.image, CHANNELS, n.waterfall_widths, n.waterfall_heads, n.key_dim, n.kernels, n.window),
+          width(n.widths[3]), embedding_norm(reader, width), gate(reader, width, 1, width),
+          output_norm(reader, 2 * width) {
+        if (reader.left()) throw std::length_error("more weights than the architecture has");
+    }
+
+    static Array<float> copied(Reader& reader, long n) {
+        Array<float> made(n);
+        std::memcpy(made.data(), reader.take(n), 4 * n);
+        return made;
+    }
+
+    void run(const uint8_t* picture, int channels, int threads, float* out) override {
+        std::unique_ptr<Space> space = take();
+        std::unique_ptr<Team> team = Team::take(threads);
+        normed(*team, picture, channels, space->image);
+        float* z = scratch<Network, float>(6L * width);  // both encoders' outputs, and what becomes of them
+        spectral(*team, space->image, space->spectral, z);
+        waterfall(*team, space->image, space->waterfall, z + width);
+        Team::give(std::move(team));
+        join(z, z + 2 * width, out);
+        std::lock_guard<std::mutex> lock(mutex);
+        idle.push_back(std::move(space));
+    }
+
+  private:
+    std::unique_ptr<Space> take() {
+        {
+            std::lock_guard<std::mutex> lock(mutex);
+            if (!idle.empty()) {
+                std::unique_ptr<Space> found = std::move(idle.back());
+                idle.pop_back();
+                return found;
+            }
+        }
+        return std::unique_ptr<Space>(new Space{{numbers.image, CHANNELS, 3}, spectral.space(), waterfall.space()});
+    }
+
+    // Colour, scale to [0, 1] and LayerNorm of the whole image. Bytes are few: what the norm makes of each is tabled.
+    void normed(Team& team, const uint8_t* picture, int channels, Map<T>& image) const {
+        const long pixels = long(image.side) * image.side;
+        long counts[256] = {};
+        for (long i = 0; i < pixels * channels; ++i) ++counts[picture[i]];
+        const int colours = channels == 1 ? 3 : 1;  // that a byte stands for: a level's three, or its own
+        const double n = 3.0 * pixels;
+        double mean = 0, variance = 0;
+        for (int i = 0; i < 256 * colours; ++i) mean += counts[i / colours] * double(value(i, colours)) / n;
+        for (int i = 0; i < 256 * colours; ++i) {
+            const double d = value(i, colours) - mean;
+            variance += counts[i / colours] * d * d / n;
+        }
+        const double scale = 1 / std::sqrt(variance + eps);
+        float table[256][3];
+        for (int i = 0; i < 256 * 3; ++i)
+            table[i / 3][i % 3] = float((value(colours == 3 ? i : i / 3, colours) - mean) * scale);
+        team.each(image.side, [&](int y) {
+            T* to = image.at(y);
+            const long row = long(y) * image.side;
+            for (long i = row; i < row + image.side; ++i, to += CHANNELS)
+                for (int c = 0; c < 3; ++c)
+                    assign(to[c], table[picture[channels == 3 ? 3 * i + c : i]][c] * weight[3 * i + c] + bias[3 * i + c]);
+        });
+    }
+
+    // In [0, 1]: of 256 levels the three colours each, or of 256 bytes themselves.
+    float value(int i, int colours) const { return colours == 3 ? palette[i] : i / 255.0f; }
+
+    // Norm, gate and output norm (Eqs. 5 to 7): z (2, width) to out (2 * width).
+    void join(const float* z, float* room, float* out) const {
+        float *opened = room, *gated = room + 2 * width;
+        for (int e = 0; e < 2; ++e) {
+            const float* x = z + e * width;
+            float* logits = opened + width;
+            for (int c = 0; c < width; ++c) opened[c] = numbers.paper_gate ? x[c] : elu(x[c]);
+            gate(opened, width, 0, 1, logits, width);
+            embedding_norm(x, gated + e * width);
+            for (int c = 0; c < width; ++c) {
+                const float logit = numbers.paper_gate ? elu(logits[c]) : logits[c];
+                gated[e * width + c] *= std::min(std::max(logit, 0.0f), 1.0f);
+            }
+        }
+        output_norm(gated, out);
+    }
+
+    static float elu(float x) { return x > 0 ? x : std::expm1(x); }
+};
+
+extern "C" {
+
+// A network of these weights, or null, and why in `message`.
+void* build(const int* numbers, const float* weights, long count, int half, char* message, long room) {
+    try {
+        Numbers n;
+        std::memcpy(&n, numbers, sizeof n);
+        Reader reader(weights, count);
+        if (half) return static_cast<Any*>(new Network<bf16>(n, reader));
+        return static_cast<Any*>(new Network<float>(n, reader));
+    } catch (const std::exception& error) {
+        std::strncpy(message, error.what(), room - 1);
+        return nullptr;
+    }
+}
+
+// One image of `channels` bytes a pixel, 1 (levels) or 3 (RGB), to its embedding; 0 unless memory ran out.
+int run(void* network, const uint8_t* picture, int channels, int threads, float* out) {
+    try {
+        static_cast<Any*>(network)->run(picture, channels, threads, out);
+        return 0;
+    } catch (const std::bad_alloc&) {
+        return 1;
+    }
+}
+
+// Words (parts, rows, columns) summed over their rows: (parts, columns).
+void sums(const int64_t* words, int parts, long rows, long columns, int threads, int64_t* out) {
+    std::unique_ptr<Team> team = Team::take(threads);
+    std::memset(out, 0, 8L * parts * columns);
+    team->each(parts, [&](int part) {
+        const int64_t* row = words + part * rows * columns;
+        int64_t* total = out + part * columns;
+        long left = rows;
+        for (; left >= 8; left -= 8, row += 8 * columns)  // so that totals are read and written once in eight rows
+            for (long c = 0; c < columns; ++c) {
+                const int64_t* at = row + c;
+                int64_t more = 0;
+#pragma GCC unroll 8
+                for (int r = 0; r < 8; ++r) more += at[r * columns];
+                total[c] += more;
+            }
+        for (; left; --left, row += columns)
+            for (long c = 0; c < columns; ++c) total[c] += row[c];
+    });
+    Team::give(std::move(team));
+}
+
+void destroy(void* network) { delete static_cast<Any*>(network); }
+}

@@ -1,0 +1,274 @@
+// Matrix products: rows that lie anywhere in memory, times weights that were laid out in panels beforehand.
+//
+// Every number of a result is one sum in one order, whatever tile, thread or place it is computed in: the same row
+// gives the same bytes.
+#pragma once
+
+#include "memory.h"
+#include "simd.h"
+
+#if defined(__AMX_BF16__) && defined(__AMX_TILE__) && defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#define HAS_TILES 1
+#else
+#define HAS_TILES 0
+#endif
+
+enum class Act { none, relu, gelu, sigmoid };
+
+// A row of the left matrix: `count` pieces of `length` numbers, `stride` apart; the rows of a kernel, or a plain row.
+struct Pieces {
+    int count, length;
+    long stride;
+};
+
+constexpr int DEEP = 32;  // numbers of a row that hardware tiles of bfloat16 take at once: pieces are filled up to these
+constexpr int HIGH = 32;  // rows that two hardware tiles take at once
+
+template <class T>
+constexpr int filled(int length) {
+    return sizeof(T) == 4 ? length : (length + DEEP - 1) / DEEP * DEEP;
+}
+
+// Two steps of a sum of products of bfloat16: `pair` of a row, times a vector of pairs, one pair a column.
+inline Vec dot(Vec sum, uint32_t pair, const bf16* columns) {
+    Words w;
+    std::memcpy(&w, columns, sizeof w);
+#if defined(__AVX512BF16__)
+    return (Vec)_mm512_dpbf16_ps((__m512)sum, (__m512bh)_mm512_set1_epi32(pair), (__m512bh)w);
+#else
+    uint32_t even = pair << 16, odd = pair & 0xffff0000;
+    float a, b;
+    std::memcpy(&a, &even, 4);
+    std::memcpy(&b, &odd, 4);
+    return sum + a * (Vec)(w << 16) + b * (Vec)(w & 0xffff0000);
+#endif
+}
+
+// R rows times one panel: c (R, PANEL). In a panel, b steps by `ldb` numbers for each row of the right matrix.
+template <int R>
+void tile(const float* a, long lda, Pieces pieces, const float* b, long ldb, float* c, long ldc) {
+    Vec sums[R][2] = {};
+    for (int piece = 0; piece < pieces.count; ++piece, a += pieces.stride)
+        for (int k = 0; k < pieces.length; ++k, b += ldb) {
+            const Vec b0 = load(b), b1 = load(b + LANES);
+#pragma GCC unroll 16
+            for (int r = 0; r < R; ++r) {
+                const float x = a[r * lda + k];
+                sums[r][0] += x * b0;
+                sums[r][1] += x * b1;
+            }
+        }
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+        store(c + r * ldc, sums[r][0]);
+        store(c + r * ldc + LANES, sums[r][1]);
+    }
+}
+
+template <int R>
+void tile(const bf16* a, long lda, Pieces pieces, const bf16* b, long ldb, float* c, long ldc) {
+    Vec sums[R][2] = {};
+    const long padding = (filled<bf16>(pieces.length) - pieces.length) / 2 * 2 * ldb;
+    for (int piece = 0; piece < pieces.count; ++piece, a += pieces.stride, b += padding)
+        for (int k = 0; k < pieces.length; k += 2, b += 2 * ldb) {
+#pragma GCC unroll 16
+            for (int r = 0; r < R; ++r) {
+                uint32_t pair;
+                std::memcpy(&pair, a + r * lda + k, 4);
+                sums[r][0] = dot(sums[r][0], pair, b);
+                sums[r][1] = dot(sums[r][1], pair, b + 2 * LANES);
+            }
+        }
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+        store(c + r * ldc, sums[r][0]);
+        store(c + r * ldc + LANES, sums[r][1]);
+    }
+}
+
+template <class T>
+using Tile = void (*)(const T*, long, Pieces, const T*, long, float*, long);
+
+template <class T, int... R>
+Tile<T> tile_of(int rows, std::integer_sequence<int, R...>) {
+    static constexpr Tile<T> tiles[] = {tile<R + 1>...};
+    return tiles[rows - 1];
+}
+
+template <class T>
+Tile<T> tile_of(int rows) {
+    return tile_of<T>(rows, std::make_integer_sequence<int, ROWS>{});
+}
+
+#if HAS_TILES
+// Whether the operating system lets this process use the matrix tiles of its processor.
+inline bool tiles_allowed() {
+    static const bool allowed = syscall(SYS_arch_prctl, 0x1023 /* ARCH_REQ_XCOMP_PERM */, 18 /* tile data */) == 0;
+    return allowed;
+}
+
+struct alignas(64) Shape {  // of the eight tiles, each of up to 16 rows of 64 bytes
+    uint8_t palette = 1, start = 0, reserved[14] = {};
+    uint16_t bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+    uint8_t rows[16] = {};
+
+    // Sums in tiles 0 to 3, `upper` rows of the left matrix in tile 4 and `lower` ones in 5, a panel in 6 and 7.
+    Shape(int upper, int lower) {
+        for (int i : {0, 1, 4}) rows[i] = uint8_t(upper);
+        for (int i : {2, 3, 5}) rows[i] = uint8_t(std::max(lower, 1));
+        rows[6] = rows[7] = 16;
+    }
+};
+
+// Up to 32 rows, for which the tiles are shaped, times one panel of 32.
+inline void hardware_tile(int rows, const bf16* a, long lda, Pieces pieces, const bf16* b, float* c) {
+    const bool low = rows > 16;
+    _tile_zero(0);
+    _tile_zero(1);
+    if (low) {
+        _tile_zero(2);
+        _tile_zero(3);
+    }
+    for (int piece = 0; piece < pieces.count; ++piece, a += pieces.stride)
+        for (int k = 0; k < pieces.length; k += DEEP, b += DEEP * PANEL) {
+            _tile_loadd(4, a + k, 2 * lda);
+            _tile_loadd(6, b, 4 * PANEL);
+            _tile_loadd(7, b + PANEL, 4 * PANEL);
+            _tile_dpbf16ps(0, 4, 6);
+            _tile_dpbf16ps(1, 4, 7);
+            if (low) {
+                _tile_loadd(5, a + 16 * lda + k, 2 * lda);
+                _tile_dpbf16ps(2, 5, 6);
+                _tile_dpbf16ps(3, 5, 7);
+            }
+        }
+    _tile_stored(0, c, 4 * PANEL);
+    _tile_stored(1, c + LANES, 4 * PANEL);
+    if (low) {
+        _tile_stored(2, c + 16 * PANEL, 4 * PANEL);
+        _tile_stored(3, c + 16 * PANEL + LANES, 4 * PANEL);
+    }
+}
+#else
+inline bool tiles_allowed() { return false; }
+#endif
+
+// Plain product of float32: c (rows, columns) = a (rows, inner) b (inner, columns), columns a multiple of PANEL.
+inline void multiply(const float* a, long lda, int rows, int inner, const float* b, long ldb, float* c, long ldc,
+                     int columns) {
+    const int blocks = (rows + ROWS - 1) / ROWS;
+    for (int n = 0; n < columns; n += PANEL)
+        for (int block = 0; block < blocks; ++block) {
+            const int from = rows * block / blocks, to = rows * (block + 1) / blocks;
+            tile_of<float>(to - from)(a + from * lda, lda, {1, inner, 0}, b + n, ldb, c + from * ldc + n, ldc);
+        }
+}
+
+// The weights of a linear layer or a convolution, with bias and activation.
+template <class T>
+struct Product {
+    int outputs;
+    Pieces pieces;  // but for the stride, which belongs to what is read
+    Act act;
+    Array<T> panels;
+    Array<float> bias;
+
+    // weights (outputs, pieces, length), then biases (outputs)
+    Product(Reader& reader, int outputs, int count, int length, Act act = Act::none)
+        : outputs(outputs), pieces{count, length, 0}, act(act), panels(long(panel_count()) * panel_size()),
+          bias(panel_count() * PANEL) {
+        const float* weight = reader.take(long(outputs) * count * length);
+        for (int o = 0; o < outputs; ++o)
+            for (int piece = 0; piece < count; ++piece)
+                for (int k = 0; k < length; ++k) assign(at(o, piece, k), *weight++);
+        std::memcpy(bias.data(), reader.take(outputs), 4 * outputs);
+    }
+
+    int panel_count() const { return (outputs + PANEL - 1) / PANEL; }
+    long panel_size() const { return long(pieces.count) * filled<T>(pieces.length) * PANEL; }
+
+    // Rows of the left matrix, `lda` apart, to rows of `out`, `ldo` apart; `residual` lies as `out` does.
+    template <class Out>
+    void operator()(const T* a, long lda, long stride, int rows, Out* out, long ldo,
+                    const float* residual = nullptr) const {
+        panels_of(0, panel_count(), a, lda, stride, rows, out, ldo, residual);
+    }
+
+    template <class Out>
+    void panels_of(int first, int last, const T* a, long lda, long stride, int rows, Out* out, long ldo,
+                   const float* residual) const {
+        const Pieces reach{pieces.count, pieces.length, stride};
+        alignas(64) float sums[HIGH * PANEL];
+        const auto each = [&](int from, int to, const auto& compute) {
+            for (int panel = first; panel < last; ++panel)
+                for (int row = from; row < to;) {
+                    const int n = compute(row, panels.data() + panel * panel_size());
+                    const long place = row * ldo + panel * PANEL;
+                    finish(sums, n, panel * PANEL, out + place, ldo, residual ? residual + place : nullptr);
+                    row += n;
+                }
+        };
+#if HAS_TILES
+        if constexpr (sizeof(T) == 2)
+            if (tiles_allowed()) {
+                const int whole = rows / HIGH * HIGH;
+                for (int part = 0; part < 2; ++part) {  // whole tiles, then what is left
+                    const int from = part ? whole : 0, to = part ? rows : whole, n = std::min(HIGH, to - from);
+                    if (from == to) continue;
+                    const Shape shape(std::min(n, 16), n - 16);
+                    _tile_loadconfig(&shape);
+                    each(from, to, [&](int row, const T* b) {
+                        hardware_tile(n, a + row * lda, lda, reach, b, sums);
+                        return n;
+                    });
+                }
+                return;
+            }
+#endif
+        const int blocks = (rows + ROWS - 1) / ROWS, high = (rows + blocks - 1) / blocks;
+        each(0, rows, [&](int row, const T* b) {
+            const int n = std::min(high, rows - row);
+            tile_of<T>(n)(a + row * lda, lda, reach, b, PANEL, sums, PANEL);
+            return n;
+        });
+    }
+
+  private:
+    T& at(int output, int piece, int k) {
+        T* panel = panels.data() + output / PANEL * panel_size() + long(piece) * filled<T>(pieces.length) * PANEL;
+        const int column = output % PANEL;
+        return sizeof(T) == 4 ? panel[k * PANEL + column] : panel[(k / 2 * PANEL + column) * 2 + k % 2];
+    }
+
+    Vec activate(Vec x) const {
+        switch (act) {
+            case Act::relu: return larger(x, Vec{});
+            case Act::gelu: return gelu(x);
+            case Act::sigmoid: return 1.0f / (1.0f + exponential(-x));
+            default: return x;
+        }
+    }
+
+    // Bias, activation and residual, from a tile of sums to where the result lies.
+    template <class Out>
+    void finish(const float* sums, int rows, int column, Out* out, long ldo, const float* residual) const {
+        for (int r = 0; r < rows; ++r, sums += PANEL, out += ldo)
+            for (int v = 0; v < 2; ++v) {
+                const int from = column + v * LANES, n = std::min(LANES, outputs - from);
+                if (n <= 0) break;
+                Vec x = activate(load(sums + v * LANES) + load(bias.data() + from));
+                if (n == LANES) {
+                    if (residual) x += load(residual + r * ldo + v * LANES);
+                    store(out + v * LANES, x);
+                } else {  // the last few columns
+                    Out part[LANES];
+                    if (residual)
+                        for (int i = 0; i < n; ++i) x[i] += residual[r * ldo + v * LANES + i];
+                    store(part, x);
+                    std::memcpy(static_cast<void*>(out + v * LANES), part, n * sizeof(Out));
+                }
+            }
+    }
+};
