@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -17,10 +16,9 @@ import torch
 from conftest import ROOT
 from torch import nn
 
-from tiny_biomoe import REPRESENTATIONS, Architecture, ConfigError, TinyBioMoE, engine, render, selfcheck
+from tiny_biomoe import REPRESENTATIONS, Architecture, ConfigError, TinyBioMoE, engine
 from tiny_biomoe.engine import Engine, FastCopy, fast_copy
-from tiny_biomoe.fast_waterfall import Waterfall
-from tiny_biomoe.packed import Conv, Dense, packs
+from tiny_biomoe.packed import packs
 from tiny_biomoe.recordings import read
 from tiny_biomoe.runtime import _by_batches, embed_in_turn, embed_levels, evaluating, to_pixels
 from tiny_biomoe.threads import threads
@@ -226,35 +224,6 @@ def test_bfloat16_points_the_same_way_on_real_recordings():
         assert not np.array_equal(a, b)
 
 
-def test_packed_layers_are_one_operation_each_to_the_compiler():
-    class Tail(nn.Module):
-        def __init__(self):
-            super().__init__()
-            generator = torch.Generator().manual_seed(0)
-            shapes = (256, 128), (256, 1, 3, 3), (128, 256)
-            weights = [torch.randn(shape, generator=generator) / 16 for shape in shapes]
-            self.expand = Dense(weights[0], None, torch.float32, 49)
-            self.depthwise = Conv(
-                weights[1], torch.ones(256), torch.float32, 7, groups=256, stride=2, activation="gelu"
-            )
-            self.reduce = Dense(weights[2], None, torch.float32, 49)
-
-        def forward(self, grid):
-            return self.reduce(self.depthwise(self.expand(grid)), grid[:, ::2, ::2] * 2)
-
-    seen = []
-
-    def backend(graph, inputs):
-        seen.extend(str(node.target) for node in graph.graph.nodes if "tiny_biomoe" in str(node.target))
-        return graph.forward
-
-    layers, grid = Tail(), torch.randn(1, 7, 7, 128, generator=torch.Generator().manual_seed(1))
-    with torch.inference_mode():
-        found = torch.compile(layers, backend=backend)(grid)
-        torch.testing.assert_close(found, layers(grid), rtol=0, atol=1e-6)
-    assert len(seen) == (3 if packs(torch.device("cpu")) else 0)
-
-
 def test_a_first_vector_needs_neither_compiler_nor_the_heavy_half_of_scipy():
     program = (
         "import sys, numpy as np, tiny_biomoe as t; x = np.sin(np.arange(1000.0));"
@@ -368,23 +337,3 @@ def test_no_stream_waits_where_two_sets_meet(monkeypatch):
     monkeypatch.setattr("tiny_biomoe.runtime.fast_copy", lambda network: FastCopy(run, 1, (), Witness([])))
     found = list(embed_in_turn(nn.Linear(1, 1), [levels[:2], second()], 4))
     assert [vectors.ravel().tolist() for vectors in found] == [[0, 1], [2]]
-
-
-@pytest.mark.skipif(shutil.which("g++") is None, reason="PyTorch's compiler needs a C++ compiler")
-def test_the_compiled_network_is_plain_to_rounding_and_says_so():
-    compiled, signals = TinyBioMoE.from_pretrained(compile=True), selfcheck.shipped_signals()
-    images = [render(signal, fs, modality, "scalogram") for modality, (signal, fs) in list(signals.items())[:3]]
-    with threads(1):  # alone on several threads it would be compiled for these as well
-        found = embed_levels(compiled, images, 32)
-    np.testing.assert_allclose(found, plain(compiled, np.stack(images)), rtol=0, atol=1e-5)
-    assert compiled.provenance(fs=100, modality="ecg")["compile"] is True
-
-
-@pytest.mark.skipif(shutil.which("g++") is None, reason="PyTorch's compiler needs a C++ compiler")
-def test_a_compiled_block_is_plain_to_rounding():
-    block = TinyBioMoE.from_pretrained().waterfall_encoder.blocks[2]
-    x = torch.randn(1, 96, 4, 4, generator=torch.Generator().manual_seed(0))
-    with torch.inference_mode():
-        fast = torch.compile(Waterfall(block, torch.float32, 4).eval())
-        found = fast(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-        torch.testing.assert_close(found, block(x), rtol=0, atol=1e-5)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .model import TinyBioMoE
 
 SHOWN = 5  # failures told on the terminal
+ENGINE = ("precision", "compile")  # of a model
 FOLDER = {  # options of a run into a folder, and what they are when not given
     "dry_run": False,
     "on_error": "skip",
@@ -69,6 +70,7 @@ _RUN = [
 @click.option(
     "--precision", type=click.Choice(PRECISIONS), default="float32", show_default=True, help="bfloat16 is faster."
 )
+@click.option("--compile", is_flag=True, help="Faster still: compiles the network for this processor (a C++ compiler).")
 @options(_RUN)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="A folder, or a file: .csv, .npz, .parquet.")
 def embed(source: Path, output: Path | None, **said: Any) -> None:
@@ -113,12 +115,12 @@ def _embed_to_folder(
     run["engine"] = _engine(run.pop("engine"), run.pop("address"), run.pop("actors"))
     if run["threads"] is None:
         run["threads"] = 1 if run["engine"] else _processors()  # drawing takes a tenth of the network's time
-    weights, precision = said.pop("weights"), said.pop("precision")
+    weights, engine = said.pop("weights"), {name: said.pop(name) for name in ENGINE}
     warnings.simplefilter("ignore", SignalWarning)  # the column `clipped` says it of each window
     with Bar() as bar:
         summary = embed_study(
             source, output, said.pop("representation"), observer=bar,
-            model=lambda: TinyBioMoE.from_pretrained(weights, precision=precision), **said, **run, **_given(reading),
+            model=lambda: TinyBioMoE.from_pretrained(weights, **engine), **said, **run, **_given(reading),
         )  # fmt: skip
     click.echo(summary.table())
     click.echo(f"embeddings in {printable(str(output))}")
@@ -198,7 +200,7 @@ def _embed_to_file(
     if source.is_file() and is_study_file(source):
         raise ConfigError(f"{printable(str(source))} is a study file: embed it into a folder, e.g. -o embeddings/")
     paths, root, skipped = _inputs(source)
-    model = TinyBioMoE.from_pretrained(said.pop("weights"), precision=said.pop("precision"))
+    model = TinyBioMoE.from_pretrained(said.pop("weights"), **{name: said.pop(name) for name in ENGINE})
     said |= {"fusion": said["fusion"] or "concat", "batch_size": run["batch_size"]}
     said["representation"] = list(said["representation"])
     table, failures, dropped = Table(), [], 0

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
+from importlib.metadata import version
 from threading import RLock
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -21,7 +22,7 @@ from .fast_network import FastNetwork
 from .network import Network, outline
 from .recorded import Recorded
 from .threads import callers_threads, threads
-from .witness import Witness
+from .witness import Witness, sums
 
 BACKENDS = ["torch", "onnx"]
 Run = Callable[[NDArray[np.uint8]], NDArray[np.float32]]  # (B, 224, 224[, 3]) bytes to (B, embedding_dim)
@@ -33,8 +34,8 @@ class Engine:
 
     precision : "float32", or "bfloat16" (products and wide maps; small maps, attention windows, the last
         stages and fusion stay float32)
-    compile : whether the network runs as a program compiled for this machine: on a CPU our own (`native`), which takes a
-        C++ compiler some seconds, once; elsewhere what PyTorch's compiler makes of the fast copy
+    compile : whether the network runs as a program compiled for this machine: on a CPU our own (`native`), which takes
+        a C++ compiler some seconds, once; elsewhere what PyTorch's compiler makes of the fast copy
     backend : "torch", or "onnx": ONNX Runtime, in float32, on a CPU
     """
 
@@ -53,6 +54,17 @@ class Engine:
             raise ConfigError(
                 'backend="onnx" computes in float32 and is not compiled: leave precision and compile alone'
             )
+
+    def facts(self, device: torch.device) -> dict[str, Any]:
+        """The fields, and in `program` what computes in PyTorch's place and so decides the last digits."""
+        program = None
+        if self.compile and device.type == "cpu":
+            from .native import program as native
+
+            program = f"native, sha256 {native()[1]}"
+        elif self.backend == "onnx":
+            program = f"onnxruntime {version('onnxruntime')}"
+        return {**asdict(self), "program": program}
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,18 +98,18 @@ def fast_copy(network: nn.Module) -> FastCopy | None:
         if kept is None or kept.made_of != made_of or not kept.witness.unchanged(tensors):
             if not mirrors(network):
                 return None
-            witness = witness_for(engine, tensors)  # before the copy: what is written meanwhile is seen at the next call
+            witness = Witness(tensors, sums_for(engine, tensors))  # before the copy: later writes are seen next time
             kept = _COPIES[network] = FastCopy(*build(network, engine), made_of, witness)
     return kept
 
 
-def witness_for(engine: Engine, tensors: list[Tensor]) -> Witness:
-    """What sees a change of these weights, on the threads that the engine computes with."""
+def sums_for(engine: Engine, tensors: list[Tensor]) -> Callable[[Tensor], Tensor]:
+    """What sums the words of weights, on the threads that the engine computes with."""
     if engine.compile and tensors[0].device.type == "cpu":
-        from .native import sums
+        from .native import sums as native_sums
 
-        return Witness(tensors, sums)
-    return Witness(tensors)
+        return native_sums
+    return sums
 
 
 def own_parts(network: nn.Module) -> tuple[list[Tensor], list[type]] | None:

@@ -81,7 +81,7 @@ def fingerprint(model: TinyBioMoE, settings: Settings, further: Sequence[str], t
     return {
         "library": {"tiny-biomoe": __version__, **numbers},
         "weights": {name: weights[name] for name in kept},
-        "engine": {each.name: weights[each.name] for each in fields(Engine)},
+        "engine": {name: weights[name] for name in (*(each.name for each in fields(Engine)), "program")},
         "recipe": asdict(model.recipe),
         "arguments": {**asdict(settings), "further": list(further)},
         "threads": threads,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -231,7 +230,7 @@ class TinyBioMoE(Network, ModelHubMixin, library_name="tiny-biomoe"):
             "gate": self.architecture.gate,
             "recipe": self.recipe.version,
             "recipe_sha256": config_digest(self.recipe),
-            **asdict(self.engine),
+            **self.engine.facts(self.gate.weight.device),
         }
 
     def _fuse(self, vectors: Embeddings, call: Call) -> Embeddings:
@@ -267,9 +266,9 @@ class TinyBioMoE(Network, ModelHubMixin, library_name="tiny-biomoe"):
             Where the model shall run.
         precision, compile, backend
             What `embed` computes with: "float32", or "bfloat16" (faster; vectors differ in the third digit); and
-            whether PyTorch's compiler, which needs a C++ compiler on a CPU, shall fuse what it can. "onnx" computes by
-            ONNX Runtime (exported once, then kept). They are kept in `model.engine`, which may be changed, and
-            written into provenance; `model(pixels)` heeds none of them.
+            whether it runs as a program compiled for this machine (on a CPU our own, by a C++ compiler, once). "onnx"
+            computes by ONNX Runtime (exported once, then kept). They are kept in `model.engine`, which may be
+            changed, and written into provenance; `model(pixels)` heeds none of them.
 
         Raises
         ------

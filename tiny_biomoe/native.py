@@ -1,8 +1,8 @@
-"""The network as a program of its own, `cpp/network.cpp`, compiled once for the processor at hand: `compile=True` on a CPU.
+"""The network as a C++ program, `cpp/network.cpp`, compiled once for this processor: `compile=True` on a CPU.
 
-It computes what `fast_network.py` computes, without PyTorch: norms folded, maps that stay in the cache from one layer to
-the next, products in the processor's widest vectors or matrix tiles. One image gives the same bytes on any number of
-threads.
+It computes what `fast_network.py` computes, without PyTorch: norms are folded, wide maps stay in the cache from one
+layer to the next, and products use the processor's widest vectors or its matrix tiles. The bytes of an image's vector
+depend on neither threads nor neighbours.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from .threads import callers_threads
 from .waterfall_encoder import ConvNorm, PatchMerging, SpatialMixer, WaterfallBlock, WaterfallEncoder
 
 SOURCE = Path(__file__).parent / "cpp"
-FLAGS = ["-std=c++17", "-O3", "-fno-math-errno", "-shared", "-fPIC", "-pthread"]
+FLAGS = ["-std=c++17", "-O2", "-fno-math-errno", "-shared", "-fPIC", "-pthread"]
 COLOURS = 4  # channels of the image as the program reads it: three and a zero
 
 
@@ -52,7 +52,7 @@ def native_network(network: Network, precision: str) -> Callable[[NDArray[np.uin
     ConfigError
         No compiler, or a network whose widths the program does not fill vectors with.
     """
-    architecture, library = network.architecture, compiled()
+    architecture, (library, _) = network.architecture, program()
     if not fits(architecture):
         raise ConfigError(
             f"compile=True on a CPU needs widths that are multiples of 32, not {architecture}: leave compile alone"
@@ -78,19 +78,22 @@ def native_network(network: Network, precision: str) -> Callable[[NDArray[np.uin
 
 
 def sums(words: Tensor) -> Tensor:
-    """Whole numbers of 64 bits, (parts, rows, columns), summed over their rows; on the threads that the next image takes.
+    """Whole numbers of 64 bits, (parts, rows, columns), summed over their rows, by the threads of the program.
 
-    PyTorch's own threads would look for more work for a while, and be in the way of these.
+    PyTorch's own would go on looking for work for a while, and be in the way of the image that comes next.
     """
+    library, _ = program()
     parts, rows, columns = words.shape
     out = torch.empty(parts, columns, dtype=torch.int64)
-    compiled().sums(words.data_ptr(), parts, rows, columns, callers_threads(), out.data_ptr())
+    library.sums(words.data_ptr(), parts, rows, columns, callers_threads(), out.data_ptr())
     return out
 
 
 def fits(architecture: Architecture) -> bool:
     """Whether vectors of up to 32 numbers fill the channels that are computed side by side."""
-    filtered = [w for w, heads in zip(architecture.spectral_widths, architecture.spectral_heads, strict=True) if not heads]
+    filtered = [
+        w for w, heads in zip(architecture.spectral_widths, architecture.spectral_heads, strict=True) if not heads
+    ]
     hidden = [w * r for w, r in zip(architecture.spectral_widths, architecture.spectral_mlp_ratios, strict=True)]
     return not any(width % 32 for width in (*filtered, *hidden, *architecture.waterfall_widths)) and (
         architecture.waterfall_key_dim % 16 == 0
@@ -203,10 +206,10 @@ def waterfall(encoder: WaterfallEncoder) -> Iterator[Tensor]:
 
 
 @lru_cache(maxsize=1)
-def compiled() -> ctypes.CDLL:
-    """The program, compiled for this processor, or as it was compiled before and kept.
+def program() -> tuple[ctypes.CDLL, str]:
+    """The program, compiled for this processor or as it was kept when it was, and the sha256 of its file.
 
-    A kept file's name ends in the sha256 of what it holds; where they disagree the program is compiled again.
+    A kept file's name ends in that sha256; where they disagree the program is compiled again.
 
     Raises
     ------
@@ -214,28 +217,29 @@ def compiled() -> ctypes.CDLL:
         There is no C++ compiler, or it does not understand the program.
     """
     command = compiler()
-    key = hashlib.sha256("\0".join(command).encode() + target(command))
+    key = hashlib.sha256("\0".join(command).encode() + taken_for_granted(command))
     for source in sorted(SOURCE.iterdir()):
         key.update(hashlib.sha256(source.read_bytes()).digest())
-    folder = Path(constants.HF_HOME) / "tiny-biomoe"
-    name = f"native-{key.hexdigest()[:32]}-"
-    for kept in folder.glob(f"{name}*.so"):
-        if kept.name == f"{name}{hashlib.sha256(kept.read_bytes()).hexdigest()[:32]}.so":
-            return opened(kept)
+    folder, stem = Path(constants.HF_HOME) / "tiny-biomoe", f"native-{key.hexdigest()[:32]}"
+    for kept in sorted(folder.glob(f"{stem}-*.so")):
+        digest = hashlib.sha256(kept.read_bytes()).hexdigest()
+        if kept.name == f"{stem}-{digest}.so":
+            return opened(kept), digest
     with tempfile.TemporaryDirectory() as place:
         built = Path(place) / "native.so"
         done = subprocess.run([*command, str(SOURCE / "network.cpp"), "-o", str(built)], capture_output=True, text=True)
         if done.returncode:
             raise ConfigError(f"compile=True: {command[0]} failed: {done.stderr.strip()[-500:]}")
         data = built.read_bytes()
-        kept = folder / f"{name}{hashlib.sha256(data).hexdigest()[:32]}.so"
+        digest = hashlib.sha256(data).hexdigest()
+        kept = folder / f"{stem}-{digest}.so"
         try:
             folder.mkdir(parents=True, exist_ok=True)
             write_whole(kept, data)
         except OSError as error:
             warnings.warn(f"the compiled program could not be kept for the next time ({error})", stacklevel=2)
-            return opened(built)
-        return opened(kept)
+            kept = built
+        return opened(kept), digest
 
 
 def compiler() -> list[str]:
@@ -247,8 +251,8 @@ def compiler() -> list[str]:
     return [words[0], *FLAGS, processor, *words[1:]]
 
 
-def target(command: list[str]) -> bytes:
-    """Everything that the compiler takes for granted, the processor's abilities among it."""
+def taken_for_granted(command: list[str]) -> bytes:
+    """Every macro that the compiler defines by itself: its version, and the abilities of the processor."""
     return subprocess.run([*command, "-E", "-dM", "-x", "c++", os.devnull], capture_output=True).stdout
 
 

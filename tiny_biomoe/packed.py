@@ -9,16 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache, lru_cache
-from itertools import count
 from typing import Any, cast
-from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 SMALL = 2**20  # multiplications, below which a product costs less than handing it over to oneDNN
-_LAYERS: WeakValueDictionary[int, nn.Module] = WeakValueDictionary()
 ACTIVATIONS = {"none": lambda x: x, "relu": F.relu, "gelu": F.gelu, "sigmoid": torch.sigmoid}
 
 
@@ -95,48 +92,7 @@ def fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     return weight.float(), (norm.bias.double() - mean * gain).float()
 
 
-_NUMBERS = count()  # of packed layers, by which the compiler's graph names them
-
-
-class Packable(nn.Module):
-    """A layer whose packed weight the compiler cannot read: in its graph the layer is an operation with a number."""
-
-    packed: bool
-    outputs: int
-    weight: Tensor  # a buffer: a recorded graph (`recorded`) cannot hold a packed weight as a constant
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.number = next(_NUMBERS)
-        _LAYERS[self.number] = self
-
-    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        """The layer of (..., C), and `residual` of the same shape as the result added where it is given."""
-        if self.packed and torch.compiler.is_compiling():
-            return apply_packed(x, residual, self.number)
-        return self.compute(x, residual)
-
-    def compute(self, x: Tensor, residual: Tensor | None) -> Tensor:
-        """What `forward` gives, outside of a compiled graph."""
-        raise NotImplementedError
-
-    def output_shape(self, x: Tensor) -> list[Any]:
-        """The shape of what `x` becomes, for a compiler that traces without numbers."""
-        return [*x.shape[:-1], self.outputs]
-
-
-@torch.library.custom_op("tiny_biomoe::apply_packed", mutates_args=())
-def apply_packed(x: Tensor, residual: Tensor | None, number: int) -> Tensor:
-    """What packed layer `number` gives for x, (..., inputs) to (..., outputs)."""
-    return cast(Packable, _LAYERS[number]).compute(x, residual)
-
-
-@apply_packed.register_fake
-def _(x: Tensor, residual: Tensor | None, number: int) -> Tensor:
-    return x.new_empty(cast(Packable, _LAYERS[number]).output_shape(x))
-
-
-class Dense(Packable):
+class Dense(nn.Module):
     """`activation(x @ weight.T + bias)`, or that plus `residual`, on the last axis.
 
     Parameters
@@ -149,14 +105,15 @@ class Dense(Packable):
 
     def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype, rows: int, activation: str = "none"):
         super().__init__()
-        self.activation, self.outputs = activation, len(weight)
+        self.activation = activation
+        self.weight: Tensor  # a buffer: a recorded graph (`recorded`) cannot hold a packed weight as a constant
         self.register_buffer("weight", weight.detach().flatten(1).to(dtype).contiguous())
         self.bias = None if bias is None else bias.detach().to(dtype).contiguous()
         self.packed = packs(weight.device, dtype) and rows * self.weight.numel() >= SMALL
         if self.packed:
             self.weight = torch.ops.mkldnn._reorder_linear_weight(self.weight, rows)
 
-    def compute(self, x: Tensor, residual: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """`activation(x @ weight.T + bias)`, or the same plus a residual: (..., C) to (..., C')."""
         if not self.packed:
             y = ACTIVATIONS[self.activation](F.linear(x, self.weight, self.bias))
@@ -166,7 +123,7 @@ class Dense(Packable):
         return pointwise("linear")(x, self.weight, self.bias, self.activation)
 
 
-class Conv(Packable):
+class Conv(nn.Module):
     """`activation(conv(x) + bias)` on a grid, padded by half the kernel.
 
     Parameters
@@ -187,8 +144,9 @@ class Conv(Packable):
         activation: str = "none",
     ):
         super().__init__()
-        self.activation, self.groups, self.outputs = activation, groups, len(weight)
+        self.activation, self.groups = activation, groups
         self.padding, self.stride = [weight.shape[2] // 2] * 2, [stride] * 2
+        self.weight: Tensor
         self.register_buffer("weight", weight.detach().to(dtype).contiguous(memory_format=torch.channels_last))
         self.bias = None if bias is None else bias.detach().to(dtype).contiguous()
         self.packed = packs(weight.device, dtype)
@@ -198,8 +156,8 @@ class Conv(Packable):
                 self.weight, self.padding, self.stride, [1, 1], groups, shape
             )
 
-    def compute(self, grid: Tensor, residual: Tensor | None) -> Tensor:  # (B, H, W, C)
-        """The convolution and its activation, or the same plus a residual: (B, H', W', C')."""
+    def forward(self, grid: Tensor) -> Tensor:  # (B, H, W, C)
+        """The convolution and its activation: (B, H', W', C')."""
         x = grid.permute(0, 3, 1, 2)
         if self.packed:
             where = self.padding, self.stride, self.groups
@@ -208,10 +166,6 @@ class Conv(Packable):
             y = F.conv2d(x, self.weight, self.bias, self.stride, self.padding, 1, self.groups)
             y = ACTIVATIONS[self.activation](y)
         return y.permute(0, 2, 3, 1)
-
-    def output_shape(self, x: Tensor) -> list[Any]:
-        rows, columns = (-(-side // step) for side, step in zip(x.shape[1:3], self.stride, strict=True))
-        return [x.shape[0], rows, columns, self.outputs]
 
 
 class Norm(nn.Module):

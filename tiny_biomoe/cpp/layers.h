@@ -126,16 +126,12 @@ struct Depthwise {
     void walk(const T* const (&rows)[3], int side, T* out, Activate activate) const {
         const int results = (side + stride - 1) / stride;
         for (int x = 0; x < results;) {
-            const int n = results - x >= 4 ? 4 : results - x >= 2 ? 2 : 1, from = x * stride - 1;
+            const int n = results - x >= 4 ? 4 : 1, from = x * stride - 1;
             T* to = out + long(x) * channels;
             if (stride == 1)
-                n == 4   ? run<4, 1>(rows, from, side, to, activate)
-                : n == 2 ? run<2, 1>(rows, from, side, to, activate)
-                         : run<1, 1>(rows, from, side, to, activate);
+                n == 4 ? run<4, 1>(rows, from, side, to, activate) : run<1, 1>(rows, from, side, to, activate);
             else
-                n == 4   ? run<4, 2>(rows, from, side, to, activate)
-                : n == 2 ? run<2, 2>(rows, from, side, to, activate)
-                         : run<1, 2>(rows, from, side, to, activate);
+                n == 4 ? run<4, 2>(rows, from, side, to, activate) : run<1, 2>(rows, from, side, to, activate);
             x += n;
         }
     }

@@ -54,12 +54,11 @@ struct Network : Any {
 
     void run(const uint8_t* picture, int channels, int threads, float* out) override {
         std::unique_ptr<Space> space = take();
-        std::unique_ptr<Team> team = Team::take(threads);
+        Loan team(threads);
         normed(*team, picture, channels, space->image);
         float* z = scratch<Network, float>(6L * width);  // both encoders' outputs, and what becomes of them
-        spectral(*team, space->image, space->spectral, z);
-        waterfall(*team, space->image, space->waterfall, z + width);
-        Team::give(std::move(team));
+        team->both([&] { waterfall(Team::one(), space->image, space->waterfall, z + width); },
+                   [&] { spectral(*team, space->image, space->spectral, z); });
         join(z, z + 2 * width, out);
         std::lock_guard<std::mutex> lock(mutex);
         idle.push_back(std::move(space));
@@ -155,7 +154,7 @@ int run(void* network, const uint8_t* picture, int channels, int threads, float*
 
 // Words (parts, rows, columns) summed over their rows: (parts, columns).
 void sums(const int64_t* words, int parts, long rows, long columns, int threads, int64_t* out) {
-    std::unique_ptr<Team> team = Team::take(threads);
+    Loan team(threads);
     std::memset(out, 0, 8L * parts * columns);
     team->each(parts, [&](int part) {
         const int64_t* row = words + part * rows * columns;
@@ -172,7 +171,6 @@ void sums(const int64_t* words, int parts, long rows, long columns, int threads,
         for (; left; --left, row += columns)
             for (long c = 0; c < columns; ++c) total[c] += row[c];
     });
-    Team::give(std::move(team));
 }
 
 void destroy(void* network) { delete static_cast<Any*>(network); }

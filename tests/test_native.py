@@ -1,0 +1,206 @@
+"""The compiled program: plain to rounding in any instruction set, the same bytes in any company, never stale."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from textwrap import dedent
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+from test_engine import plain, randomised
+from toy import TINY
+
+from tiny_biomoe import REPRESENTATIONS, ConfigError, TinyBioMoE, native, selfcheck
+from tiny_biomoe.engine import Engine
+from tiny_biomoe.images import colour
+from tiny_biomoe.recordings import read
+from tiny_biomoe.runtime import embed_levels
+from tiny_biomoe.threads import threads
+
+COMPILER = next(filter(None, map(shutil.which, ("c++", "g++", "clang++"))), None)
+pytestmark = pytest.mark.skipif(COMPILER is None, reason="needs a C++ compiler")
+
+
+@pytest.fixture(scope="module")
+def pictures() -> np.ndarray:
+    """Noise, a slope, a checkerboard and one level, (4, 224, 224)."""
+    grid = np.add.outer(np.arange(224), np.arange(224))
+    noise = np.random.RandomState(20251123).randint(0, 256, (224, 224))
+    return np.stack([noise, grid // 2, grid // 8 % 2 * 255, np.full((224, 224), 100)]).astype(np.uint8)
+
+
+def compiled(model: TinyBioMoE, precision: str = "float32") -> TinyBioMoE:
+    model.engine = Engine(precision, compile=True)
+    return model
+
+
+@pytest.mark.parametrize("gate", ["released", "paper"])
+def test_levels_and_colours_are_plain_to_rounding(pictures, gate):
+    model = randomised(gate)
+    expected = plain(model, pictures)
+    np.testing.assert_allclose(embed_levels(compiled(model), pictures, 32), expected, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(embed_levels(model, colour(pictures), 32), expected, rtol=0, atol=1e-5)
+    photograph = np.random.RandomState(1).randint(0, 256, (1, 224, 224, 3)).astype(np.uint8)  # no palette's colours
+    np.testing.assert_allclose(embed_levels(model, photograph, 32), plain(model, photograph), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_bytes_of_a_picture_depend_on_neither_neighbours_nor_threads(pictures, precision):
+    model = compiled(TinyBioMoE.from_pretrained(), precision)
+    with threads(1):
+        alone = [embed_levels(model, pictures[i : i + 1], 32).tobytes() for i in range(len(pictures))]
+    order = np.random.default_rng(0).integers(0, len(pictures), 9)
+    for n in (1, 2, 5):
+        with threads(n):
+            assert [row.tobytes() for row in embed_levels(model, pictures[order], 32)] == [alone[i] for i in order]
+            for _ in range(3):  # whichever thread takes which part
+                assert [embed_levels(model, pictures[i : i + 1], 32).tobytes() for i in range(4)] == alone
+
+
+def test_bfloat16_points_the_same_way_on_real_recordings():
+    exact, rounded = TinyBioMoE.from_pretrained(), TinyBioMoE.from_pretrained(precision="bfloat16", compile=True)
+    for path in sorted((ROOT / "examples" / "recordings").glob("*.csv")):
+        (recording,) = read(path)
+        arguments = recording.signal[: int(20 * recording.fs)], recording.fs, recording.modality, list(REPRESENTATIONS)
+        a, b = (model.embed(*arguments).reshape(len(REPRESENTATIONS), -1) for model in (exact, rounded))
+        assert ((a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)).min() >= 0.9995
+        assert not np.array_equal(a, b)
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="these are instruction sets of x86")
+@pytest.mark.parametrize("without", ["-mno-amx-tile", "-mno-avx512f", "-march=x86-64"])
+def test_other_processors_are_plain_to_rounding(without, tmp_path):
+    """What compilers make of the program for processors that this one can stand for."""
+    program = """
+        import numpy as np
+        from tiny_biomoe import TinyBioMoE
+        x = np.sin(np.arange(1000) / 9) + np.sin(np.arange(1000) / 2.3)
+        expected = TinyBioMoE.from_pretrained().embed(x, fs=100, modality="ecg")
+        exact, rounded = (TinyBioMoE.from_pretrained(precision=p, compile=True) for p in ("float32", "bfloat16"))
+        np.testing.assert_allclose(exact.embed(x, fs=100, modality="ecg"), expected, rtol=0, atol=1e-5)
+        found = rounded.embed(x, fs=100, modality="ecg")
+        assert found @ expected / np.linalg.norm(found) / np.linalg.norm(expected) > 0.9995
+    """
+    environment = {**os.environ, "CXX": f"{COMPILER} {without}", "HF_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", dedent(program)], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert len(list(tmp_path.glob("tiny-biomoe/native-*.so"))) == 1
+
+
+def test_a_changed_weight_is_seen(pictures):
+    model = compiled(randomised())
+    before = embed_levels(model, pictures[:1], 32)
+    model.waterfall_encoder.blocks[1].attention.projection.conv.weight.detach().numpy()[...] *= 1.5
+    after = embed_levels(model, pictures[:1], 32)
+    assert np.abs(after - before).max() > 1e-3
+    np.testing.assert_allclose(after, plain(model, pictures[:1]), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("parts", "rows", "columns"), [(8, 203, 509), (1, 7, 509), (3, 8, 5)])
+def test_words_are_summed_over_their_rows(parts, rows, columns, rng):
+    words = torch.from_numpy(rng.integers(-(2**62), 2**62, (parts, rows, columns)))  # sums wrap, as PyTorch's do
+    assert torch.equal(native.sums(words), words.sum(1))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no fork")
+def test_a_forked_process_gives_the_same_bytes():
+    program = """
+        import os, signal, sys
+        import numpy as np, torch
+        from tiny_biomoe import TinyBioMoE
+        torch.set_num_threads(2)
+        x, model = np.sin(np.arange(1000) / 9), TinyBioMoE.from_pretrained(compile=True)
+        expected = model.embed(x, fs=100, modality="ecg").tobytes()
+        if not (child := os.fork()):
+            signal.alarm(60)
+            vectors = [model.embed(x, fs=100, modality="ecg"), *model.embed([x] * 3, fs=100, modality="ecg")]
+            del model
+            os._exit(0 if {vector.tobytes() for vector in vectors} == {expected} else 1)
+        sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    """
+    done = subprocess.run([sys.executable, "-c", dedent(program)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture
+def fresh(monkeypatch, tmp_path):
+    """No program is loaded, and none is kept."""
+    monkeypatch.setattr(native.constants, "HF_HOME", str(tmp_path / "cache"))
+    native.program.cache_clear()
+    yield tmp_path
+    native.program.cache_clear()
+
+
+def test_a_program_is_kept_and_a_damaged_one_compiled_again(fresh, monkeypatch):
+    _, digest = native.program()
+    (kept,) = (fresh / "cache" / "tiny-biomoe").iterdir()
+    assert kept.name.endswith(f"-{digest}.so")
+    runs, run = [], subprocess.run
+    monkeypatch.setattr(subprocess, "run", lambda command, **rest: (runs.append(command), run(command, **rest))[1])
+    native.program.cache_clear()
+    assert native.program()[1] == digest
+    assert not any("-o" in command for command in runs)
+    data = bytearray(kept.read_bytes())
+    data[1000] ^= 1
+    kept.unlink()  # it is open, and another file from here on
+    kept.write_bytes(data)
+    native.program.cache_clear()
+    library, again = native.program()
+    assert any("-o" in command for command in runs)
+    assert (again, library.sums.restype) == (digest, None)
+
+
+def test_where_nothing_can_be_kept_the_program_runs_from_elsewhere(fresh):
+    (fresh / "cache").write_bytes(b"in the way")
+    with pytest.warns(UserWarning, match="could not be kept for the next time"):
+        native.program()
+    assert torch.equal(native.sums(torch.ones(1, 2, 3, dtype=torch.int64)), torch.full((1, 3), 2))
+
+
+def test_without_a_compiler_compile_is_refused(fresh, monkeypatch):
+    monkeypatch.setenv("PATH", str(fresh))
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(ConfigError, match="needs a C\\+\\+ compiler"):
+        TinyBioMoE.from_pretrained(compile=True).embed(np.arange(100.0) % 7, fs=10, modality="ecg")
+
+
+def test_a_compiler_that_fails_is_told_with_its_own_words(fresh, monkeypatch):
+    failing = fresh / "c++"
+    failing.write_text("#!/bin/sh\necho unknown option >&2\nexit 1\n")
+    failing.chmod(failing.stat().st_mode | stat.S_IEXEC)
+    monkeypatch.setenv("CXX", str(failing))
+    with pytest.raises(ConfigError, match="c\\+\\+ failed: unknown option"):
+        native.program()
+
+
+def test_a_network_whose_widths_do_not_fit_is_refused():
+    with pytest.raises(ConfigError, match="multiples of 32"):
+        native.native_network(TinyBioMoE(TINY), "float32")
+
+
+def test_weights_are_as_many_as_the_architecture_has(monkeypatch):
+    model = TinyBioMoE.from_pretrained()
+    every = list(native.tensors(model))
+    for given, message in ((every[:-1], "fewer weights"), ([*every, torch.zeros(1)], "more weights")):
+        monkeypatch.setattr(native, "tensors", lambda network, given=given: iter(given))
+        with pytest.raises(ConfigError, match=message):
+            native.native_network(model, "float32")
+
+
+def test_provenance_names_the_program():
+    facts = TinyBioMoE.from_pretrained(compile=True).provenance(fs=100, modality="ecg")
+    assert (facts["compile"], facts["program"]) == (True, f"native, sha256 {native.program()[1]}")
+    assert TinyBioMoE.from_pretrained().provenance(fs=100, modality="ecg")["program"] is None
+
+
+def test_every_shipped_signal_is_plain_to_rounding():
+    exact, model = TinyBioMoE.from_pretrained(), TinyBioMoE.from_pretrained(compile=True)
+    for modality, (signal, fs) in selfcheck.shipped_signals().items():
+        expected, found = (m.embed(signal, fs, modality, list(REPRESENTATIONS)) for m in (exact, model))
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
