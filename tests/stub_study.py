@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +35,7 @@ class Stub(nn.Module):
         named = dict.fromkeys(("weights", "weights_sha256", "tensors_sha256"), self.weights)
         return {
             **named,
-            **asdict(self.engine),
+            **self.engine.facts(torch.device("cpu")),
             "weights_source": self.source,
             "fs": fs,
             "modality": modality,

@@ -8,7 +8,7 @@ import re
 import signal
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, needs_compiler
 from stub_study import Stub, e4, make_study, pulse
 
 from tiny_biomoe import TinyBioMoE, load_embeddings
@@ -19,7 +19,7 @@ from tiny_biomoe.progress import Bar
 @pytest.fixture
 def run(run, monkeypatch):
     """Run the command line with the stub network."""
-    monkeypatch.setattr(TinyBioMoE, "from_pretrained", lambda *_, precision: Stub(precision=precision))
+    monkeypatch.setattr(TinyBioMoE, "from_pretrained", lambda *_, compile, precision: Stub(precision=precision))
     return run
 
 
@@ -54,14 +54,15 @@ def test_another_precision_is_another_run(run, study, tmp_path):
     assert "engine.precision was float32, now bfloat16" in err
 
 
-def test_a_file_says_in_which_precision_it_was_made(capsys, tmp_path):
+@pytest.mark.parametrize("how", [[], pytest.param(["--compile"], marks=needs_compiler)])
+def test_a_file_says_how_it_was_made(capsys, tmp_path, how):
     (tmp_path / "pulse.csv").write_text("".join(f"{value}\n" for value in pulse(10, 64)))
     arguments = ["embed", str(tmp_path / "pulse.csv"), "--fs", "64", "--modality", "bvp", "--precision", "bfloat16"]
     with pytest.raises(SystemExit) as done:
-        main([*arguments, "-o", str(tmp_path / "out.csv")])
+        main([*arguments, *how, "-o", str(tmp_path / "out.csv")])
     assert done.value.code == 0
     (facts,) = json.loads((tmp_path / "out.csv.json").read_text()).values()
-    assert facts["precision"] == "bfloat16"
+    assert (facts["precision"], facts["compile"]) == ("bfloat16", bool(how))
 
 
 def test_a_dry_run_lists_and_writes_nothing(run, study, tmp_path):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 import subprocess
 import sys
@@ -12,7 +11,7 @@ from textwrap import dedent
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from conftest import COMPILER, ROOT, needs_compiler
 from test_engine import plain, randomised
 from toy import TINY
 
@@ -23,8 +22,7 @@ from tiny_biomoe.recordings import read
 from tiny_biomoe.runtime import embed_levels
 from tiny_biomoe.threads import threads
 
-COMPILER = next(filter(None, map(shutil.which, ("c++", "g++", "clang++"))), None)
-pytestmark = pytest.mark.skipif(COMPILER is None, reason="needs a C++ compiler")
+pytestmark = needs_compiler
 
 
 @pytest.fixture(scope="module")
