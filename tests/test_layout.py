@@ -1,6 +1,7 @@
 """The order of the house: files stand in the order of the data, and each imports only what stands above it."""
 
 import ast
+import re
 import subprocess
 import sys
 
@@ -41,6 +42,7 @@ RUNNING = [
     "fast_network",
     "threads",
     "witness",
+    "native",
     "channels",
     "onnx_file",
     "engine",
@@ -62,6 +64,7 @@ TOOLS = ["train", "estimators", "cluster", "export", "progress", "command_option
 ORDER = [*FIRST_HALF, *NETWORK, *RUNNING, *FILES, "model", "embedding", "selfcheck", "tables", *BATCH, *TOOLS]
 MODULES = [name for name in ORDER if (PACKAGE / f"{name}.py").exists()]
 SOURCES = sorted(PACKAGE.rglob("*.py"))
+PROGRAM = ["memory", "simd", "parallel", "product", "layers", "filter", "spectral", "waterfall", "network"]  # cpp/
 
 
 def own_imports(name):
@@ -97,3 +100,12 @@ def test_a_file_stays_short_and_has_a_purpose(path):
     assert len(text.splitlines()) < 300
     assert path.stem not in ("utils", "util", "helpers", "misc", "common")
     assert ast.get_docstring(ast.parse(text)), "a file opens with what it is for"
+
+
+def test_the_program_stands_in_order_and_in_short_files():
+    found = {path.stem: path.read_text() for path in (PACKAGE / "cpp").iterdir()}
+    assert sorted(found) == sorted(PROGRAM)
+    for place, name in enumerate(PROGRAM):
+        assert set(re.findall(r'#include "(\w+)\.h"', found[name])) <= set(PROGRAM[:place])
+        assert found[name].startswith("// "), "a file opens with what it is for"
+        assert len(found[name].splitlines()) < 300
