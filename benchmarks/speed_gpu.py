@@ -67,7 +67,7 @@ def seconds(case: Case, device: torch.device, repetitions: int) -> float:
 
     def wait() -> None:
         if device.type != "cpu":
-            torch.accelerator.synchronize()
+            torch.accelerator.synchronize(device)
 
     times = []
     for repetition in range(repetitions + 2):

@@ -40,9 +40,9 @@ def plain(network, pictures):
     return torch.cat(rows).numpy()
 
 
-def randomised(gate="released"):
+def randomised(gate="released", **architecture):
     """A model in which no two layers, running statistics and biases included, are alike."""
-    model = TinyBioMoE(Architecture(gate=gate))
+    model = TinyBioMoE(Architecture(gate=gate, **architecture))
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, tensor in model.state_dict().items():

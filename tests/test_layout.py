@@ -42,6 +42,7 @@ RUNNING = [
     "fast_network",
     "threads",
     "witness",
+    "program",
     "native",
     "channels",
     "onnx_file",

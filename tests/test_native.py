@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import platform
 import stat
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from textwrap import dedent
 
 import numpy as np
@@ -15,7 +17,7 @@ from conftest import COMPILER, ROOT, needs_compiler
 from test_engine import plain, randomised
 from toy import TINY
 
-from tiny_biomoe import REPRESENTATIONS, ConfigError, TinyBioMoE, native, selfcheck
+from tiny_biomoe import REPRESENTATIONS, Architecture, ConfigError, SignalError, TinyBioMoE, native, program, selfcheck
 from tiny_biomoe.engine import Engine
 from tiny_biomoe.images import colour
 from tiny_biomoe.recordings import read
@@ -71,7 +73,7 @@ def test_bfloat16_points_the_same_way_on_real_recordings():
         assert not np.array_equal(a, b)
 
 
-@pytest.mark.skipif(os.uname().machine != "x86_64", reason="these are instruction sets of x86")
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="these are instruction sets of x86")
 @pytest.mark.parametrize("without", ["-mno-amx-tile", "-mno-avx512f", "-march=x86-64"])
 def test_other_processors_are_plain_to_rounding(without, tmp_path):
     """What compilers make of the program for processors that this one can stand for."""
@@ -88,7 +90,7 @@ def test_other_processors_are_plain_to_rounding(without, tmp_path):
     environment = {**os.environ, "CXX": f"{COMPILER} {without}", "HF_HOME": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", dedent(program)], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
-    assert len(list(tmp_path.glob("tiny-biomoe/native-*.so"))) == 1
+    assert len(list(tmp_path.glob("tiny-biomoe/native/*.so"))) == 1
 
 
 def test_a_changed_weight_is_seen(pictures):
@@ -129,35 +131,63 @@ def test_a_forked_process_gives_the_same_bytes():
 @pytest.fixture
 def fresh(monkeypatch, tmp_path):
     """No program is loaded, and none is kept."""
-    monkeypatch.setattr(native.constants, "HF_HOME", str(tmp_path / "cache"))
-    native.program.cache_clear()
+    monkeypatch.setattr(program.constants, "HF_HOME", str(tmp_path / "cache"))
+    program._load.cache_clear()
     yield tmp_path
-    native.program.cache_clear()
+    program._load.cache_clear()
 
 
 def test_a_program_is_kept_and_a_damaged_one_compiled_again(fresh, monkeypatch):
-    _, digest = native.program()
-    (kept,) = (fresh / "cache" / "tiny-biomoe").iterdir()
+    _, digest = program.load_program()
+    (kept,) = (fresh / "cache" / "tiny-biomoe" / "native").iterdir()
     assert kept.name.endswith(f"-{digest}.so")
     runs, run = [], subprocess.run
     monkeypatch.setattr(subprocess, "run", lambda command, **rest: (runs.append(command), run(command, **rest))[1])
-    native.program.cache_clear()
-    assert native.program()[1] == digest
+    program._load.cache_clear()
+    assert program.load_program()[1] == digest
     assert not any("-o" in command for command in runs)
     data = bytearray(kept.read_bytes())
     data[1000] ^= 1
     kept.unlink()  # it is open, and another file from here on
     kept.write_bytes(data)
-    native.program.cache_clear()
-    library, again = native.program()
+    program._load.cache_clear()
+    assert program.load_program()[1] == digest
     assert any("-o" in command for command in runs)
-    assert (again, library.sums.restype) == (digest, None)
+    assert kept.read_bytes() != data
+
+
+def test_a_kept_program_that_others_may_write_is_not_run(tmp_path):
+    path = tmp_path / "native.so"
+    path.touch()
+    path.chmod(0o644)
+    assert program.own(path)
+    path.chmod(0o664)
+    assert not program.own(path)
+
+
+def test_what_is_not_a_picture_is_refused():
+    run = native.native_network(TinyBioMoE.from_pretrained(), "float32")
+    for picture in (np.zeros((224, 223), np.uint8), np.zeros((224, 224, 4), np.uint8), np.zeros((224, 224))):
+        with pytest.raises(ValueError, match="a picture is"):
+            run(picture, 1)
+
+
+def test_what_is_not_a_number_is_never_hidden(pictures):
+    """Weights that became NaN after they were loaded: the plain network's vector is NaN then, and is not given out."""
+    names = [name for name, _ in randomised().named_parameters() if name.endswith(("weight", "position_bias"))]
+    for name in names[::9]:
+        model = compiled(randomised())
+        with torch.no_grad():
+            dict(model.named_parameters())[name].view(-1)[0] = torch.nan
+        if np.isnan(plain(model, pictures[:1])).any():
+            with pytest.raises(SignalError, match="not finite"):
+                embed_levels(model, pictures[:1], 32)
 
 
 def test_where_nothing_can_be_kept_the_program_runs_from_elsewhere(fresh):
     (fresh / "cache").write_bytes(b"in the way")
     with pytest.warns(UserWarning, match="could not be kept for the next time"):
-        native.program()
+        program.load_program()
     assert torch.equal(native.sums(torch.ones(1, 2, 3, dtype=torch.int64)), torch.full((1, 3), 2))
 
 
@@ -174,12 +204,74 @@ def test_a_compiler_that_fails_is_told_with_its_own_words(fresh, monkeypatch):
     failing.chmod(failing.stat().st_mode | stat.S_IEXEC)
     monkeypatch.setenv("CXX", str(failing))
     with pytest.raises(ConfigError, match="c\\+\\+ failed: unknown option"):
-        native.program()
+        program.load_program()
 
 
-def test_a_network_whose_widths_do_not_fit_is_refused():
+@pytest.mark.parametrize("words", ["'", "nothing-of-this-name"])
+def test_a_compiler_that_is_no_command_is_refused(fresh, monkeypatch, words):
+    monkeypatch.setenv("CXX", words)
+    with pytest.raises(ConfigError, match="CXX"):
+        program.load_program()
+
+
+def test_a_compiler_may_have_words_before_and_options_behind(monkeypatch):
+    monkeypatch.setenv("CXX", "env c++ -mno-avx512f")
+    command = program.compiler()
+    assert (command[:2], command[-1]) == (["env", "c++"], "-mno-avx512f")
+
+
+ARCHITECTURES = {
+    "wide keys": {"waterfall_key_dim": 64},
+    "widest keys": {"waterfall_key_dim": 256},
+    "keys wider than values": {"waterfall_heads": (16, 16, 16), "waterfall_kernels": (3,) * 16},
+    "narrow stem": {"stem_width": 3},
+    "attention alone": {"spectral_heads": (4, 8, 10, 16)},
+    "filters": {"spectral_heads": (0, 0, 0, 16)},
+    "one head and many": {"spectral_heads": (0, 0, 1, 96)},
+    "narrow waterfall": {"waterfall_widths": (32, 32, 96), "waterfall_heads": (1, 2, 3)},
+    "wide kernels, one window": {"waterfall_kernels": (15, 13, 11, 9), "waterfall_window": 999},
+}
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_other_architectures_are_plain_to_rounding(name, pictures):
+    model = randomised(**ARCHITECTURES[name])
+    expected = plain(model, pictures[:1])[0]
+    exact, rounded = (native.native_network(model, precision) for precision in ("float32", "bfloat16"))
+    np.testing.assert_allclose(exact(pictures[0], 2), expected, rtol=0, atol=1e-5)
+    found = rounded(pictures[0], 2)
+    assert found @ expected / np.linalg.norm(found) / np.linalg.norm(expected) > 0.999
+
+
+@pytest.mark.parametrize(
+    "architecture", [TINY, Architecture(waterfall_heads=(32, 32, 32), waterfall_kernels=(3,) * 32)]
+)
+def test_a_network_that_does_not_fit_is_refused(architecture):
     with pytest.raises(ConfigError, match="multiples of 32"):
-        native.native_network(TinyBioMoE(TINY), "float32")
+        native.native_network(TinyBioMoE(architecture), "float32")
+
+
+def test_a_share_that_is_all_but_nothing_is_nothing(pictures):
+    model = randomised()
+    with torch.no_grad():
+        model.waterfall_encoder.merges[0].squeeze_excite.excite.bias.sub_(100)
+    np.testing.assert_allclose(
+        native.native_network(model, "float32")(pictures[0], 1), plain(model, pictures[:1])[0], rtol=0, atol=1e-5
+    )
+
+
+def test_networks_in_turn_and_at_once_keep_their_bytes(pictures):
+    """Helpers are lent to one network after another: none may do what it was to do for the one before."""
+    model = TinyBioMoE.from_pretrained()
+    networks = [native.native_network(model, precision) for precision in ("float32", "bfloat16")]
+    expected = [run(pictures[0], 1).tobytes() for run in networks]
+
+    def turns(first):
+        return [(i % 2, networks[i % 2](pictures[0], 2).tobytes()) for i in range(first, first + 150)]
+
+    with ThreadPoolExecutor(3) as pool:
+        found = [*turns(0), *(pair for pairs in pool.map(turns, range(3)) for pair in pairs)]
+    assert all(vector == expected[which] for which, vector in found)
 
 
 def test_weights_are_as_many_as_the_architecture_has(monkeypatch):
@@ -192,8 +284,10 @@ def test_weights_are_as_many_as_the_architecture_has(monkeypatch):
 
 
 def test_provenance_names_the_program():
+    library, digest = program.load_program()
+    expected = f"native, {'tiles' if library.tiles() else 'vectors'}, sha256 {digest}"
     facts = TinyBioMoE.from_pretrained(compile=True).provenance(fs=100, modality="ecg")
-    assert (facts["compile"], facts["program"]) == (True, f"native, sha256 {native.program()[1]}")
+    assert (facts["compile"], facts["program"]) == (True, expected)
     assert TinyBioMoE.from_pretrained().provenance(fs=100, modality="ecg")["program"] is None
 
 

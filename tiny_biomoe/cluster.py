@@ -42,12 +42,23 @@ TICK = 0.5  # seconds between two looks at whether the driver was asked to stop
 class _Actor:
     """Embeds groups with a network of its own, and draws in a thread beside it."""
 
-    def __init__(self, model: TinyBioMoE, threads: int) -> None:
+    def __init__(self, model: TinyBioMoE, threads: int, engine: dict[str, Any]) -> None:
         torch.set_num_threads(threads)
-        self._model, self._drawers = model, Drawers(0)
+        self._model, self._engine, self._drawers = model, engine, Drawers(0)
 
     def embed(self, group: Group, run: Run) -> list[Record]:
-        """The records of a group's shards, which are all on the disk."""
+        """The records of a group's shards, which are all on the disk.
+
+        Raises
+        ------
+        ConfigError
+            This machine's processor or compiler makes another program of the network than the one that began the run.
+        """
+        if (here := _facts(self._model)) != self._engine:
+            raise ConfigError(
+                f"the run began with {self._engine['program']}, and this machine has {here['program']}: their vectors "
+                "differ in the last digits; leave compile alone, or give the cluster machines of one kind"
+            )
         return list(embed_group(self._model, group, run, self._drawers))
 
 
@@ -88,12 +99,16 @@ class OnRay:
         count = min(check_positive(wanted, "actors"), len(plan))
         make: Any = ray.remote(num_cpus=self.cpus, max_restarts=-1, max_task_retries=RETRIES)(_Actor)
         shared, threads = ray.put(model), torch.get_num_threads()
-        actors = [make.remote(shared, threads) for _ in range(count)]
+        actors = [make.remote(shared, threads, _facts(model)) for _ in range(count)]
         try:
             yield from _shared_out(actors, plan, run, observer)
         finally:
             for actor in actors:  # also where the run was stopped: none is to write on into the folder
                 ray.kill(actor)
+
+
+def _facts(model: TinyBioMoE) -> dict[str, Any]:
+    return model.engine.facts(next(model.parameters()).device)
 
 
 def _shared_out(actors: list[Any], plan: Sequence[Group], run: Run, observer: Observer) -> Iterator[Record | None]:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from importlib.metadata import version
 from threading import RLock
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -32,8 +31,8 @@ Run = Callable[[NDArray[np.uint8]], NDArray[np.float32]]  # (B, 224, 224[, 3]) b
 class Engine:
     """What changes speed, and no more than the rounding of a vector.
 
-    precision : "float32", or "bfloat16" (products and wide maps; small maps, attention windows, the last
-        stages and fusion stay float32)
+    precision : "float32", or "bfloat16" (products and wide maps; attention, norms, the sum of each block and fusion
+        stay float32, and uncompiled the small maps as well)
     compile : whether the network runs as a program compiled for this machine: on a CPU our own (`native`), which takes
         a C++ compiler some seconds, once; elsewhere what PyTorch's compiler makes of the fast copy
     backend : "torch", or "onnx": ONNX Runtime, in float32, on a CPU
@@ -59,11 +58,14 @@ class Engine:
         """The fields, and in `program` what computes in PyTorch's place and so decides the last digits."""
         program = None
         if self.compile and device.type == "cpu":
-            from .native import program as native
+            from .program import load_program
 
-            program = f"native, sha256 {native()[1]}"
+            library, digest = load_program()
+            program = f"native, {'tiles' if library.tiles() else 'vectors'}, sha256 {digest}"
         elif self.backend == "onnx":
-            program = f"onnxruntime {version('onnxruntime')}"
+            from .onnx_file import VERSION
+
+            program = f"onnxruntime {VERSION}"
         return {**asdict(self), "program": program}
 
 

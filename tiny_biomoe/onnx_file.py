@@ -31,6 +31,7 @@ from .weights import tensor_digest
 
 need("onnx", "onnxruntime", "onnxscript", extra="onnx", what="ONNX")
 
+VERSION = version("onnxruntime")
 OPSET = 18  # of ONNX: old enough for any runtime of the last years
 TOLERANCE = 1e-5  # between the file's embeddings and the plain network's
 
@@ -136,7 +137,7 @@ def kept_onnx(network: Network) -> bytes:
 
     The kept file begins with the 32 bytes of the sha256 of the rest; where they disagree the network is exported again.
     """
-    key = [tensor_digest(network.state_dict()), config_digest(network.config)[:16], __version__, version("onnxruntime")]
+    key = [tensor_digest(network.state_dict()), config_digest(network.config)[:16], __version__, VERSION]
     path = Path(constants.HF_HOME) / "tiny-biomoe" / f"{'-'.join(key)}.sha256-onnx"
     try:
         kept = path.read_bytes()

@@ -33,7 +33,10 @@ template <class User, class T, int which = 0>
 T* scratch(long n) {
     thread_local Array<T> room;
     thread_local long size = 0;
-    if (n > size) room = Array<T>(size = n);
+    if (n > size) {
+        room = Array<T>(n);
+        size = n;
+    }
     return room.data();
 }
 

@@ -1,6 +1,4 @@
 // The network of network.py for one image at a time: bytes in, embedding out. Built and called by native.py.
-#include <string>
-
 #include "spectral.h"
 #include "waterfall.h"
 
@@ -142,28 +140,31 @@ void* build(const int* numbers, const float* weights, long count, int half, char
     }
 }
 
+// Whether products of bfloat16 use hardware tiles, which rounds in another order.
+int tiles() { return tiles_allowed(); }
+
 // One image of `channels` bytes a pixel, 1 (levels) or 3 (RGB), to its embedding; 0 unless memory ran out.
 int run(void* network, const uint8_t* picture, int channels, int threads, float* out) {
     try {
         static_cast<Any*>(network)->run(picture, channels, threads, out);
         return 0;
-    } catch (const std::bad_alloc&) {
+    } catch (...) {
         return 1;
     }
 }
 
-// Words (parts, rows, columns) summed over their rows: (parts, columns).
-void sums(const int64_t* words, int parts, long rows, long columns, int threads, int64_t* out) {
+// Words (parts, rows, columns) summed over their rows, modulo 2^64: (parts, columns); 0 unless memory ran out.
+int sums(const uint64_t* words, int parts, long rows, long columns, int threads, uint64_t* out) try {
     Loan team(threads);
     std::memset(out, 0, 8L * parts * columns);
     team->each(parts, [&](int part) {
-        const int64_t* row = words + part * rows * columns;
-        int64_t* total = out + part * columns;
+        const uint64_t* row = words + part * rows * columns;
+        uint64_t* total = out + part * columns;
         long left = rows;
         for (; left >= 8; left -= 8, row += 8 * columns)  // so that totals are read and written once in eight rows
             for (long c = 0; c < columns; ++c) {
-                const int64_t* at = row + c;
-                int64_t more = 0;
+                const uint64_t* at = row + c;
+                uint64_t more = 0;
 #pragma GCC unroll 8
                 for (int r = 0; r < 8; ++r) more += at[r * columns];
                 total[c] += more;
@@ -171,6 +172,9 @@ void sums(const int64_t* words, int parts, long rows, long columns, int threads,
         for (; left; --left, row += columns)
             for (long c = 0; c < columns; ++c) total[c] += row[c];
     });
+    return 0;
+} catch (...) {
+    return 1;
 }
 
 void destroy(void* network) { delete static_cast<Any*>(network); }

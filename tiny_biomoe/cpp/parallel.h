@@ -8,8 +8,13 @@
 #include <condition_variable>
 #include <cstdint>
 #include <mutex>
+#include <new>
+#include <system_error>
 #include <thread>
 #include <vector>
+#if defined(__unix__) || defined(__APPLE__)
+#include <pthread.h>
+#endif
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -17,16 +22,22 @@
 inline void breathe() {
 #if defined(__x86_64__)
     _mm_pause();
+#elif defined(__aarch64__)
+    asm volatile("yield");
 #endif
 }
 
 class Team {
   public:
-    explicit Team(int threads) {
-        for (int i = 1; i < threads; ++i) helpers_.emplace_back([this] { help(); });
+    // Of the caller and threads - 1 helpers, or as many of them as the system grants.
+    explicit Team(int threads) : threads_(threads) {
+        try {
+            for (int i = 1; i < threads; ++i) helpers_.emplace_back([this] { help(); });
+        } catch (const std::system_error&) {
+        }
     }
 
-    int threads() const { return int(helpers_.size()) + 1; }
+    int threads() const { return threads_; }
 
     // task(i) for every i below `tasks`; returns when all are done.
     template <class Task>
@@ -41,6 +52,7 @@ class Team {
         round_ = {round_.load().number + 1, 0, uint16_t(tasks)};
         while (take(true)) {}
         while (done_.load(std::memory_order_acquire) < tasks) breathe();
+        report();
     }
 
     // Both tasks: the first by a helper, if one is awake, before it helps with the second; else by the caller afterwards.
@@ -54,12 +66,10 @@ class Team {
         first_call_ = [](const void* f) { (*static_cast<const First*>(f))(); };
         first_task_ = &first;
         first_ = OFFERED;
-        second();
-        int offered = OFFERED;
-        if (first_.compare_exchange_strong(offered, TAKEN))
-            first();
-        else
-            while (first_.load(std::memory_order_acquire) != DONE) breathe();
+        guarded(second);
+        take_first();
+        while (first_.load(std::memory_order_acquire) != DONE) breathe();
+        report();
     }
 
     // Of the caller alone.
@@ -95,23 +105,36 @@ class Team {
         const Round rest = caller ? Round{round.number, uint16_t(round.first + 1), round.end}
                                   : Round{round.number, round.first, uint16_t(round.end - 1)};
         if (!round_.compare_exchange_strong(round, rest)) return true;
-        call(task, caller ? rest.first - 1 : rest.end);
+        guarded([&] { call(task, caller ? rest.first - 1 : rest.end); });
         done_.fetch_add(1, std::memory_order_release);
         return true;
     }
 
+    // What is to be called is read once it is taken: the caller waits from then on, and offers nothing else.
     bool take_first() {
-        const auto call = first_call_.load();
-        const void* task = first_task_;
         int offered = OFFERED;
         if (first_ != OFFERED || !first_.compare_exchange_strong(offered, TAKEN)) return false;
-        call(task);
+        guarded([&] { first_call_.load()(first_task_); });
         first_.store(DONE, std::memory_order_release);
         return true;
     }
 
+    // A task that fails (for want of memory) counts as done, and fails where its caller waits.
+    template <class Task>
+    void guarded(const Task& task) {
+        try {
+            task();
+        } catch (...) {
+            failed_ = true;
+        }
+    }
+
+    void report() {
+        if (failed_.exchange(false)) throw std::bad_alloc();
+    }
+
     void help() {
-        constexpr int PATIENCE = 20000;  // looks, about a millisecond, before a helper without work goes to sleep
+        constexpr int PATIENCE = 20000;  // looks before a helper without work goes to sleep, up to a millisecond
         for (int idle = 0;;) {
             if (working_) {
                 idle = 0;
@@ -126,10 +149,11 @@ class Team {
         }
     }
 
+    const int threads_;
     std::vector<std::thread> helpers_;
     std::mutex mutex_;
     std::condition_variable wake_;
-    std::atomic<bool> working_{false};
+    std::atomic<bool> working_{false}, failed_{false};
     alignas(64) std::atomic<Round> round_{Round{0, 0, 0}};
     alignas(64) std::atomic<int> done_{0};
     alignas(64) std::atomic<int> first_{DONE};
@@ -139,39 +163,46 @@ class Team {
     std::atomic<const void*> first_task_{nullptr};
 };
 
-// A team for the time of one call. Teams are kept for the next call and never dissolved: a forked process, in which their
-// helpers do not exist, would wait for these for ever, and so merely finds that the caller does everything.
+// A team for the time of one call, kept for the next one and never dissolved. A forked process, in which no helper exists,
+// forgets the teams of its parent.
 class Loan {
   public:
     explicit Loan(int threads) : team_(take(threads)) { team_->begin(); }
     ~Loan() {
         team_->end();
-        std::lock_guard<std::mutex> lock(mutex());
-        idle().push_back(team_);
+        std::lock_guard<std::mutex> lock(*pool().mutex);
+        pool().idle.push_back(team_);
     }
     Loan(const Loan&) = delete;
     Team& operator*() { return *team_; }
     Team* operator->() { return team_; }
 
   private:
+    struct Pool {
+        std::mutex* mutex = new std::mutex;
+        std::vector<Team*> idle;
+    };
+
+    static Pool& pool() {
+        static Pool* made = [] {
+#if defined(__unix__) || defined(__APPLE__)
+            pthread_atfork(nullptr, nullptr, [] { pool() = Pool(); });
+#endif
+            return new Pool;
+        }();
+        return *made;
+    }
+
     static Team* take(int threads) {
-        std::lock_guard<std::mutex> lock(mutex());
-        for (Team*& each : idle())
+        std::lock_guard<std::mutex> lock(*pool().mutex);
+        for (Team*& each : pool().idle)
             if (each->threads() == threads) {
-                std::swap(each, idle().back());
-                Team* found = idle().back();
-                idle().pop_back();
+                std::swap(each, pool().idle.back());
+                Team* found = pool().idle.back();
+                pool().idle.pop_back();
                 return found;
             }
         return new Team(threads);
-    }
-    static std::mutex& mutex() {
-        static auto* made = new std::mutex;
-        return *made;
-    }
-    static std::vector<Team*>& idle() {
-        static auto* made = new std::vector<Team*>;
-        return *made;
     }
 
     Team* team_;

@@ -224,6 +224,7 @@ struct Product {
                         return n;
                     });
                 }
+                _tile_release();  // else every change of threads would save them
                 return;
             }
 #endif

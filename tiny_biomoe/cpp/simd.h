@@ -3,7 +3,6 @@
 
 #include <cmath>
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
 #include <utility>
 #if defined(__x86_64__)
@@ -14,6 +13,8 @@
 constexpr int LANES = 16, ROWS = 14;  // ROWS x PANEL sums fit the registers: 28 of 32
 #elif defined(__AVX2__)
 constexpr int LANES = 8, ROWS = 6;  // 12 of 16
+#elif defined(__x86_64__)
+constexpr int LANES = 4, ROWS = 6;  // 12 of 16
 #else
 constexpr int LANES = 4, ROWS = 14;  // 28 of 32, as on ARM
 #endif
@@ -90,8 +91,9 @@ inline bf16 narrow(float x) {
 inline void assign(float& to, float x) { to = x; }
 inline void assign(bf16& to, float x) { to = narrow(x); }
 
-inline Vec larger(Vec a, Vec b) { return a > b ? a : b; }
-inline Vec smaller(Vec a, Vec b) { return a < b ? a : b; }
+// Of two numbers; NaN where the first one is, so that nothing hides it.
+inline Vec larger(Vec x, Vec least) { return x < least ? least : x; }
+inline Vec smaller(Vec x, Vec most) { return x > most ? most : x; }
 
 inline float sum(Vec v) {
     float total = 0;
@@ -117,9 +119,9 @@ inline Vec polynomial(Vec x, const float (&coefficients)[N]) {
     return y;
 }
 
-// e^x for x up to 88, to two units in the last place; what is smaller than e^-87 is e^-87.
+// e^x to two units in the last place, from e^-87 to e^88: what is smaller or larger is these.
 inline Vec exponential(Vec x) {
-    x = larger(x, all(-87.0f));
+    x = smaller(larger(x, all(-87)), all(88));
     const Vec shifted = x * 1.44269504f + 12582912.0f;  // 1.5 * 2^23: the sum is rounded to whole numbers
     const Vec n = shifted - 12582912.0f;
     const Vec rest = (x - n * 0.693359375f) + n * 2.12194440e-4f;  // x - n ln 2, |rest| < 0.35
@@ -128,7 +130,7 @@ inline Vec exponential(Vec x) {
     return polynomial(rest, taylor) * (Vec)power;
 }
 
-// x times the normal distribution's share below x; erf by a quotient fitted to it, 5e-8 off up to 4 and constant beyond.
+// x times the normal distribution's share below x; erf by a quotient fitted to it, 7e-8 off up to 4 and constant beyond.
 inline Vec gelu(Vec x) {
     const float above[] = {1.12837873f, 0.202495119f, 0.0543073289f, 0.00427766686f, 2.9527404e-4f, 1.93949067e-6f};
     const float below[] = {1, 0.512785403f, 0.119072536f, 0.0159886865f, 0.00128500769f, 3.74958739e-5f};

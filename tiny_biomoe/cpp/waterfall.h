@@ -92,8 +92,9 @@ struct Waterfall {
     void attend(const float* x, float* mixed) const {
         const int tokens = window * window, width = 2 * key_dim + value_dim;
         const Attention core{tokens, key_dim, value_dim};
-        float* part = scratch<Waterfall, float, 1>(long(tokens) * (2 * value_dim + width));
-        float* given = part + long(tokens) * value_dim;
+        const int most = std::max(value_dim, key_dim);  // of a token: what a head reads, then its spread queries
+        float* part = scratch<Waterfall, float, 1>(long(tokens) * (most + value_dim + width));
+        float* given = part + long(tokens) * most;
         float* qkv = given + long(tokens) * value_dim;
         for (int h = 0; h < heads; ++h) {
             for (int t = 0; t < tokens; ++t) {
@@ -131,7 +132,7 @@ struct Waterfall {
 // Half the map, at another width.
 template <class T>
 struct Merging {
-    int side, outputs;
+    int side;
     Mixer<T> before;
     Product<T> expand;
     Depthwise<T> depthwise;
@@ -140,7 +141,7 @@ struct Merging {
     Mixer<T> after;
 
     Merging(Reader& reader, int side, int inputs, int outputs)
-        : side(side), outputs(outputs), before(reader, inputs), expand(reader, 4 * inputs, 1, inputs, Act::relu),
+        : side(side), before(reader, inputs), expand(reader, 4 * inputs, 1, inputs, Act::relu),
           depthwise(reader, 4 * inputs, 2, Act::relu), squeeze(reader, inputs, 1, 4 * inputs, Act::relu),
           excite(reader, 4 * inputs, 1, inputs, Act::sigmoid), reduce(reader, outputs, 1, 4 * inputs),
           after(reader, outputs) {}

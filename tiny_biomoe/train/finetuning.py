@@ -108,7 +108,7 @@ class _Run:
             "validation": validation.sha256 if validation else None,
             "views": [str(view) for view in dataset.views],
             "classes": list(dataset.classes),
-            "engine": asdict(model.engine),  # which embeds images that are not varied
+            "engine": model.engine.facts(device),  # which embeds images that are not varied
             "threads": torch.get_num_threads(),  # with another number, sums are taken in another order
         }
         self.origin = {"name": model.config.name, "source": model.source, "tensors_sha256": self.facts["model"]}

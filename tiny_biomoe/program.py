@@ -1,0 +1,111 @@
+"""The C++ program `cpp/network.cpp`, compiled for this processor, kept, and loaded: what `native.py` calls."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import tempfile
+import warnings
+from functools import lru_cache
+from pathlib import Path
+from threading import Lock
+
+from huggingface_hub import constants
+
+from .durable import write_whole
+from .errors import ConfigError
+
+SOURCE = Path(__file__).parent / "cpp"
+FLAGS = ["-std=c++17", "-O2", "-fno-math-errno", "-shared", "-fPIC", "-pthread"]
+_LOADING = Lock()
+
+
+def load_program() -> tuple[ctypes.CDLL, str]:
+    """The program, compiled for this processor or as it was kept when it was, and the sha256 of its file.
+
+    A kept file's name ends in that sha256; where they disagree, or others may write it, the program is compiled again.
+
+    Raises
+    ------
+    ConfigError
+        There is no C++ compiler, or it does not understand the program.
+    """
+    with _LOADING:  # two threads at once compile it once
+        return _load()
+
+
+@lru_cache(maxsize=1)
+def _load() -> tuple[ctypes.CDLL, str]:
+    command = compiler()
+    key = hashlib.sha256("\0".join(command).encode() + taken_for_granted(command))
+    for source in sorted(SOURCE.iterdir()):
+        key.update(hashlib.sha256(source.read_bytes()).digest())
+    folder, stem = Path(constants.HF_HOME) / "tiny-biomoe" / "native", key.hexdigest()[:32]
+    for kept in sorted(folder.glob(f"{stem}-*.so")):
+        try:
+            digest = hashlib.sha256(kept.read_bytes()).hexdigest()
+            if kept.name == f"{stem}-{digest}.so" and own(folder) and own(kept):
+                return opened(kept), digest
+        except OSError:  # it cannot be read, or not be loaded from there: compiled again
+            continue
+    with tempfile.TemporaryDirectory() as place:
+        built = Path(place) / "native.so"
+        done = subprocess.run([*command, str(SOURCE / "network.cpp"), "-o", str(built)], capture_output=True, text=True)
+        if done.returncode:
+            raise ConfigError(f"compile=True: {command[0]} failed: {done.stderr.strip()[-500:]}")
+        data = built.read_bytes()
+        digest = hashlib.sha256(data).hexdigest()
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            write_whole(folder / f"{stem}-{digest}.so", data)
+        except OSError as error:
+            warnings.warn(f"the compiled program could not be kept for the next time ({error})", stacklevel=4)
+        try:
+            return opened(built), digest
+        except OSError as error:
+            raise ConfigError(f"compile=True: the compiled program cannot be loaded ({error})") from error
+
+
+def own(path: Path) -> bool:
+    """Whether a file or folder is this user's and no one else may write it: what it holds is about to be run."""
+    if not hasattr(os, "geteuid"):  # Windows
+        return True
+    status = path.stat()
+    return status.st_uid == os.geteuid() and not status.st_mode & 0o022
+
+
+def compiler() -> list[str]:
+    """The command that compiles, but for its input and output; `CXX` may name it, with options of its own."""
+    try:
+        words = shlex.split(os.environ.get("CXX", ""))
+    except ValueError as error:
+        raise ConfigError(f"the environment variable CXX is no command: {error}") from error
+    words = words or [name for name in ("c++", "g++", "clang++") if shutil.which(name)][:1]
+    if not words or shutil.which(words[0]) is None:
+        raise ConfigError("compile=True needs a C++ compiler on a CPU: c++, g++, clang++, or what CXX names")
+    named = next((place for place, word in enumerate(words) if word.startswith("-")), len(words))
+    processor = "-march=native" if platform.machine().lower() in ("x86_64", "amd64") else "-mcpu=native"
+    return [*words[:named], *FLAGS, processor, *words[named:]]
+
+
+def taken_for_granted(command: list[str]) -> bytes:
+    """Every macro that the compiler defines by itself: its version, and the abilities of the processor."""
+    return subprocess.run([*command, "-E", "-dM", "-x", "c++", os.devnull], capture_output=True).stdout
+
+
+def opened(path: Path) -> ctypes.CDLL:
+    """The program's functions, with the types of what they take."""
+    library, pointer = ctypes.CDLL(str(path)), ctypes.c_void_p
+    library.build.restype = pointer
+    library.build.argtypes = [pointer, pointer, ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.c_long]
+    library.run.argtypes = [pointer, pointer, ctypes.c_int, ctypes.c_int, pointer]
+    library.sums.argtypes = [pointer, ctypes.c_int, ctypes.c_long, ctypes.c_long, ctypes.c_int, pointer]
+    library.sums.restype = ctypes.c_int
+    library.destroy.argtypes = [pointer]
+    library.destroy.restype = None
+    return library
