@@ -14,13 +14,28 @@ struct Any {
     virtual void run(const uint8_t* picture, int channels, int threads, float* out) = 0;
 };
 
+// Something whose arrays lie in an arena of its own.
+template <class Thing>
+struct Housed {
+    Arena arena;
+    std::unique_ptr<Thing> thing;
+
+    template <class Make>
+    explicit Housed(const Make& make) {
+        Arena::Use use(arena);
+        thing.reset(make());
+    }
+    Thing* operator->() { return thing.get(); }
+};
+
 template <class T>
 struct Network : Any {
-    struct Space {
+    struct Maps {
         Map<T> image;
         SpectralSpace<T> spectral;
         WaterfallSpace<T> waterfall;
     };
+    using Space = Housed<Maps>;
 
     Numbers numbers;
     Array<float> palette, weight, bias;  // (256, 3); (image, image, 3) twice
@@ -52,11 +67,12 @@ struct Network : Any {
 
     void run(const uint8_t* picture, int channels, int threads, float* out) override {
         std::unique_ptr<Space> space = take();
+        Maps& maps = *space->thing;
         Loan team(threads);
-        normed(*team, picture, channels, space->image);
+        normed(*team, picture, channels, maps.image);
         float* z = scratch<Network, float>(6L * width);  // both encoders' outputs, and what becomes of them
-        team->both([&] { waterfall(Team::one(), space->image, space->waterfall, z + width); },
-                   [&] { spectral(*team, space->image, space->spectral, z); });
+        team->both([&] { waterfall(Team::one(), maps.image, maps.waterfall, z + width); },
+                   [&] { spectral(*team, maps.image, maps.spectral, z); });
         join(z, z + 2 * width, out);
         std::lock_guard<std::mutex> lock(mutex);
         idle.push_back(std::move(space));
@@ -72,7 +88,8 @@ struct Network : Any {
                 return found;
             }
         }
-        return std::unique_ptr<Space>(new Space{{numbers.image, CHANNELS, 3}, spectral.space(), waterfall.space()});
+        return std::unique_ptr<Space>(new Space(
+            [&] { return new Maps{{numbers.image, CHANNELS, 3}, spectral.space(), waterfall.space()}; }));
     }
 
     // Colour, scale to [0, 1] and LayerNorm of the whole image. Bytes are few: what the norm makes of each is tabled.
@@ -132,8 +149,10 @@ void* build(const int* numbers, const float* weights, long count, int half, char
         Numbers n;
         std::memcpy(&n, numbers, sizeof n);
         Reader reader(weights, count);
-        if (half) return static_cast<Any*>(new Network<bf16>(n, reader));
-        return static_cast<Any*>(new Network<float>(n, reader));
+        return new Housed<Any>([&]() -> Any* {
+            if (half) return new Network<bf16>(n, reader);
+            return new Network<float>(n, reader);
+        });
     } catch (const std::exception& error) {
         std::strncpy(message, error.what(), room - 1);
         return nullptr;
@@ -146,7 +165,7 @@ int tiles() { return tiles_allowed(); }
 // One image of `channels` bytes a pixel, 1 (levels) or 3 (RGB), to its embedding; 0 unless memory ran out.
 int run(void* network, const uint8_t* picture, int channels, int threads, float* out) {
     try {
-        static_cast<Any*>(network)->run(picture, channels, threads, out);
+        (*static_cast<Housed<Any>*>(network))->run(picture, channels, threads, out);
         return 0;
     } catch (...) {
         return 1;
@@ -177,5 +196,5 @@ int sums(const uint64_t* words, int parts, long rows, long columns, int threads,
     return 1;
 }
 
-void destroy(void* network) { delete static_cast<Any*>(network); }
+void destroy(void* network) { delete static_cast<Housed<Any>*>(network); }
 }
