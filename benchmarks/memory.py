@@ -28,9 +28,10 @@ FS, SECONDS = 64.0, 10
     help="In all; only whole thousands are embedded.",
 )
 @click.option("--precision", default="bfloat16", show_default=True)
-def main(windows: int, precision: str) -> None:
+@click.option("--compile/--no-compile", default=False, show_default=True)
+def main(windows: int, precision: str, compile: bool) -> None:
     """Embed, and print a section of RESULTS.md."""
-    model = TinyBioMoE.from_pretrained(precision=precision)
+    model = TinyBioMoE.from_pretrained(precision=precision, compile=compile)
     rng = np.random.default_rng(0)
     print("| windows | resident memory, MiB | the most so far, MiB |", "|---|---|---|", sep="\n")
     told = 1

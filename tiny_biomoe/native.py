@@ -58,6 +58,7 @@ def native_network(network: Network, precision: str) -> Callable[[NDArray[np.uin
     outputs, side = architecture.embedding_dim, network.image_norm.weight.shape[-1]
 
     def run(picture: NDArray[np.uint8], threads: int) -> NDArray[np.float32]:
+        """One picture's vector; safe to call from several Python threads at once."""
         if picture.dtype != np.uint8 or picture.shape not in ((side, side), (side, side, 3)):
             raise ValueError(f"a picture is ({side}, {side}) or ({side}, {side}, 3) bytes, not {picture.shape}")
         picture, out = np.ascontiguousarray(picture), np.empty(outputs, np.float32)
@@ -120,6 +121,7 @@ def tensors(network: Network) -> Iterator[Tensor]:
 
 
 def norm(layer: nn.LayerNorm) -> Iterator[Tensor]:
+    """Of `Norm` in layers.h."""
     yield from (layer.weight, layer.bias, torch.tensor([layer.eps]))
 
 
@@ -132,6 +134,7 @@ def conv(weight: Tensor, bias: Tensor | None, *, of_image: bool = False) -> Iter
 
 
 def conv_norm(layer: ConvNorm, *, of_image: bool = False) -> Iterator[Tensor]:
+    """Of `Conv` in layers.h, or of `Product` in product.h where the kernel is 1 x 1."""
     yield from conv(*fold(layer.conv, layer.norm), of_image=of_image)
 
 
@@ -141,12 +144,14 @@ def depthwise(weight: Tensor, bias: Tensor) -> Iterator[Tensor]:
 
 
 def attention(before: nn.LayerNorm, layer: SelfAttention) -> Iterator[Tensor]:
+    """Of `SelfAttention` in spectral.h; query, key and value are one product."""
     yield from norm(before)
     yield from (layer.query.weight, layer.key_value.weight, layer.query.bias, layer.key_value.bias)
     yield from (layer.projection.weight, layer.projection.bias)
 
 
 def spectral(encoder: SpectralEncoder) -> Iterator[Tensor]:
+    """Of `SpectralEncoder` in spectral.h."""
     convs = encoder.stem.convs
     for layer, batch_norm in zip(list(convs)[0::3], list(convs)[1::3], strict=True):
         folded = fold(cast(nn.Conv2d, layer), cast(nn.BatchNorm2d, batch_norm))
@@ -176,6 +181,7 @@ def spectral(encoder: SpectralEncoder) -> Iterator[Tensor]:
 
 
 def mixer(layer: SpatialMixer) -> Iterator[Tensor]:
+    """Of `Mixer` in waterfall.h."""
     weight, bias = fold(layer.depthwise.conv, layer.depthwise.norm)
     weight[:, :, 1, 1] += 1.0  # the residual sum
     yield from depthwise(weight, bias)
@@ -183,6 +189,7 @@ def mixer(layer: SpatialMixer) -> Iterator[Tensor]:
 
 
 def waterfall(encoder: WaterfallEncoder) -> Iterator[Tensor]:
+    """Of `WaterfallEncoder` in waterfall.h."""
     for place, layer in enumerate(list(encoder.patch_embedding)[::2]):
         yield from conv_norm(cast(ConvNorm, layer), of_image=place == 0)
     for stage, each in enumerate(encoder.blocks):
