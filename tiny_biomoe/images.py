@@ -58,7 +58,9 @@ def to_levels(matrix: Matrix, representation: str, recipe: Recipe, own_range: bo
         unit = (matrix + np.pi) / (2 * np.pi)
     elif representation == "phase":
         low, high = matrix.min(), matrix.max()
-        unit = (matrix - low) / (high - low) if high > low else np.zeros_like(matrix)
+        unit = matrix - low
+        if high > low:
+            unit /= high - low
     elif representation == "psd":
         loudest = matrix.max() if own_range else 0.0
         unit = 1.0 + (matrix - loudest) / recipe.psd_range_db
@@ -70,7 +72,10 @@ def to_levels(matrix: Matrix, representation: str, recipe: Recipe, own_range: bo
         unit = matrix / largest
         if representation == "scalogram":
             unit = np.maximum(unit, 0.0) ** recipe.scalogram_gamma
-    return (np.clip(unit, 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8)
+    shown = np.clip(unit, 0.0, 1.0)
+    shown *= 255.0
+    shown += 0.5
+    return shown.astype(np.uint8, order="C")
 
 
 def draw(
