@@ -195,7 +195,7 @@ def test_without_a_compiler_compile_is_refused(fresh, monkeypatch):
     monkeypatch.setenv("PATH", str(fresh))
     monkeypatch.delenv("CXX", raising=False)
     with pytest.raises(ConfigError, match="needs a C\\+\\+ compiler"):
-        TinyBioMoE.from_pretrained(compile=True).embed(np.arange(100.0) % 7, fs=10, modality="ecg")
+        TinyBioMoE.from_pretrained(compile=True)
 
 
 def test_a_compiler_that_fails_is_told_with_its_own_words(fresh, monkeypatch):
@@ -203,7 +203,7 @@ def test_a_compiler_that_fails_is_told_with_its_own_words(fresh, monkeypatch):
     failing.write_text("#!/bin/sh\necho unknown option >&2\nexit 1\n")
     failing.chmod(failing.stat().st_mode | stat.S_IEXEC)
     monkeypatch.setenv("CXX", str(failing))
-    with pytest.raises(ConfigError, match="c\\+\\+ failed: unknown option"):
+    with pytest.raises(ConfigError, match="failed with exit status 1 .unknown option"):
         program.load_program()
 
 

@@ -57,14 +57,22 @@ def _load() -> tuple[ctypes.CDLL, str]:
         built = Path(place) / "native.so"
         done = subprocess.run([*command, str(SOURCE / "network.cpp"), "-o", str(built)], capture_output=True, text=True)
         if done.returncode:
-            raise ConfigError(f"compile=True: {command[0]} failed: {done.stderr.strip()[-500:]}")
+            said = done.stderr.strip()[-500:] or "it said nothing"
+            raise ConfigError(
+                f"compile=True: {command[0]} failed with exit status {done.returncode} ({said}): name another compiler "
+                "in CXX, or leave compile out"
+            )
         data = built.read_bytes()
         digest = hashlib.sha256(data).hexdigest()
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             write_whole(folder / f"{stem}-{digest}.so", data)
         except OSError as error:
-            warnings.warn(f"the compiled program could not be kept for the next time ({error})", stacklevel=4)
+            warnings.warn(
+                f"the compiled program could not be kept for the next time ({error}): it is compiled in every process "
+                "until HF_HOME is a folder that can be written",
+                stacklevel=4,
+            )
         try:
             return opened(built), digest
         except OSError as error:
@@ -87,7 +95,10 @@ def compiler() -> list[str]:
         raise ConfigError(f"the environment variable CXX is no command: {error}") from error
     words = words or [name for name in ("c++", "g++", "clang++") if shutil.which(name)][:1]
     if not words or shutil.which(words[0]) is None:
-        raise ConfigError("compile=True needs a C++ compiler on a CPU: c++, g++, clang++, or what CXX names")
+        found = f"CXX names {words[0]!r}, which is not there" if words else "none of c++, g++ and clang++ is on PATH"
+        raise ConfigError(
+            f"compile=True needs a C++ compiler on a CPU, and {found}: name one in CXX, or leave compile out"
+        )
     named = next((place for place, word in enumerate(words) if word.startswith("-")), len(words))
     processor = "-march=native" if platform.machine().lower() in ("x86_64", "amd64") else "-mcpu=native"
     return [*words[:named], *FLAGS, processor, *words[named:]]
