@@ -59,6 +59,14 @@ def examples() -> dict[str, Sampled]:
 
 
 @pytest.fixture(scope="session")
+def pictures() -> np.ndarray:
+    """Noise, a slope, a checkerboard and one level, (4, 224, 224)."""
+    grid = np.add.outer(np.arange(224), np.arange(224))
+    noise = np.random.RandomState(20251123).randint(0, 256, (224, 224))
+    return np.stack([noise, grid // 2, grid // 8 % 2 * 255, np.full((224, 224), 100)]).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
 def recordings() -> Path:
     """Where the real recordings lie."""
     folder = ROOT.parent / "shared" / "data" / "recordings"

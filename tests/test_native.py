@@ -27,14 +27,6 @@ from tiny_biomoe.threads import threads
 pytestmark = needs_compiler
 
 
-@pytest.fixture(scope="module")
-def pictures() -> np.ndarray:
-    """Noise, a slope, a checkerboard and one level, (4, 224, 224)."""
-    grid = np.add.outer(np.arange(224), np.arange(224))
-    noise = np.random.RandomState(20251123).randint(0, 256, (224, 224))
-    return np.stack([noise, grid // 2, grid // 8 % 2 * 255, np.full((224, 224), 100)]).astype(np.uint8)
-
-
 def compiled(model: TinyBioMoE, precision: str = "float32") -> TinyBioMoE:
     model.engine = Engine(precision, compile=True)
     return model

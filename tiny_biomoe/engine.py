@@ -54,10 +54,14 @@ class Engine:
                 'backend="onnx" computes in float32 and is not compiled: leave precision and compile alone'
             )
 
+    def native(self, device: torch.device) -> bool:
+        """Whether the network runs as our own program."""
+        return self.compile and device.type == "cpu"
+
     def facts(self, device: torch.device) -> dict[str, Any]:
         """The fields, and in `program` what computes in PyTorch's place and so decides the last digits."""
         program = None
-        if self.compile and device.type == "cpu":
+        if self.native(device):
             from .program import load_program
 
             library, digest = load_program()
@@ -107,7 +111,7 @@ def fast_copy(network: nn.Module) -> FastCopy | None:
 
 def sums_for(engine: Engine, tensors: list[Tensor]) -> Callable[[Tensor], Tensor]:
     """What sums the words of weights, on the threads that the engine computes with."""
-    if engine.compile and tensors[0].device.type == "cpu":
+    if engine.native(tensors[0].device):
         from .native import sums as native_sums
 
         return native_sums
@@ -152,7 +156,7 @@ def build(network: Network, engine: Engine) -> tuple[Run, int]:
         if device.type != "cpu":
             raise ConfigError(f'backend="onnx" runs on the CPU, and the model is on {device}: move it with .to("cpu")')
         return run_onnx(kept_onnx(network)), 1
-    if engine.compile and device.type == "cpu":
+    if engine.native(device):
         from .native import native_network
 
         compute = native_network(network, engine.precision)
