@@ -114,11 +114,7 @@ struct Depthwise {
 
     // One row of the result; `rows` are the three above, in and below it, null where they lie outside of the map.
     void row(const T* const (&rows)[3], int side, T* out) const {
-        switch (act) {
-            case Act::gelu: return walk(rows, side, out, [](Vec v) { return gelu(v); });
-            case Act::relu: return walk(rows, side, out, [](Vec v) { return larger(v, Vec{}); });
-            default: return walk(rows, side, out, [](Vec v) { return v; });
-        }
+        with<T>(act, [&](auto activate) { walk(rows, side, out, activate); });
     }
 
   private:

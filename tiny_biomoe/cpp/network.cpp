@@ -38,7 +38,7 @@ struct Network : Any {
     using Space = Housed<Maps>;
 
     Numbers numbers;
-    Array<float> palette, weight, bias;  // (256, 3); (image, image, 3) twice
+    Array<float> palette, weight, bias;  // (256, 3); (image, image, CHANNELS) twice, the last channel zero
     float eps;
     SpectralEncoder<T> spectral;
     WaterfallEncoder<T> waterfall;
@@ -50,8 +50,8 @@ struct Network : Any {
     std::vector<std::unique_ptr<Space>> idle;  // of images that were computed before
 
     Network(const Numbers& n, Reader& reader)
-        : numbers(n), palette(copied(reader, 256 * 3)), weight(copied(reader, 3L * n.image * n.image)),
-          bias(copied(reader, 3L * n.image * n.image)), eps(*reader.take(1)),
+        : numbers(n), palette(copied(reader, 256 * 3, 1, 1)), weight(copied(reader, long(n.image) * n.image, 3, CHANNELS)),
+          bias(copied(reader, long(n.image) * n.image, 3, CHANNELS)), eps(*reader.take(1)),
           spectral(reader, n.image, CHANNELS, n.stem_width, n.widths, n.ratios, n.heads),
           waterfall(reader, n.image, CHANNELS, n.waterfall_widths, n.waterfall_heads, n.key_dim, n.kernels, n.window),
           width(n.widths[3]), embedding_norm(reader, width), gate(reader, width, 1, width),
@@ -59,9 +59,10 @@ struct Network : Any {
         if (reader.left()) throw std::length_error("more weights than the architecture has");
     }
 
-    static Array<float> copied(Reader& reader, long n) {
-        Array<float> made(n);
-        std::memcpy(made.data(), reader.take(n), 4 * n);
+    // n groups of numbers, each filled up with zeros.
+    static Array<float> copied(Reader& reader, long n, int group, int filled) {
+        Array<float> made(n * filled);
+        for (long i = 0; i < n; ++i) std::memcpy(made.data() + i * filled, reader.take(group), 4 * group);
         return made;
     }
 
@@ -95,26 +96,32 @@ struct Network : Any {
     // Colour, scale to [0, 1] and LayerNorm of the whole image. Bytes are few: what the norm makes of each is tabled.
     void normed(Team& team, const uint8_t* picture, int channels, Map<T>& image) const {
         const long pixels = long(image.side) * image.side;
-        long counts[256] = {};
-        for (long i = 0; i < pixels * channels; ++i) ++counts[picture[i]];
+        int counts[4][256] = {};  // in turn, so that equal bytes in a row do not wait for one another
+        for (long i = 0; i < pixels * channels; ++i) ++counts[i % 4][picture[i]];
         const int colours = channels == 1 ? 3 : 1;  // that a byte stands for: a level's three, or its own
         const double n = 3.0 * pixels;
+        const auto share = [&](int byte) { return (counts[0][byte] + counts[1][byte] + counts[2][byte] + counts[3][byte]) / n; };
         double mean = 0, variance = 0;
-        for (int i = 0; i < 256 * colours; ++i) mean += counts[i / colours] * double(value(i, colours)) / n;
+        for (int i = 0; i < 256 * colours; ++i) mean += share(i / colours) * value(i, colours);
         for (int i = 0; i < 256 * colours; ++i) {
             const double d = value(i, colours) - mean;
-            variance += counts[i / colours] * d * d / n;
+            variance += share(i / colours) * d * d;
         }
         const double scale = 1 / std::sqrt(variance + eps);
-        float table[256][3];
+        float table[256][CHANNELS] = {};
         for (int i = 0; i < 256 * 3; ++i)
             table[i / 3][i % 3] = float((value(colours == 3 ? i : i / 3, colours) - mean) * scale);
+        const long row = long(image.side) * CHANNELS;
         team.each(image.side, [&](int y) {
-            T* to = image.at(y);
-            const long row = long(y) * image.side;
-            for (long i = row; i < row + image.side; ++i, to += CHANNELS)
-                for (int c = 0; c < 3; ++c)
-                    assign(to[c], table[picture[channels == 3 ? 3 * i + c : i]][c] * weight[3 * i + c] + bias[3 * i + c]);
+            const uint8_t* bytes = picture + long(y) * image.side * channels;
+            float* colour = scratch<Network, float, 1>(row);
+            for (int x = 0; x < image.side; ++x)
+                if (channels == 1)
+                    std::memcpy(colour + x * CHANNELS, table[bytes[x]], 4 * CHANNELS);
+                else
+                    for (int c = 0; c < 3; ++c) colour[x * CHANNELS + c] = table[bytes[3 * x + c]][c];
+            for (long i = 0; i < row; i += LANES)
+                store(image.at(y) + i, load(colour + i) * load(weight.data() + y * row + i) + load(bias.data() + y * row + i));
         });
     }
 

@@ -4,8 +4,8 @@
 // gives the same bytes.
 #pragma once
 
+#include "activations.h"
 #include "memory.h"
-#include "simd.h"
 
 #if defined(__AVX512F__) && defined(__AMX_BF16__) && defined(__AMX_TILE__) && defined(__linux__)
 #include <sys/syscall.h>
@@ -14,8 +14,6 @@
 #else
 #define HAS_TILES 0
 #endif
-
-enum class Act { none, relu, gelu, sigmoid };
 
 // A row of the left matrix: `count` pieces of `length` numbers, `stride` apart; the rows of a kernel, or a plain row.
 struct Pieces {
@@ -243,33 +241,22 @@ struct Product {
         return sizeof(T) == 4 ? panel[k * PANEL + column] : panel[(k / 2 * PANEL + column) * 2 + k % 2];
     }
 
-    Vec activate(Vec x) const {
-        switch (act) {
-            case Act::relu: return larger(x, Vec{});
-            case Act::gelu: return gelu(x);
-            case Act::sigmoid: return 1.0f / (1.0f + exponential(-x));
-            default: return x;
-        }
-    }
-
     // Bias, activation and residual, from a tile of sums to where the result lies.
     template <class Out>
     void finish(const float* sums, int rows, int column, Out* out, long ldo, const float* residual) const {
-        for (int r = 0; r < rows; ++r, sums += PANEL, out += ldo)
-            for (int v = 0; v < 2; ++v) {
-                const int from = column + v * LANES, n = std::min(LANES, outputs - from);
-                if (n <= 0) break;
-                Vec x = activate(load(sums + v * LANES) + load(bias.data() + from));
-                if (n == LANES) {
-                    if (residual) x += load(residual + r * ldo + v * LANES);
-                    store(out + v * LANES, x);
+        const int width = std::min(PANEL, outputs - column);
+        const Vec bias_a = load(bias.data() + column), bias_b = load(bias.data() + column + LANES);
+        with<T>(act, [&](auto activate) {
+            for (int r = 0; r < rows; ++r, sums += PANEL, out += ldo) {
+                Vec a = activate(load(sums) + bias_a), b = activate(load(sums + LANES) + bias_b);
+                if (residual) a += load(residual + r * ldo), b += load(residual + r * ldo + LANES);
+                if (width == PANEL) {
+                    store(out, a, b);
                 } else {  // the last few columns
-                    Out part[LANES];
-                    if (residual)
-                        for (int i = 0; i < n; ++i) x[i] += residual[r * ldo + v * LANES + i];
-                    store(part, x);
-                    std::memcpy(static_cast<void*>(out + v * LANES), part, n * sizeof(Out));
+                    store_some(out, a, std::min(width, LANES));
+                    if (width > LANES) store_some(out + LANES, b, width - LANES);
                 }
             }
+        });
     }
 };

@@ -29,6 +29,8 @@ struct bf16 {  // the upper half of a float32
     uint16_t bits;
 };
 
+constexpr float ROUNDING = 12582912;  // 1.5 * 2^23: a sum with it is rounded to whole numbers, which its last bits are
+
 inline Vec all(float x) { return x - Vec{}; }
 
 inline Vec load(const float* p) {
@@ -51,9 +53,39 @@ inline Words rounded(Vec v) {
     return w + 0x7fff + ((w >> 16) & 1);
 }
 
+// One vector, or two behind one another.
 inline void store(bf16* p, Vec v) {
     Halves h = __builtin_convertvector(rounded(v) >> 16, Halves);
     std::memcpy(p, &h, sizeof h);
+}
+inline void store(float* p, Vec v, Vec w) {
+    store(p, v);
+    store(p + LANES, w);
+}
+inline void store(bf16* p, Vec v, Vec w) {
+#if defined(__AVX512BF16__)
+    const __m512bh both = _mm512_cvtne2ps_pbh((__m512)w, (__m512)v);
+    std::memcpy(p, &both, sizeof both);
+#else
+    store(p, v);
+    store(p + LANES, w);
+#endif
+}
+
+// The first n numbers of a vector.
+template <class T>
+inline void store_some(T* p, Vec v, int n) {
+#if defined(__AVX512BF16__) && defined(__AVX512BW__) && defined(__AVX512VL__)
+    const uint32_t some = (1u << n) - 1;
+    if constexpr (sizeof(T) == 4)
+        _mm512_mask_storeu_ps(p, __mmask16(some), (__m512)v);
+    else
+        _mm256_mask_storeu_epi16(p, __mmask16(some), (__m256i)_mm512_cvtneps_pbh((__m512)v));
+#else
+    T part[LANES];
+    store(part, v);
+    std::memcpy(static_cast<void*>(p), part, n * sizeof(T));
+#endif
 }
 
 // As many numbers as two vectors hold, in an order that costs least: `order(i)` says which one place i of the two is.
@@ -73,10 +105,7 @@ inline Two load2(const bf16* p) {
     return {(Vec)(w << 16), (Vec)(w & 0xffff0000)};
 }
 
-inline void store2(float* p, Two x) {
-    store(p, x.a);
-    store(p + LANES, x.b);
-}
+inline void store2(float* p, Two x) { store(p, x.a, x.b); }
 inline void store2(bf16* p, Two x) {
     const Words w = (rounded(x.a) >> 16) | (rounded(x.b) & 0xffff0000);
     std::memcpy(p, &w, sizeof w);
@@ -92,51 +121,16 @@ inline void assign(float& to, float x) { to = x; }
 inline void assign(bf16& to, float x) { to = narrow(x); }
 
 // Of two numbers; NaN where the first one is, so that nothing hides it.
+#if defined(__AVX512F__)
+inline Vec larger(Vec x, Vec least) { return (Vec)_mm512_max_ps((__m512)least, (__m512)x); }
+inline Vec smaller(Vec x, Vec most) { return (Vec)_mm512_min_ps((__m512)most, (__m512)x); }
+#else
 inline Vec larger(Vec x, Vec least) { return x < least ? least : x; }
 inline Vec smaller(Vec x, Vec most) { return x > most ? most : x; }
+#endif
 
 inline float sum(Vec v) {
     float total = 0;
     for (int i = 0; i < LANES; ++i) total += v[i];
     return total;
-}
-
-// 1 / x to 24 bits, for x that is neither huge nor tiny.
-inline Vec inverse(Vec x) {
-#if defined(__AVX512F__)
-    Vec y = (Vec)_mm512_rcp14_ps((__m512)x);
-    return y + y * (1.0f - x * y);
-#else
-    return 1.0f / x;
-#endif
-}
-
-// Sums of powers, the highest coefficient last.
-template <int N>
-inline Vec polynomial(Vec x, const float (&coefficients)[N]) {
-    Vec y = all(coefficients[N - 1]);
-    for (int i = N - 2; i >= 0; --i) y = y * x + coefficients[i];
-    return y;
-}
-
-// e^x to two units in the last place, from e^-87 to e^88: what is smaller or larger is these.
-inline Vec exponential(Vec x) {
-    x = smaller(larger(x, all(-87)), all(88));
-    const Vec shifted = x * 1.44269504f + 12582912.0f;  // 1.5 * 2^23: the sum is rounded to whole numbers
-    const Vec n = shifted - 12582912.0f;
-    const Vec rest = (x - n * 0.693359375f) + n * 2.12194440e-4f;  // x - n ln 2, |rest| < 0.35
-    const float taylor[] = {1, 1, 1 / 2.0f, 1 / 6.0f, 1 / 24.0f, 1 / 120.0f, 1 / 720.0f, 1 / 5040.0f};
-    const Ints power = ((Ints)shifted - 0x4b400000 + 127) << 23;
-    return polynomial(rest, taylor) * (Vec)power;
-}
-
-// x times the normal distribution's share below x; erf by a quotient fitted to it, 7e-8 off up to 4 and constant beyond.
-inline Vec gelu(Vec x) {
-    const float above[] = {1.12837873f, 0.202495119f, 0.0543073289f, 0.00427766686f, 2.9527404e-4f, 1.93949067e-6f};
-    const float below[] = {1, 0.512785403f, 0.119072536f, 0.0159886865f, 0.00128500769f, 3.74958739e-5f};
-    const Vec z = smaller(larger(x * 0.707106781f, all(-4)), all(4));
-    const Vec t = z * z;
-    const Vec erf = z * polynomial(t, above) * inverse(polynomial(t, below));
-    const Vec half = 0.5f * x;
-    return half + half * erf;
 }
