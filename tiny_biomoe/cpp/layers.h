@@ -1,8 +1,7 @@
 // What both encoders are made of: maps, norms, convolutions, dense layers, attention.
 #pragma once
 
-#include <limits>
-
+#include "activations.h"
 #include "parallel.h"
 #include "product.h"
 
@@ -65,8 +64,8 @@ struct Conv {
     int kernel, stride;
     Product<T> product;
 
-    Conv(Reader& reader, int inputs, int outputs, int kernel, int stride, Act act = Act::none)
-        : kernel(kernel), stride(stride), product(reader, outputs, kernel, kernel * inputs, act) {}
+    Conv(Reader& reader, int inputs, int outputs, int kernel, int stride, float least = LINEAR)
+        : kernel(kernel), stride(stride), product(reader, outputs, kernel, kernel * inputs, least) {}
 
     template <class Out>
     void row(const Map<T>& in, int y, Out* out) const {
@@ -95,15 +94,14 @@ void dense(Team& team, const Product<T>& product, const T* x, int tokens, Out* o
     });
 }
 
-// A 3 x 3 convolution of each channel by itself.
-template <class T>
+// A 3 x 3 convolution of each channel by itself, and a function of each result.
+template <class T, class Activate = Linear>
 struct Depthwise {
     int channels, stride;
-    Act act;
     Array<float> weight, bias;  // (3, 3, channels) and (channels), each PANEL of them in the order of `Two`
 
-    Depthwise(Reader& reader, int channels, int stride, Act act)
-        : channels(channels), stride(stride), act(act), weight(9L * channels), bias(channels) {
+    Depthwise(Reader& reader, int channels, int stride)
+        : channels(channels), stride(stride), weight(9L * channels), bias(channels) {
         const float *weights = reader.take(9L * channels), *biases = reader.take(channels);
         for (int c = 0; c < channels; ++c) {
             const int from = c / PANEL * PANEL + order<T>(c % PANEL);
@@ -114,27 +112,23 @@ struct Depthwise {
 
     // One row of the result; `rows` are the three above, in and below it, null where they lie outside of the map.
     void row(const T* const (&rows)[3], int side, T* out) const {
-        with<T>(act, [&](auto activate) { walk(rows, side, out, activate); });
-    }
-
-  private:
-    template <class Activate>
-    void walk(const T* const (&rows)[3], int side, T* out, Activate activate) const {
         const int results = (side + stride - 1) / stride;
         for (int x = 0; x < results;) {
             const int n = results - x >= 4 ? 4 : 1, from = x * stride - 1;
             T* to = out + long(x) * channels;
             if (stride == 1)
-                n == 4 ? run<4, 1>(rows, from, side, to, activate) : run<1, 1>(rows, from, side, to, activate);
+                n == 4 ? run<4, 1>(rows, from, side, to) : run<1, 1>(rows, from, side, to);
             else
-                n == 4 ? run<4, 2>(rows, from, side, to, activate) : run<1, 2>(rows, from, side, to, activate);
+                n == 4 ? run<4, 2>(rows, from, side, to) : run<1, 2>(rows, from, side, to);
             x += n;
         }
     }
 
+  private:
     // N results side by side, from column `from` on: what they share is read once.
-    template <int N, int STRIDE, class Activate>
-    void run(const T* const (&rows)[3], int from, int side, T* out, Activate activate) const {
+    template <int N, int STRIDE>
+    void run(const T* const (&rows)[3], int from, int side, T* out) const {
+        const Activate activate;
         constexpr int WIDE = (N - 1) * STRIDE + 3;
         const T* zeros = scratch<Depthwise, T>(channels);  // never written
         const T* taps[3][WIDE];

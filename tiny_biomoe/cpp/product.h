@@ -4,8 +4,10 @@
 // gives the same bytes.
 #pragma once
 
-#include "activations.h"
+#include <limits>
+
 #include "memory.h"
+#include "simd.h"
 
 #if defined(__AVX512F__) && defined(__AMX_BF16__) && defined(__AMX_TILE__) && defined(__linux__)
 #include <sys/syscall.h>
@@ -44,9 +46,9 @@ inline Vec dot(Vec sum, uint32_t pair, const bf16* columns) {
 #endif
 }
 
-// R rows times one panel: c (R, PANEL). In a panel, b steps by `ldb` numbers for each row of the right matrix.
-template <int R>
-void tile(const float* a, long lda, Pieces pieces, const float* b, long ldb, float* c, long ldc) {
+// R rows times one panel, which steps by `ldb` numbers for each row of the right matrix. done(r, sums of row r), two vectors.
+template <int R, class Done>
+void tile(const float* a, long lda, Pieces pieces, const float* b, long ldb, const Done& done) {
     Vec sums[R][2] = {};
     for (int piece = 0; piece < pieces.count; ++piece, a += pieces.stride)
         for (int k = 0; k < pieces.length; ++k, b += ldb) {
@@ -59,14 +61,11 @@ void tile(const float* a, long lda, Pieces pieces, const float* b, long ldb, flo
             }
         }
 #pragma GCC unroll 16
-    for (int r = 0; r < R; ++r) {
-        store(c + r * ldc, sums[r][0]);
-        store(c + r * ldc + LANES, sums[r][1]);
-    }
+    for (int r = 0; r < R; ++r) done(r, sums[r][0], sums[r][1]);
 }
 
-template <int R>
-void tile(const bf16* a, long lda, Pieces pieces, const bf16* b, long ldb, float* c, long ldc) {
+template <int R, class Done>
+void tile(const bf16* a, long lda, Pieces pieces, const bf16* b, long ldb, const Done& done) {
     Vec sums[R][2] = {};
     const long padding = (filled<bf16>(pieces.length) - pieces.length) / 2 * 2 * ldb;
     for (int piece = 0; piece < pieces.count; ++piece, a += pieces.stride, b += padding)
@@ -80,24 +79,22 @@ void tile(const bf16* a, long lda, Pieces pieces, const bf16* b, long ldb, float
             }
         }
 #pragma GCC unroll 16
-    for (int r = 0; r < R; ++r) {
-        store(c + r * ldc, sums[r][0]);
-        store(c + r * ldc + LANES, sums[r][1]);
-    }
+    for (int r = 0; r < R; ++r) done(r, sums[r][0], sums[r][1]);
 }
 
-template <class T>
-using Tile = void (*)(const T*, long, Pieces, const T*, long, float*, long);
+template <class T, class Done>
+using Tile = void (*)(const T*, long, Pieces, const T*, long, const Done&);
 
-template <class T, int... R>
-Tile<T> tile_of(int rows, std::integer_sequence<int, R...>) {
-    static constexpr Tile<T> tiles[] = {tile<R + 1>...};
+template <class T, class Done, int... R>
+Tile<T, Done> tile_of(int rows, std::integer_sequence<int, R...>) {
+    static constexpr Tile<T, Done> tiles[] = {tile<R + 1, Done>...};
     return tiles[rows - 1];
 }
 
-template <class T>
-Tile<T> tile_of(int rows) {
-    return tile_of<T>(rows, std::make_integer_sequence<int, ROWS>{});
+// `tile` of so many rows, at most ROWS.
+template <class T, class Done>
+void rows_times_panel(int rows, const T* a, long lda, Pieces pieces, const T* b, long ldb, const Done& done) {
+    tile_of<T, Done>(rows, std::make_integer_sequence<int, ROWS>{})(a, lda, pieces, b, ldb, done);
 }
 
 #if HAS_TILES
@@ -121,7 +118,9 @@ struct alignas(64) Shape {  // of the eight tiles, each of up to 16 rows of 64 b
 };
 
 // Up to 32 rows, for which the tiles are shaped, times one panel of 32.
-inline void hardware_tile(int rows, const bf16* a, long lda, Pieces pieces, const bf16* b, float* c) {
+template <class Done>
+void hardware_tile(int rows, const bf16* a, long lda, Pieces pieces, const bf16* b, const Done& done) {
+    alignas(64) float c[HIGH * PANEL];
     const bool low = rows > 16;
     _tile_zero(0);
     _tile_zero(1);
@@ -148,6 +147,7 @@ inline void hardware_tile(int rows, const bf16* a, long lda, Pieces pieces, cons
         _tile_stored(2, c + 16 * PANEL, 4 * PANEL);
         _tile_stored(3, c + 16 * PANEL + LANES, 4 * PANEL);
     }
+    for (int r = 0; r < rows; ++r) done(r, load(c + r * PANEL), load(c + r * PANEL + LANES));
 }
 #else
 inline bool tiles_allowed() { return false; }
@@ -160,22 +160,48 @@ inline void multiply(const float* a, long lda, int rows, int inner, const float*
     for (int n = 0; n < columns; n += PANEL)
         for (int block = 0; block < blocks; ++block) {
             const int from = rows * block / blocks, to = rows * (block + 1) / blocks;
-            tile_of<float>(to - from)(a + from * lda, lda, {1, inner, 0}, b + n, ldb, c + from * ldc + n, ldc);
+            float* out = c + from * ldc + n;
+            rows_times_panel(to - from, a + from * lda, lda, {1, inner, 0}, b + n, ldb,
+                             [=](int r, Vec x, Vec y) { store(out + r * ldc, x, y); });
         }
 }
 
-// The weights of a linear layer or a convolution, with bias and activation.
+constexpr float LINEAR = -std::numeric_limits<float>::infinity(), RELU = 0;  // what results are at least
+
+// Bias, ReLU and residual of a tile's rows, on their way to where the result lies: `width` columns from `out` on.
+template <class Out>
+struct Finish {
+    Vec bias_a, bias_b, least;
+    int width;
+    Out* out;
+    long ldo;
+    const float* residual;  // or null
+
+    void operator()(int r, Vec a, Vec b) const {
+        a = larger(a + bias_a, least);
+        b = larger(b + bias_b, least);
+        if (residual) {
+            a += load(residual + r * ldo);
+            b += load(residual + r * ldo + LANES);
+        }
+        if (width == PANEL) return store(out + r * ldo, a, b);
+        store_some(out + r * ldo, a, std::min(width, LANES));  // the last few columns
+        if (width > LANES) store_some(out + r * ldo + LANES, b, width - LANES);
+    }
+};
+
+// The weights of a linear layer or a convolution, with bias and perhaps a ReLU.
 template <class T>
 struct Product {
     int outputs;
     Pieces pieces;  // but for the stride, which belongs to what is read
-    Act act;
+    float least;
     Array<T> panels;
     Array<float> bias;
 
     // weights (outputs, pieces, length), then biases (outputs)
-    Product(Reader& reader, int outputs, int count, int length, Act act = Act::none)
-        : outputs(outputs), pieces{count, length, 0}, act(act), panels(long(panel_count()) * panel_size()),
+    Product(Reader& reader, int outputs, int count, int length, float least = LINEAR)
+        : outputs(outputs), pieces{count, length, 0}, least(least), panels(long(panel_count()) * panel_size()),
           bias(panel_count() * PANEL) {
         const float* weight = reader.take(long(outputs) * count * length);
         for (int o = 0; o < outputs; ++o)
@@ -198,14 +224,14 @@ struct Product {
     void panels_of(int first, int last, const T* a, long lda, long stride, int rows, Out* out, long ldo,
                    const float* residual) const {
         const Pieces reach{pieces.count, pieces.length, stride};
-        alignas(64) float sums[HIGH * PANEL];
         const auto each = [&](int from, int to, const auto& compute) {
             for (int panel = first; panel < last; ++panel)
                 for (int row = from; row < to;) {
-                    const int n = compute(row, panels.data() + panel * panel_size());
                     const long place = row * ldo + panel * PANEL;
-                    finish(sums, n, panel * PANEL, out + place, ldo, residual ? residual + place : nullptr);
-                    row += n;
+                    const float *b = bias.data() + panel * PANEL, *more = residual ? residual + place : nullptr;
+                    const Finish<Out> finish{load(b), load(b + LANES), all(least), std::min(PANEL, outputs - panel * PANEL),
+                                             out + place, ldo, more};
+                    row += compute(row, panels.data() + panel * panel_size(), finish);
                 }
         };
 #if HAS_TILES
@@ -217,8 +243,8 @@ struct Product {
                     if (from == to) continue;
                     const Shape shape(std::min(n, 16), n - 16);
                     _tile_loadconfig(&shape);
-                    each(from, to, [&](int row, const T* b) {
-                        hardware_tile(n, a + row * lda, lda, reach, b, sums);
+                    each(from, to, [&](int row, const T* b, const auto& finish) {
+                        hardware_tile(n, a + row * lda, lda, reach, b, finish);
                         return n;
                     });
                 }
@@ -227,9 +253,9 @@ struct Product {
             }
 #endif
         const int blocks = (rows + ROWS - 1) / ROWS, high = (rows + blocks - 1) / blocks;
-        each(0, rows, [&](int row, const T* b) {
+        each(0, rows, [&](int row, const T* b, const auto& finish) {
             const int n = std::min(high, rows - row);
-            tile_of<T>(n)(a + row * lda, lda, reach, b, PANEL, sums, PANEL);
+            rows_times_panel(n, a + row * lda, lda, reach, b, PANEL, finish);
             return n;
         });
     }
@@ -239,24 +265,5 @@ struct Product {
         T* panel = panels.data() + output / PANEL * panel_size() + long(piece) * filled<T>(pieces.length) * PANEL;
         const int column = output % PANEL;
         return sizeof(T) == 4 ? panel[k * PANEL + column] : panel[(k / 2 * PANEL + column) * 2 + k % 2];
-    }
-
-    // Bias, activation and residual, from a tile of sums to where the result lies.
-    template <class Out>
-    void finish(const float* sums, int rows, int column, Out* out, long ldo, const float* residual) const {
-        const int width = std::min(PANEL, outputs - column);
-        const Vec bias_a = load(bias.data() + column), bias_b = load(bias.data() + column + LANES);
-        with<T>(act, [&](auto activate) {
-            for (int r = 0; r < rows; ++r, sums += PANEL, out += ldo) {
-                Vec a = activate(load(sums) + bias_a), b = activate(load(sums + LANES) + bias_b);
-                if (residual) a += load(residual + r * ldo), b += load(residual + r * ldo + LANES);
-                if (width == PANEL) {
-                    store(out, a, b);
-                } else {  // the last few columns
-                    store_some(out, a, std::min(width, LANES));
-                    if (width > LANES) store_some(out + LANES, b, width - LANES);
-                }
-            }
-        });
     }
 };

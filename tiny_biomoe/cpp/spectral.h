@@ -39,12 +39,12 @@ struct Mlp {
     int side, channels, hidden, step;
     Norm norm;
     Product<T> expand;
-    Depthwise<T> depthwise;
+    Depthwise<T, Gelu<T>> depthwise;
     Product<T> reduce;
 
     Mlp(Reader& reader, int side, int channels, int hidden)
         : side(side), channels(channels), hidden(hidden), step(side > 16 ? 2 : side), norm(reader, channels),
-          expand(reader, hidden, 1, channels), depthwise(reader, hidden, 1, Act::gelu),
+          expand(reader, hidden, 1, channels), depthwise(reader, hidden, 1),
           reduce(reader, channels, 1, hidden) {}
 
     // grid to out, both (side, side, channels); then(y) is called when row y of `out` is there.
@@ -117,9 +117,9 @@ struct SpectralEncoder {
     SpectralEncoder(Reader& reader, int image, int channels, int stem_width, const int* widths, const int* ratios,
                     const int* heads)
         : side(image / 4), width(stem_width), outputs(widths[3]) {
-        stem.emplace_back(new Conv<T>(reader, channels, width, 7, 2, Act::relu));
-        stem.emplace_back(new Conv<T>(reader, width, width, 3, 1, Act::relu));
-        stem.emplace_back(new Conv<T>(reader, width, width, 3, 1, Act::relu));
+        stem.emplace_back(new Conv<T>(reader, channels, width, 7, 2, RELU));
+        stem.emplace_back(new Conv<T>(reader, width, width, 3, 1, RELU));
+        stem.emplace_back(new Conv<T>(reader, width, width, 3, 1, RELU));
         stem.emplace_back(new Conv<T>(reader, width, widths[0], 3, 2));
         stem_norm.reset(new Norm(reader, widths[0]));
         int s = side;
@@ -142,7 +142,7 @@ struct SpectralEncoder {
         }
         ask.reset(new SelfAttention<T>(reader, outputs, heads[3]));
         class_norm.reset(new Norm(reader, outputs));
-        expand.reset(new Product<T>(reader, ratios[3] * outputs, 1, outputs, Act::gelu));
+        expand.reset(new Product<T>(reader, ratios[3] * outputs, 1, outputs));
         reduce.reset(new Product<T>(reader, outputs, 1, ratios[3] * outputs));
         norm.reset(new Norm(reader, outputs));
     }
@@ -202,10 +202,11 @@ struct SpectralEncoder {
         std::memcpy(tokens + outputs, grid.at(0), 4L * n * outputs);
         (*ask)(team, tokens, n + 1, 1);
         T* normed = scratch<Norm, T>(outputs);
-        T* hidden = scratch<Product<T>, T>(expand->outputs);
+        float* hidden = scratch<Norm, float, 1>(expand->outputs);
         (*class_norm)(tokens, normed);
         (*expand)(normed, outputs, 0, 1, hidden, expand->outputs);
-        (*reduce)(hidden, expand->outputs, 0, 1, tokens, outputs, tokens);
+        for (int c = 0; c < expand->outputs; c += LANES) store(hidden + c, Gelu<T>()(load(hidden + c)));
+        (*reduce)(as<T>(hidden, expand->outputs), expand->outputs, 0, 1, tokens, outputs, tokens);
         (*norm)(tokens, out);
     }
 };

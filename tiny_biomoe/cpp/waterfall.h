@@ -10,7 +10,7 @@ struct Mixer {
     Product<T> expand, reduce;
 
     Mixer(Reader& reader, int channels)
-        : depthwise(reader, channels, 1, Act::none), expand(reader, 2 * channels, 1, channels, Act::relu),
+        : depthwise(reader, channels, 1), expand(reader, 2 * channels, 1, channels, RELU),
           reduce(reader, channels, 1, 2 * channels) {}
 
     // x (side, side, channels), in place.
@@ -25,8 +25,8 @@ struct Mixer {
     }
 
     // Each row of a map's depthwise convolution.
-    template <class In>
-    static void convolve(Team& team, const Depthwise<In>& depthwise, const In* x, int side, In* out) {
+    template <class In, class Activate>
+    static void convolve(Team& team, const Depthwise<In, Activate>& depthwise, const In* x, int side, In* out) {
         const int results = (side + depthwise.stride - 1) / depthwise.stride;
         const long row = long(side) * depthwise.channels;
         team.each(results, [&](int y) {
@@ -135,15 +135,15 @@ struct Merging {
     int side;
     Mixer<T> before;
     Product<T> expand;
-    Depthwise<T> depthwise;
+    Depthwise<T, Relu> depthwise;
     Product<float> squeeze, excite;
     Product<T> reduce;
     Mixer<T> after;
 
     Merging(Reader& reader, int side, int inputs, int outputs)
-        : side(side), before(reader, inputs), expand(reader, 4 * inputs, 1, inputs, Act::relu),
-          depthwise(reader, 4 * inputs, 2, Act::relu), squeeze(reader, inputs, 1, 4 * inputs, Act::relu),
-          excite(reader, 4 * inputs, 1, inputs, Act::sigmoid), reduce(reader, outputs, 1, 4 * inputs),
+        : side(side), before(reader, inputs), expand(reader, 4 * inputs, 1, inputs, RELU),
+          depthwise(reader, 4 * inputs, 2), squeeze(reader, inputs, 1, 4 * inputs, RELU),
+          excite(reader, 4 * inputs, 1, inputs), reduce(reader, outputs, 1, 4 * inputs),
           after(reader, outputs) {}
 
     // x (side, side, inputs), which is changed, to out (half, half, outputs).
@@ -164,6 +164,7 @@ struct Merging {
         }
         dense(team, squeeze, mean, 1, squeezed);
         dense(team, excite, squeezed, 1, share);
+        for (int c = 0; c < hidden; c += LANES) store(share + c, sigmoid(load(share + c)));
         for (int t = 0; t < tokens; ++t)
             for (int c = 0; c < hidden; c += LANES)
                 store(mixed + long(t) * hidden + c, load(mixed + long(t) * hidden + c) * load(share + c));
@@ -191,7 +192,7 @@ struct WaterfallEncoder {
         int inputs = channels, side = image / 16;
         for (int i = 0; i < 4; ++i) {
             const int width = widths[0] >> (3 - i);
-            patches.emplace_back(new Conv<T>(reader, inputs, width, 3, 2, i < 3 ? Act::relu : Act::none));
+            patches.emplace_back(new Conv<T>(reader, inputs, width, 3, 2, i < 3 ? RELU : LINEAR));
             inputs = width;
         }
         for (int i = 0; i < 3; ++i) {
