@@ -12,15 +12,14 @@ inline Vec polynomial(Vec x, const float (&coefficients)[N]) {
     return y;
 }
 
-// e^x to two units in the last place, from e^-87 to e^88: what is smaller or larger is these.
+// e^x to two units in the last place, for x up to 88; e^-87 for what is smaller.
 inline Vec exponential(Vec x) {
-    x = smaller(larger(x, all(-87)), all(88));
-    const Vec shifted = x * 1.44269504f + ROUNDING;
-    const Vec n = shifted - ROUNDING;
-    const Vec rest = (x - n * 0.693359375f) + n * 2.12194440e-4f;  // x - n ln 2, |rest| < 0.35
-    constexpr float taylor[] = {1, 1, 1 / 2.0f, 1 / 6.0f, 1 / 24.0f, 1 / 120.0f, 1 / 720.0f, 1 / 5040.0f};
-    const Ints power = ((Ints)shifted - (Ints)all(ROUNDING) + 127) << 23;
-    return polynomial(rest, taylor) * (Vec)power;
+    x = larger(x, all(-87));
+    const Vec shifted = x * 1.44269504f + ROUNDING, n = shifted - ROUNDING;
+    const Vec rest = x - n * 0.693145752f - n * 1.42860677e-6f;  // x - n ln 2, |rest| < 0.35
+    constexpr float taylor[] = {1, 1, 1 / 2.0f, 1 / 6.0f, 1 / 24.0f, 1 / 120.0f, 1 / 720.0f};
+    const Vec power = (Vec)(((Ints)shifted - (Ints)all(ROUNDING) + 127) << 23);
+    return polynomial(rest, taylor) * power;
 }
 
 #if defined(__AVX512F__)
@@ -88,4 +87,4 @@ struct Relu {
     Vec operator()(Vec x) const { return larger(x, Vec{}); }
 };
 
-inline Vec sigmoid(Vec x) { return 1.0f / (1.0f + exponential(-x)); }
+inline Vec sigmoid(Vec x) { return 1.0f / (1.0f + exponential(smaller(-x, all(88)))); }

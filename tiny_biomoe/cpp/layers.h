@@ -169,41 +169,39 @@ struct Attention {
     void operator()(const float* q, int queries, const float* k, const float* v, long ld, float scale, const float* bias,
                     float* out, long ldo) const {
         const int wide = columns(), broad = width();
-        float* keys = scratch<Attention, float>(long(key_dim + ROWS) * wide + long(tokens + ROWS) * broad);
+        float* keys = scratch<Attention, float>(long(key_dim + ROWS) * wide + long(tokens) * broad);
         float* values = keys + long(key_dim) * wide;
         float* scores = values + long(tokens) * broad;
-        float* mixed = scores + long(ROWS) * wide;
         for (int t = 0; t < tokens; ++t) {
             for (int d = 0; d < key_dim; ++d) keys[long(d) * wide + t] = k[t * ld + d] * scale;
             std::memcpy(values + long(t) * broad, v + t * ld, 4 * value_dim);
         }
-        for (int from = 0; from < queries; from += ROWS) {
+        for (int from = 0; from < queries; from += ROWS, q += ROWS * ld, out += ROWS * ldo) {
             const int rows = std::min(ROWS, queries - from);
-            multiply(q + from * ld, ld, rows, key_dim, keys, wide, scores, wide, wide);
-            float totals[ROWS];
+            multiply(q, ld, rows, key_dim, keys, wide, scores, wide, wide);
+            float shares[ROWS];
             for (int r = 0; r < rows; ++r)
-                totals[r] = softmax(scores + long(r) * wide, bias ? bias + long(from + r) * wide : nullptr);
-            multiply(scores, wide, rows, tokens, values, broad, mixed, broad, broad);
-            for (int r = 0; r < rows; ++r)
-                for (int d = 0; d < value_dim; ++d)
-                    out[(from + r) * ldo + d] = mixed[long(r) * broad + d] / totals[r];
+                shares[r] = 1 / softmax(scores + long(r) * wide, bias ? bias + long(from + r) * wide : nullptr);
+            for (int n = 0; n < value_dim; n += PANEL)
+                rows_times_panel(rows, scores, wide, {1, tokens, 0}, values + n, broad, [&](int r, Vec a, Vec b) {
+                    store_some(out + r * ldo + n, a * shares[r], b * shares[r], std::min(PANEL, value_dim - n));
+                });
         }
     }
 
   private:
-    // exp(x - largest) in place; returns their sum.
+    // exp(x - the largest) in place; returns their sum.
     float softmax(float* x, const float* bias) const {
-        const int wide = columns();
+        const int whole = (tokens + LANES - 1) / LANES * LANES;
         if (bias)
-            for (int i = 0; i < wide; i += LANES) store(x + i, load(x + i) + load(bias + i));
-        for (int i = tokens; i < wide; ++i) x[i] = -std::numeric_limits<float>::infinity();
+            for (int i = 0; i < tokens; i += LANES) store(x + i, load(x + i) + load(bias + i));
+        for (int i = tokens; i < whole; ++i) x[i] = -std::numeric_limits<float>::infinity();
         Vec top = load(x);
-        for (int i = LANES; i < wide; i += LANES) top = larger(top, load(x + i));
-        float largest = top[0];
-        for (int i = 1; i < LANES; ++i) largest = std::max(largest, top[i]);
+        for (int i = LANES; i < whole; i += LANES) top = larger(top, load(x + i));
+        const float most = largest(top);
         Vec total{};
-        for (int i = 0; i < wide; i += LANES) {
-            const Vec e = exponential(load(x + i) - largest);
+        for (int i = 0; i < whole; i += LANES) {
+            const Vec e = exponential(load(x + i) - most);
             store(x + i, e);
             total += e;
         }

@@ -184,9 +184,7 @@ struct Finish {
             a += load(residual + r * ldo);
             b += load(residual + r * ldo + LANES);
         }
-        if (width == PANEL) return store(out + r * ldo, a, b);
-        store_some(out + r * ldo, a, std::min(width, LANES));  // the last few columns
-        if (width > LANES) store_some(out + r * ldo + LANES, b, width - LANES);
+        store_some(out + r * ldo, a, b, width);
     }
 };
 

@@ -1,6 +1,7 @@
 // Vectors of float32, as wide as the processor has them, in GCC's and Clang's notation for vectors.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -88,6 +89,14 @@ inline void store_some(T* p, Vec v, int n) {
 #endif
 }
 
+// The first n numbers of two vectors.
+template <class T>
+inline void store_some(T* p, Vec v, Vec w, int n) {
+    if (n == PANEL) return store(p, v, w);
+    store_some(p, v, std::min(n, LANES));
+    if (n > LANES) store_some(p + LANES, w, n - LANES);
+}
+
 // As many numbers as two vectors hold, in an order that costs least: `order(i)` says which one place i of the two is.
 struct Two {
     Vec a, b;
@@ -129,8 +138,23 @@ inline Vec larger(Vec x, Vec least) { return x < least ? least : x; }
 inline Vec smaller(Vec x, Vec most) { return x > most ? most : x; }
 #endif
 
+// Of all numbers of a vector, half by half.
 inline float sum(Vec v) {
-    float total = 0;
-    for (int i = 0; i < LANES; ++i) total += v[i];
-    return total;
+#if defined(__AVX512F__)
+    return _mm512_reduce_add_ps((__m512)v);
+#else
+    for (int half = LANES / 2; half; half /= 2)
+        for (int i = 0; i < half; ++i) v[i] += v[i + half];
+    return v[0];
+#endif
+}
+
+inline float largest(Vec v) {
+#if defined(__AVX512F__)
+    return _mm512_reduce_max_ps((__m512)v);
+#else
+    for (int half = LANES / 2; half; half /= 2)
+        for (int i = 0; i < half; ++i) v[i] = std::max(v[i], v[i + half]);
+    return v[0];
+#endif
 }
