@@ -136,8 +136,7 @@ struct Merging {
     Mixer<T> before;
     Product<T> expand;
     Depthwise<T, Relu> depthwise;
-    Product<float> squeeze, excite;
-    Product<T> reduce;
+    Product<T> squeeze, excite, reduce;
     Mixer<T> after;
 
     Merging(Reader& reader, int side, int inputs, int outputs)
@@ -162,8 +161,8 @@ struct Merging {
             for (int t = 0; t < tokens; ++t) total += load(mixed + long(t) * hidden + c);
             store(mean + c, total / float(tokens));
         }
-        dense(team, squeeze, mean, 1, squeezed);
-        dense(team, excite, squeezed, 1, share);
+        dense(team, squeeze, as<T>(mean, hidden), 1, squeezed);
+        dense(team, excite, as<T>(squeezed, squeeze.outputs), 1, share);
         for (int c = 0; c < hidden; c += LANES) store(share + c, sigmoid(load(share + c)));
         for (int t = 0; t < tokens; ++t)
             for (int c = 0; c < hidden; c += LANES)
