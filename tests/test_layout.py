@@ -65,7 +65,8 @@ TOOLS = ["train", "estimators", "cluster", "export", "progress", "command_option
 ORDER = [*FIRST_HALF, *NETWORK, *RUNNING, *FILES, "model", "embedding", "selfcheck", "tables", *BATCH, *TOOLS]
 MODULES = [name for name in ORDER if (PACKAGE / f"{name}.py").exists()]
 SOURCES = sorted(PACKAGE.rglob("*.py"))
-PROGRAM = ["memory", "simd", "activations", "parallel", "product", "layers", "filter", "spectral", "waterfall", "network"]  # cpp/
+PROGRAM = ["memory", "simd", "activations", "parallel", "product", "layers"]  # cpp/
+PROGRAM += ["filter", "spectral", "waterfall", "network"]
 
 
 def own_imports(name):

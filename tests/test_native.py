@@ -97,7 +97,7 @@ def test_a_changed_weight_is_seen(pictures):
 @pytest.mark.parametrize(("parts", "rows", "columns"), [(8, 203, 509), (1, 7, 509), (3, 8, 5)])
 def test_words_are_summed_over_their_rows(parts, rows, columns, rng):
     words = torch.from_numpy(rng.integers(-(2**62), 2**62, (parts, rows, columns)))  # sums wrap, as PyTorch's do
-    assert torch.equal(native.sums(words), words.sum(1))
+    assert torch.equal(native.sums(words)(), words.sum(1))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no fork")
@@ -180,7 +180,7 @@ def test_where_nothing_can_be_kept_the_program_runs_from_elsewhere(fresh):
     (fresh / "cache").write_bytes(b"in the way")
     with pytest.warns(UserWarning, match="could not be kept for the next time"):
         program.load_program()
-    assert torch.equal(native.sums(torch.ones(1, 2, 3, dtype=torch.int64)), torch.full((1, 3), 2))
+    assert torch.equal(native.sums(torch.ones(1, 2, 3, dtype=torch.int64))(), torch.full((1, 3), 2))
 
 
 def test_without_a_compiler_compile_is_refused(fresh, monkeypatch):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from threading import RLock
@@ -21,7 +21,7 @@ from .fast_network import FastNetwork
 from .network import Network, outline
 from .recorded import Recorded
 from .threads import callers_threads, threads
-from .witness import Witness, sums
+from .witness import Sums, Witness, sums
 
 BACKENDS = ["torch", "onnx"]
 Run = Callable[[NDArray[np.uint8]], NDArray[np.float32]]  # (B, 224, 224[, 3]) bytes to (B, embedding_dim)
@@ -94,22 +94,27 @@ def fast_copy(network: nn.Module) -> FastCopy | None:
     None where the network is not `Network` as it stands in its file (other layers, an own forward, hooks): such a
     network is run as it is.
     """
-    if not isinstance(network, Network) or (found := own_parts(network)) is None:
+    if not isinstance(network, Network):
         return None
-    tensors, kinds = found
-    engine = getattr(network, "engine", Engine())
-    made_of = engine, network.config, callers_threads(), kinds
     with _BUILDING:  # calls at once share one copy
         kept = _COPIES.get(network)
-        if kept is None or kept.made_of != made_of or not kept.witness.unchanged(tensors):
-            if not mirrors(network):
+        with kept.witness.reading() if kept else nullcontext(lambda tensors: False) as unchanged:
+            found = own_parts(network)
+            if found is None:
                 return None
-            witness = Witness(tensors, sums_for(engine, tensors))  # before the copy: later writes are seen next time
-            kept = _COPIES[network] = FastCopy(*build(network, engine), made_of, witness)
-    return kept
+            tensors, kinds = found
+            engine = getattr(network, "engine", Engine())
+            made_of = engine, network.config, callers_threads(), kinds
+            if kept and kept.made_of == made_of and unchanged(tensors):
+                return kept
+        if not mirrors(network):
+            return None
+        witness = Witness(tensors, sums_for(engine, tensors))  # before the copy: later writes are seen next time
+        kept = _COPIES[network] = FastCopy(*build(network, engine), made_of, witness)
+        return kept
 
 
-def sums_for(engine: Engine, tensors: list[Tensor]) -> Callable[[Tensor], Tensor]:
+def sums_for(engine: Engine, tensors: list[Tensor]) -> Sums:
     """What sums the words of weights, on the threads that the engine computes with."""
     if engine.native(tensors[0].device):
         from .native import sums as native_sums
@@ -120,15 +125,18 @@ def sums_for(engine: Engine, tensors: list[Tensor]) -> Callable[[Tensor], Tensor
 
 def own_parts(network: nn.Module) -> tuple[list[Tensor], list[type]] | None:
     """Every parameter and buffer, and every module's type; None where a hook or an own forward changes what they do."""
-    tensors: list[Tensor] = []
-    modules: list[nn.Module] = [network]
+    tensors: list[Tensor | None] = []
+    modules: list[nn.Module | None] = [network]
     for module in modules:  # grows while it is walked
+        if module is None:
+            continue
         own = vars(module)
         if own["_forward_hooks"] or own["_forward_pre_hooks"] or "forward" in own or "encode" in own:
             return None
-        tensors += [t for t in (*own["_parameters"].values(), *own["_buffers"].values()) if t is not None]
-        modules += [child for child in own["_modules"].values() if child is not None]
-    return tensors, [type(module) for module in modules]
+        tensors.extend(own["_parameters"].values())
+        tensors.extend(own["_buffers"].values())
+        modules.extend(own["_modules"].values())
+    return [tensor for tensor in tensors if tensor is not None], [type(module) for module in modules]
 
 
 def mirrors(network: Network) -> bool:

@@ -70,17 +70,24 @@ def native_network(network: Network, precision: str) -> Callable[[NDArray[np.uin
     return run
 
 
-def sums(words: Tensor) -> Tensor:
-    """Whole numbers of 64 bits, (parts, rows, columns), summed over their rows, by the threads of the program.
+def sums(words: Tensor) -> Callable[[], Tensor]:
+    """Whole numbers of 64 bits, (parts, rows, columns), summed over their rows by the threads of the program.
 
-    PyTorch's own would go on looking for work for a while, and be in the way of the image that comes next.
+    Helpers begin at once; the function returned, which must be called, joins them. PyTorch's threads would go on
+    looking for work for a while, and be in the way of the image that comes next.
     """
     library, _ = load_program()
     parts, rows, columns = words.shape
-    out = torch.empty(parts, columns, dtype=torch.int64)
-    if library.sums(words.data_ptr(), parts, rows, columns, callers_threads(), out.data_ptr()):
+    out = torch.zeros(parts, columns, dtype=torch.int64)
+    started = library.start_sums(words.data_ptr(), parts, rows, columns, callers_threads(), out.data_ptr())
+    if not started:
         raise MemoryError("no memory to look whether weights changed")
-    return out
+
+    def finish() -> Tensor:
+        library.finish_sums(started, words.shape[0])
+        return out
+
+    return finish
 
 
 def fits(architecture: Architecture) -> bool:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
 from itertools import chain
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -21,10 +23,17 @@ PARTS = 8  # of a piece of memory, for as many threads to sum
 ALIGNMENT = 64  # bytes: where PyTorch, too, lets a tensor begin
 
 
-def sums(words: Tensor) -> Tensor:
-    """Whole numbers, (parts, rows, columns), summed over their rows."""
-    with threads(callers_threads()):
-        return words.sum(dim=1)
+Sums = Callable[[Tensor], Callable[[], Tensor]]  # begins to sum; what it returns must be called, and gives the totals
+
+
+def sums(words: Tensor) -> Callable[[], Tensor]:
+    """Whole numbers, (parts, rows, columns), summed over their rows: here not before the totals are asked for."""
+
+    def finish() -> Tensor:
+        with threads(callers_threads()):
+            return words.sum(dim=1)
+
+    return finish
 
 
 class Witness:
@@ -42,7 +51,7 @@ class Witness:
     seen : the checksum when the witness was made
     """
 
-    def __init__(self, tensors: Iterable[Tensor], sums: Callable[[Tensor], Tensor] = sums):
+    def __init__(self, tensors: Iterable[Tensor], sums: Sums = sums):
         self._sums = sums
         self._held = [tensor.detach() for tensor in tensors]  # no other tensor can come to lie where these do
         self._places = places(self._held)
@@ -54,27 +63,41 @@ class Witness:
 
     def unchanged(self, tensors: Iterable[Tensor]) -> bool:
         """Whether these are the tensors the witness was made for, and hold the same bytes."""
-        return places(tensors) == self._places and self.checksum() == self.seen
+        with self.reading() as unchanged:
+            return unchanged(tensors)
 
-    def checksum(self) -> int:
+    @contextmanager
+    def reading(self) -> Iterator[Callable[[Iterable[Tensor]], bool]]:
+        """`unchanged`, to be called when it suits: if others sum for the caller, they begin at once."""
+        begun = [cache(self._begin(words)) for words, _ in self._pieces[:1]]
+        try:
+            yield lambda tensors: places(tensors) == self._places and self.checksum(begun) == self.seen
+        finally:
+            for finish in begun:
+                finish()
+
+    def checksum(self, begun: Sequence[Callable[[], Tensor]] = ()) -> int:
         """32 bits over every byte, as it is now.
 
         A fraction of the time of a sha256: 64-bit words are summed in `COLUMNS` columns, which sees a number that
         changed and numbers that changed places, but neither places a multiple of `COLUMNS` words apart nor changes that
         cancel in their column. Elsewhere than on the CPU the bytes stay where they are: a sum weighted by
-        place, in whole numbers that wrap.
+        place, in whole numbers that wrap. `begun`: what gives the sums of the first pieces.
         """
         check = 0
         copies = (_in_columns(tensor.reshape(-1).view(torch.uint8)) for tensor in self._copied)
         with torch.inference_mode():
-            for words, rest in chain(self._pieces, copies):
-                totals = self._sums(words) if words.numel() else words
-                check = zlib.crc32(rest.numpy().data, zlib.crc32(totals.numpy().data, check))
+            for place, (words, rest) in enumerate(chain(self._pieces, copies)):
+                finish = begun[place] if place < len(begun) else self._begin(words)
+                check = zlib.crc32(rest.numpy().data, zlib.crc32(finish().numpy().data, check))
         if self._elsewhere:
             flat = torch.cat([tensor.reshape(-1).view(torch.uint8) for tensor in self._elsewhere])
             weights = torch.arange(1, flat.numel() + 1, device=flat.device)
             check = zlib.crc32((flat * weights * weights).sum().cpu().numpy().tobytes(), check)
         return check
+
+    def _begin(self, words: Tensor) -> Callable[[], Tensor]:
+        return self._sums(words) if words.numel() else lambda: words
 
 
 _DIGESTS: WeakKeyDictionary[nn.Module, tuple[Witness, str]] = WeakKeyDictionary()

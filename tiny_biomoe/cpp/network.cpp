@@ -148,6 +148,30 @@ struct Network : Any {
     static float elu(float x) { return x > 0 ? x : std::expm1(x); }
 };
 
+// Words (parts, rows, columns) that are summed over their rows, modulo 2^64, to `out` (parts, columns), all zero.
+struct Sums {
+    const uint64_t* words;
+    long rows, columns;
+    uint64_t* out;
+    Loan team;
+
+    void operator()(int part) const {
+        const long across = columns;  // which nothing that is written here can change
+        const uint64_t* row = words + part * rows * across;
+        uint64_t* total = out + part * across;
+        long left = rows;
+        for (; left >= 8; left -= 8, row += 8 * across)  // so that totals are read and written once in eight rows
+            for (long c = 0; c < across; ++c) {
+                uint64_t more = 0;
+#pragma GCC unroll 8
+                for (int r = 0; r < 8; ++r) more += row[r * across + c];
+                total[c] += more;
+            }
+        for (; left; --left, row += across)
+            for (long c = 0; c < across; ++c) total[c] += row[c];
+    }
+};
+
 extern "C" {
 
 // A network of these weights, or null, and why in `message`.
@@ -179,28 +203,21 @@ int run(void* network, const uint8_t* picture, int channels, int threads, float*
     }
 }
 
-// Words (parts, rows, columns) summed over their rows, modulo 2^64: (parts, columns); 0 unless memory ran out.
-int sums(const uint64_t* words, int parts, long rows, long columns, int threads, uint64_t* out) try {
-    Loan team(threads);
-    std::memset(out, 0, 8L * parts * columns);
-    team->each(parts, [&](int part) {
-        const uint64_t* row = words + part * rows * columns;
-        uint64_t* total = out + part * columns;
-        long left = rows;
-        for (; left >= 8; left -= 8, row += 8 * columns)  // so that totals are read and written once in eight rows
-            for (long c = 0; c < columns; ++c) {
-                const uint64_t* at = row + c;
-                uint64_t more = 0;
-#pragma GCC unroll 8
-                for (int r = 0; r < 8; ++r) more += at[r * columns];
-                total[c] += more;
-            }
-        for (; left; --left, row += columns)
-            for (long c = 0; c < columns; ++c) total[c] += row[c];
-    });
-    return 0;
-} catch (...) {
-    return 1;
+// Words that are to be summed (see Sums), or null for want of memory; helpers begin.
+void* start_sums(const uint64_t* words, int parts, long rows, long columns, int threads, uint64_t* out) {
+    try {
+        auto* sums = new Sums{words, rows, columns, out, Loan(threads)};
+        sums->team->offer(parts, *sums);
+        return sums;
+    } catch (...) {
+        return nullptr;
+    }
+}
+
+// What helpers left to do.
+void finish_sums(void* sums, int parts) {
+    static_cast<Sums*>(sums)->team->finish(parts);
+    delete static_cast<Sums*>(sums);
 }
 
 void destroy(void* network) { delete static_cast<Housed<Any>*>(network); }
