@@ -12,6 +12,7 @@ from .matrix_filter import MatrixFilter
 from .packed import Conv, Dense, Norm, fold, packs
 from .spectral_encoder import Block, ClassBlock, ConvMLP, Downsample, SelfAttention, SpectralEncoder, SpectralFilter
 
+SMALL_GRID = 28  # tokens a side, up to which products in float32 are quicker than a Fourier transform
 SMALL_MAP = 7  # tokens a side, up to which converting to bfloat16 costs more than it saves
 
 
@@ -68,8 +69,9 @@ class FourierFilter(nn.Module):
 
 
 def fast_filter(spectral_filter: SpectralFilter, dtype: torch.dtype) -> nn.Module:
-    """The quicker form: products where oneDNN computes them in bfloat16, else a Fourier transform."""
-    by_products = dtype == torch.bfloat16 and packs(spectral_filter.weight.device, dtype)
+    """The quicker form: on a CPU products for a small grid and where oneDNN has bfloat16; else a Fourier transform."""
+    device, side = spectral_filter.weight.device, spectral_filter.weight.shape[0]
+    by_products = packs(device, dtype) and (dtype == torch.bfloat16 or side <= SMALL_GRID)
     return MatrixFilter(spectral_filter, dtype) if by_products else FourierFilter(spectral_filter)
 
 

@@ -1,4 +1,4 @@
-"""A spectral filter without a Fourier transform: small matrix products, for bfloat16 and for other runtimes."""
+"""A spectral filter without a Fourier transform: small matrix products, for bfloat16, small grids, other runtimes."""
 
 from __future__ import annotations
 
