@@ -34,7 +34,9 @@ def plain(network, pictures):
 
 def randomised(gate="released", **architecture):
     """A model in which no two layers, running statistics and biases included, are alike."""
-    model = TinyBioMoE(Architecture(gate=gate, **architecture))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = TinyBioMoE(Architecture(gate=gate, **architecture))
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, tensor in model.state_dict().items():
@@ -110,7 +112,7 @@ def test_a_changed_weight_is_seen(pictures, write):
     else:
         layer.weight = nn.Parameter(weight.detach() * 1.5)
     after = embed_levels(model, pictures[:1], 32)
-    assert np.abs(after - before).max() > 1e-3
+    assert np.abs(after - before).max() > 5e-4  # where rounding is 5e-6
     np.testing.assert_allclose(after, plain(model, pictures[:1]), rtol=0, atol=1e-5)
 
 
