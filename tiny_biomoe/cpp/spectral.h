@@ -43,7 +43,7 @@ struct Mlp {
     Product<T> reduce;
 
     Mlp(Reader& reader, int side, int channels, int hidden)
-        : side(side), channels(channels), hidden(hidden), step(side > 16 ? 2 : side), norm(reader, channels),
+        : side(side), channels(channels), hidden(hidden), step(side > 16 ? 8 / int(sizeof(T)) : side), norm(reader, channels),
           expand(reader, hidden, 1, channels), depthwise(reader, hidden, 1),
           reduce(reader, channels, 1, hidden) {}
 
