@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as parquet
 import pytest
+from conftest import needs_compiler
 from PIL import Image
 
 import tiny_biomoe
@@ -128,8 +129,9 @@ def test_weights_info_and_verify_tell_the_same_hash(run):
     assert info["recipe"]["version"] == "1"
 
 
-def test_selfcheck_says_that_this_machine_is_good(run):
-    code, out, _ = run("selfcheck")
+@pytest.mark.parametrize("how", [[], pytest.param(["--compile"], marks=needs_compiler)])
+def test_selfcheck_says_that_this_machine_is_good(run, how):
+    code, out, _ = run("selfcheck", *how)
     assert code == 0
     assert "this machine is good" in out
 

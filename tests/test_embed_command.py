@@ -13,6 +13,7 @@ from stub_study import Stub, e4, make_study, pulse
 
 from tiny_biomoe import TinyBioMoE, load_embeddings
 from tiny_biomoe.cli import main
+from tiny_biomoe.program import _load
 from tiny_biomoe.progress import Bar
 
 
@@ -63,6 +64,16 @@ def test_a_file_says_how_it_was_made(capsys, tmp_path, how):
     assert done.value.code == 0
     (facts,) = json.loads((tmp_path / "out.csv.json").read_text()).values()
     assert (facts["precision"], facts["compile"]) == ("bfloat16", bool(how))
+
+
+@pytest.mark.parametrize("how", [["--dry-run"], []])
+def test_compiling_that_cannot_be_is_refused_before_anything_is_made(run, study, tmp_path, monkeypatch, how):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    _load.cache_clear()
+    code, _, err = run("embed", study, "--window", 10, "--compile", *how, *HERE, "-o", tmp_path / "out")
+    assert code == 1
+    assert "no-such-compiler" in err
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_dry_run_lists_and_writes_nothing(run, study, tmp_path):

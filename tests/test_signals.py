@@ -1,5 +1,6 @@
 """The door: what a signal and a rate must be (rows 1-19), how good a signal is, where windows are cut."""
 
+import re
 import tracemalloc
 import warnings
 from fractions import Fraction
@@ -60,9 +61,16 @@ def test_row_04_a_gap_longer_than_max_gap_is_an_error():
     assert fill_gaps(signal, 2.0, "interpolate", max_gap=1.5)[0].tolist() == [0, 1, 2, 3, 4, 5, 6]
 
 
-@pytest.mark.parametrize("empty", [[], [[]], [[1.0], []], np.zeros(0), np.zeros((0, 5)), np.zeros((3, 0))])
-def test_row_05_empty_is_an_error(empty):
-    with pytest.raises(SignalError, match="signal is empty"):
+EMPTY = {
+    "signal": [[], [[]], np.zeros(0), np.zeros((0, 5))],
+    "signal[0]": [np.zeros((3, 0))],
+    "signal[1]": [[[1.0], []]],
+}
+
+
+@pytest.mark.parametrize(("name", "empty"), [(name, empty) for name, cases in EMPTY.items() for empty in cases])
+def test_row_05_empty_is_an_error(name, empty):
+    with pytest.raises(SignalError, match=f"^{re.escape(name)} is empty"):
         check_signals(empty)
 
 

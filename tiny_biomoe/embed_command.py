@@ -87,6 +87,10 @@ def embed(source: Path, output: Path | None, **said: Any) -> None:
         raise ConfigError("--stride needs --window: both are seconds")
     reading = {key: said.pop(key) for key in READING}
     run = {key: said.pop(key) for key in FOLDER}
+    if said["compile"]:  # before anything is read or made
+        from .program import load_program
+
+        load_program()
     if run["dry_run"]:
         _list_windows(source, output, reading, said)
     elif output is None:

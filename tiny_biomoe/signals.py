@@ -94,8 +94,10 @@ def check_signals(signals: Any, where: str = "signal") -> tuple[list[Signal], bo
             )
         if not single and array.size:
             _warn_if_transposed(array, where)
-    if not rows or any(row.size == 0 for row in rows):
-        raise SignalError(f"{where} is empty: at least one signal with samples is needed")
+    empty = [index for index, row in enumerate(rows) if not row.size]
+    if empty or not rows:
+        which = f"{where}[{empty[0]}]" if len(rows) > 1 else where
+        raise SignalError(f"{which} is empty: at least one signal with samples is needed")
     return rows, single
 
 
