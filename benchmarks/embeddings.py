@@ -50,7 +50,9 @@ class Embedder:
     def __init__(self, model: TinyBioMoE, cache: Path) -> None:
         self.model, self.cache = model, cache / "embeddings"
         recipe = json.dumps(dataclasses.asdict(model.recipe), sort_keys=True)
-        facts = tensor_digest(model.state_dict()) + recipe + model.engine.precision
+        facts = (
+            tensor_digest(model.state_dict()) + recipe + json.dumps(dataclasses.asdict(model.engine), sort_keys=True)
+        )
         self.digest = hashlib.sha256(facts.encode()).hexdigest()
 
     def embed(self, dataset: Dataset, scale: str, representation: str) -> Embedded:

@@ -33,9 +33,9 @@ GROUPS = ("ours", "untrained", "baselines", "controls")
 PER_PERSON = 20  # windows of a downstream task; 0 for all
 
 
-def networks(weights: str | None, groups: list[str], device: str, precision: str) -> dict[str, TinyBioMoE]:
+def networks(weights: str | None, groups: list[str], device: str, **engine: Any) -> dict[str, TinyBioMoE]:
     """The weights to score, and the same network with the same recipe as it is built."""
-    model = TinyBioMoE.from_pretrained(weights, device=device, precision=precision)
+    model = TinyBioMoE.from_pretrained(weights, device=device, **engine)
     torch.manual_seed(0)
     untrained = TinyBioMoE(model.architecture, model.recipe, "untrained").eval().to(device)
     untrained.engine = model.engine
@@ -101,11 +101,12 @@ FOLDER = click.Path(file_okay=False, path_type=Path)
 @click.option("--rows", "groups", default=",".join(GROUPS), show_default=True, callback=_names)
 @click.option("--per-person", default=PER_PERSON, show_default=True, help="Windows a person downstream; 0 for all.")
 @click.option("--precision", type=click.Choice(["float32", "bfloat16"]), default="float32", show_default=True)
+@click.option("--compile", is_flag=True, help="Compile the network for this processor.")
 @click.option("--device", default="cpu", show_default=True)
 @click.option("-o", "--output", type=FOLDER, required=True)
 def main(
     downstream: Path | None, pretraining: Path | None, cache: Path, weights: str | None, tasks: list[str],
-    groups: list[str], per_person: int, precision: str, device: str, output: Path,
+    groups: list[str], per_person: int, precision: str, compile: bool, device: str, output: Path,
 ) -> None:  # fmt: skip
     """Score weights, frozen, by linear probes on people that no training has seen."""
     if "baselines" in groups:
@@ -113,7 +114,7 @@ def main(
     for name in tasks:
         if (pretraining if name in PRETRAINING else downstream) is None:
             raise click.UsageError(f"{name} needs --{'pretraining' if name in PRETRAINING else 'downstream'} FOLDER")
-    models = networks(weights, groups, device, precision)
+    models = networks(weights, groups, device, precision=precision, compile=compile)
     embedders = {group: Embedder(model, cache) for group, model in models.items()}
     found = {}
     for name in tqdm(tasks, "tasks"):
@@ -124,8 +125,8 @@ def main(
         found[name] = score_task(dataset, groups, embedders, cache)
     names = {group: model.config.name for group, model in models.items()}
     setting = (
-        f"tiny-biomoe {__version__}, torch {torch.__version__}, {precision} on {device}, "
-        f"{torch.get_num_threads()} threads; "
+        f"tiny-biomoe {__version__}, torch {torch.__version__}, {precision}{', compiled' if compile else ''} "
+        f"on {device}, {torch.get_num_threads()} threads; "
         f"weights {names.get('ours', 'none')}; at most {per_person or 'all'} windows a person downstream, "
         "the same for every row."
     )
