@@ -15,7 +15,7 @@ from torch import nn
 from tiny_biomoe import TinyBioMoE, packed
 from tiny_biomoe.engine import exactly, fast_copy
 from tiny_biomoe.fast_network import FastNetwork
-from tiny_biomoe.recorded import Recorded
+from tiny_biomoe.recorded import UNRECORDED, Recorded
 
 CPU = torch.device("cpu")
 
@@ -30,12 +30,13 @@ def test_every_call_gives_the_bytes_of_the_layers(dtype, channels):
     fast = FastNetwork(TinyBioMoE.from_pretrained(), dtype).eval()
     recorded = Recorded(fast)
     with exactly(CPU):
-        for _ in range(2):
+        for _ in range(UNRECORDED):
             for picture in pictures(2, *channels):
                 assert torch.equal(recorded(picture), fast(picture))
+    assert len(recorded._graphs) == 1
 
 
-def test_threads_that_meet_at_the_first_picture_record_it_once(monkeypatch):
+def test_threads_that_meet_record_it_once(monkeypatch):
     traced = []
     original = torch.jit.trace
     monkeypatch.setattr(torch.jit, "trace", lambda *args, **options: (traced.append(1), original(*args, **options))[1])
@@ -47,21 +48,26 @@ def test_threads_that_meet_at_the_first_picture_record_it_once(monkeypatch):
             return recorded(x)
 
     inputs = [torch.full((1, 3), float(number)) for number in range(4)]
+    with torch.inference_mode():
+        for x in inputs[:UNRECORDED]:
+            recorded(x)
+    assert not traced
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(call, inputs))
     assert len(traced) == 1
     with torch.inference_mode():
         for x, y in zip(inputs, found, strict=True):
             assert torch.equal(y, recorded._module(x))
-        assert recorded(torch.zeros(2, 3)).shape == (2, 2)  # another shape is recorded by itself
+        for _ in range(UNRECORDED + 1):
+            assert recorded(torch.zeros(2, 3)).shape == (2, 2)  # another shape is recorded by itself
     assert len(traced) == 2
 
 
-def test_embedding_runs_no_layer_in_python_after_the_first_picture(monkeypatch):
+def test_embedding_runs_no_layer_in_python_after_the_first_pictures(monkeypatch):
     model = TinyBioMoE.from_pretrained()
     picture = pictures(1)[0].numpy()
     copy = fast_copy(model)
-    before = copy.run(picture)
+    before = [copy.run(picture) for _ in range(UNRECORDED)][-1]
     for name in ("Dense", "Conv", "Norm"):
         monkeypatch.setattr(getattr(packed, name), "forward", lambda *args: pytest.fail("Python between layers"))
     assert copy.run(picture).tobytes() == before.tobytes()
@@ -71,7 +77,7 @@ def test_recording_warns_of_nothing_and_leaves_the_callers_settings():
     optimised = torch._C._get_graph_executor_optimize()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        TinyBioMoE.from_pretrained().embed(np.sin(np.arange(1000) / 7), 100, "ecg")
+        TinyBioMoE.from_pretrained().embed([np.sin(np.arange(1000) / 7)] * (UNRECORDED + 1), 100, "ecg")
     assert torch._C._get_graph_executor_optimize() == optimised
 
 
@@ -84,6 +90,6 @@ class Slow(nn.Module):
 def test_two_recordings_at_once_leave_the_filters_of_warnings_as_they_were():
     before = list(warnings.filters)
     with ThreadPoolExecutor(2) as pool:
-        for result in pool.map(lambda delay: (sleep(delay), Recorded(Slow())(torch.ones(2)))[1], (0.0, 0.1)):
-            assert result.tolist() == [2.0, 2.0]
+        for result in pool.map(lambda delay: (sleep(delay), Recorded(Slow())._record(torch.ones(2)))[1], (0.0, 0.1)):
+            assert result(torch.ones(2)).tolist() == [2.0, 2.0]
     assert warnings.filters == before
