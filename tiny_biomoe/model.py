@@ -24,6 +24,7 @@ from .quality import Quality
 from .recording_windows import FilteredRecording
 from .runtime import WindowEmbeddings, check_device, embed_levels
 from .signals import check_positive, check_signals, windows
+from .threads import threads
 from .version import __version__
 from .witness import digest_now, lay_together
 
@@ -278,15 +279,16 @@ class TinyBioMoE(Network, ModelHubMixin, library_name="tiny-biomoe"):
         place, engine = check_device(device), Engine(precision, compile, backend)
         if compile:
             engine.facts(place)  # compiled now, or refused now
-        loaded = weights.load(
-            pretrained_model_name_or_path, revision=revision, token=token, cache_dir=cache_dir,
-            force_download=force_download, local_files_only=local_files_only,
-        )  # fmt: skip
-        model = cls(loaded.config.architecture, loaded.config.recipe, loaded.config.name)
-        model.load_state_dict(loaded.tensors, strict=False)  # load() has checked every name but the batch counters
-        lay_together([*model.parameters(), *model.buffers()])
-        model.source, model.engine = loaded.source, engine
-        model._loaded = (loaded.sha256, weights.tensor_digest(model.state_dict()))
+        with threads(1):  # hundreds of small tensors: others would have to be woken for each
+            loaded = weights.load(
+                pretrained_model_name_or_path, revision=revision, token=token, cache_dir=cache_dir,
+                force_download=force_download, local_files_only=local_files_only,
+            )  # fmt: skip
+            model = cls(loaded.config.architecture, loaded.config.recipe, loaded.config.name)
+            model.load_state_dict(loaded.tensors, strict=False)  # load() has checked every name but the batch counters
+            lay_together([*model.parameters(), *model.buffers()])
+            model.source, model.engine = loaded.source, engine
+            model._loaded = (loaded.sha256, weights.tensor_digest(model.state_dict()))
         return model.eval().to(place)
 
     def _save_pretrained(self, save_directory: Path) -> None:
