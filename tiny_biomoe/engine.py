@@ -173,7 +173,8 @@ def build(network: Network, engine: Engine) -> tuple[Run, int]:
             return np.stack([compute(image, torch.get_num_threads()) for image in images])
 
         return run_native, threads_alone(run_native)
-    fast = FastNetwork(network, getattr(torch, engine.precision)).eval()
+    with threads(1):  # hundreds of small tensors
+        fast = FastNetwork(network, getattr(torch, engine.precision)).eval()
     function: Callable[[Tensor], Tensor] = torch.compile(fast) if engine.compile else fast
     if device.type == "cpu":
         function = Recorded(fast)
