@@ -66,14 +66,15 @@ def test_a_file_says_how_it_was_made(capsys, tmp_path, how):
     assert (facts["precision"], facts["compile"]) == ("bfloat16", bool(how))
 
 
-@pytest.mark.parametrize("how", [["--dry-run"], []])
-def test_compiling_that_cannot_be_is_refused_before_anything_is_made(run, study, tmp_path, monkeypatch, how):
-    monkeypatch.setenv("CXX", "no-such-compiler")
-    _load.cache_clear()
-    code, _, err = run("embed", study, "--window", 10, "--compile", *how, *HERE, "-o", tmp_path / "out")
-    assert code == 1
-    assert "no-such-compiler" in err
-    assert not (tmp_path / "out").exists()
+def test_a_compiler_that_is_missing_or_fails_is_told_before_a_folder_is_made(run, study, tmp_path, monkeypatch):
+    command = "embed", study, "--window", 10, "--compile", *HERE, "-o", tmp_path / "out"
+    for compiler, how in (("no-such-compiler", ["--dry-run"]), ("no-such-compiler", []), ("false", [])):
+        monkeypatch.setenv("CXX", compiler)
+        _load.cache_clear()
+        code, _, err = run(*command, *how)
+        assert code == 1
+        assert compiler in err
+        assert not (tmp_path / "out").exists()
 
 
 def test_a_dry_run_lists_and_writes_nothing(run, study, tmp_path):

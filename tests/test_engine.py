@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, needs_compiler
 from torch import nn
 
 from tiny_biomoe import REPRESENTATIONS, Architecture, ConfigError, TinyBioMoE, engine
@@ -114,6 +114,17 @@ def test_a_changed_weight_is_seen(pictures, write):
     after = embed_levels(model, pictures[:1], 32)
     assert np.abs(after - before).max() > 5e-4  # where rounding is 5e-6
     np.testing.assert_allclose(after, plain(model, pictures[:1]), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("compile", [False, pytest.param(True, marks=needs_compiler)])
+def test_weights_that_moved_are_read_where_they_are(pictures, compile):
+    model = TinyBioMoE.from_pretrained(compile=compile)
+    before = embed_levels(model, pictures[:1], 32), model.provenance(64, "bvp")
+    model.share_memory()  # elsewhere, and where they were is given back
+    assert (embed_levels(model, pictures[:1], 32).tobytes(), model.provenance(64, "bvp")) == (
+        before[0].tobytes(),
+        before[1],
+    )
 
 
 def test_rows_that_change_places_behind_autograd_are_seen():

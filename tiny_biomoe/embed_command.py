@@ -87,10 +87,10 @@ def embed(source: Path, output: Path | None, **said: Any) -> None:
         raise ConfigError("--stride needs --window: both are seconds")
     reading = {key: said.pop(key) for key in READING}
     run = {key: said.pop(key) for key in FOLDER}
-    if said["compile"]:  # before anything is read or made
-        from .program import load_program
+    if said["compile"]:  # what can be told at once
+        from .program import compiler
 
-        load_program()
+        compiler()
     if run["dry_run"]:
         _list_windows(source, output, reading, said)
     elif output is None:
@@ -124,6 +124,10 @@ def _embed_to_folder(
     if run["threads"] is None:
         run["threads"] = 1 if run["engine"] else _processors()  # drawing takes a tenth of the network's time
     weights, engine = said.pop("weights"), {name: said.pop(name) for name in ENGINE}
+    if engine["compile"]:  # before a folder is made
+        from .program import load_program
+
+        load_program()
     warnings.simplefilter("ignore", SignalWarning)  # the column `clipped` says it of each window
     with Bar() as bar:
         summary = embed_study(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from threading import RLock
@@ -98,15 +98,15 @@ def fast_copy(network: nn.Module) -> FastCopy | None:
         return None
     with _BUILDING:  # calls at once share one copy
         kept = _COPIES.get(network)
-        with kept.witness.reading() if kept else nullcontext(lambda tensors: False) as unchanged:
-            found = own_parts(network)
-            if found is None:
-                return None
-            tensors, kinds = found
-            engine = getattr(network, "engine", Engine())
-            made_of = engine, network.config, callers_threads(), kinds
-            if kept and kept.made_of == made_of and unchanged(tensors):
-                return kept
+        unchanged = kept.witness.begin() if kept else None
+        if (found := own_parts(network)) is None:
+            return None
+        tensors, kinds = found
+        engine = getattr(network, "engine", Engine())
+        made_of = engine, network.config, callers_threads(), kinds
+        if kept and unchanged and kept.made_of == made_of and unchanged(tensors):
+            return kept
+        del unchanged  # and with it what sums on its behalf
         if not mirrors(network):
             return None
         witness = Witness(tensors, sums_for(engine, tensors))  # before the copy: later writes are seen next time
@@ -117,9 +117,9 @@ def fast_copy(network: nn.Module) -> FastCopy | None:
 def sums_for(engine: Engine, tensors: list[Tensor]) -> Sums:
     """What sums the words of weights, on the threads that the engine computes with."""
     if engine.native(tensors[0].device):
-        from .native import sums as native_sums
+        from .native import NativeSums
 
-        return native_sums
+        return NativeSums
     return sums
 
 

@@ -70,24 +70,37 @@ def native_network(network: Network, precision: str) -> Callable[[NDArray[np.uin
     return run
 
 
-def sums(words: Tensor) -> Callable[[], Tensor]:
+class NativeSums:
     """Whole numbers of 64 bits, (parts, rows, columns), summed over their rows by the threads of the program.
 
-    Helpers begin at once; the function returned, which must be called, joins them. PyTorch's threads would go on
-    looking for work for a while, and be in the way of the image that comes next.
+    Helpers begin at once, and the call joins them: PyTorch's threads would go on looking for work for a while, and be
+    in the way of the image that comes next. What is begun is finished, whether it is called or not, and once.
     """
-    library, _ = load_program()
-    parts, rows, columns = words.shape
-    out = torch.zeros(parts, columns, dtype=torch.int64)
-    started = library.start_sums(words.data_ptr(), parts, rows, columns, callers_threads(), out.data_ptr())
-    if not started:
-        raise MemoryError("no memory to look whether weights changed")
 
-    def finish() -> Tensor:
-        library.finish_sums(started, words.shape[0])
-        return out
+    def __init__(self, words: Tensor):
+        self._library, _ = load_program()
+        self._words, (parts, rows, columns) = words, words.shape
+        self._totals = torch.zeros(parts, columns, dtype=torch.int64)
+        self._begun = ctypes.c_void_p()
+        if self._library.start_sums(
+            words.data_ptr(),
+            parts,
+            rows,
+            columns,
+            callers_threads(),
+            self._totals.data_ptr(),
+            ctypes.byref(self._begun),
+        ):
+            raise MemoryError("no memory to look whether weights changed")
 
-    return finish
+    def __call__(self) -> Tensor:
+        """The totals, (parts, columns)."""
+        self._library.finish_sums(ctypes.byref(self._begun))
+        return self._totals
+
+    def __del__(self) -> None:
+        if hasattr(self, "_begun"):
+            self()
 
 
 def fits(architecture: Architecture) -> bool:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import cache
+from collections.abc import Callable, Iterable
 from itertools import chain
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -23,17 +21,17 @@ PARTS = 8  # of a piece of memory, for as many threads to sum
 ALIGNMENT = 64  # bytes: where PyTorch, too, lets a tensor begin
 
 
-Sums = Callable[[Tensor], Callable[[], Tensor]]  # begins to sum; what it returns must be called, and gives the totals
+Sums = Callable[[Tensor], Callable[[], Tensor]]  # may begin to sum at once; what it returns gives the totals
 
 
 def sums(words: Tensor) -> Callable[[], Tensor]:
-    """Whole numbers, (parts, rows, columns), summed over their rows: here not before the totals are asked for."""
+    """Whole numbers, (parts, rows, columns), summed over their rows: not before the totals are asked for."""
 
-    def finish() -> Tensor:
+    def totals() -> Tensor:
         with threads(callers_threads()):
             return words.sum(dim=1)
 
-    return finish
+    return totals
 
 
 class Witness:
@@ -54,7 +52,7 @@ class Witness:
     def __init__(self, tensors: Iterable[Tensor], sums: Sums = sums):
         self._sums = sums
         self._held = [tensor.detach() for tensor in tensors]  # no other tensor can come to lie where these do
-        self._places = places(self._held)
+        self._places, self._addresses = places(self._held), addresses(self._held)
         self._elsewhere = [tensor for tensor in self._held if tensor.device.type != "cpu"]
         here = [tensor for tensor in self._held if tensor.device.type == "cpu" and tensor.numel()]
         self._copied = [tensor for tensor in here if not tensor.is_contiguous()]  # in an order that only a copy gives
@@ -63,33 +61,28 @@ class Witness:
 
     def unchanged(self, tensors: Iterable[Tensor]) -> bool:
         """Whether these are the tensors the witness was made for, and hold the same bytes."""
-        with self.reading() as unchanged:
-            return unchanged(tensors)
+        return self.begin()(tensors)
 
-    @contextmanager
-    def reading(self) -> Iterator[Callable[[Iterable[Tensor]], bool]]:
-        """`unchanged`, to be called when it suits: if others sum for the caller, they begin at once."""
-        begun = [cache(self._begin(words)) for words, _ in self._pieces[:1]]
-        try:
-            yield lambda tensors: places(tensors) == self._places and self.checksum(begun) == self.seen
-        finally:
-            for finish in begun:
-                finish()
+    def begin(self) -> Callable[[Iterable[Tensor]], bool]:
+        """`unchanged`, to be asked when it suits: if others sum for the caller, they begin at once."""
+        there = addresses(self._held) == self._addresses  # else their memory is another's, or nobody's
+        first = self._begin(self._pieces[0][0]) if there and self._pieces else None
+        return lambda tensors: places(tensors) == self._places and self.checksum(first) == self.seen
 
-    def checksum(self, begun: Sequence[Callable[[], Tensor]] = ()) -> int:
+    def checksum(self, first: Callable[[], Tensor] | None = None) -> int:
         """32 bits over every byte, as it is now.
 
         A fraction of the time of a sha256: 64-bit words are summed in `COLUMNS` columns, which sees a number that
         changed and numbers that changed places, but neither places a multiple of `COLUMNS` words apart nor changes that
         cancel in their column. Elsewhere than on the CPU the bytes stay where they are: a sum weighted by
-        place, in whole numbers that wrap. `begun`: what gives the sums of the first pieces.
+        place, in whole numbers that wrap. `first`: what gives the sums of the first piece, if they were begun.
         """
         check = 0
         copies = (_in_columns(tensor.reshape(-1).view(torch.uint8)) for tensor in self._copied)
         with torch.inference_mode():
-            for place, (words, rest) in enumerate(chain(self._pieces, copies)):
-                finish = begun[place] if place < len(begun) else self._begin(words)
-                check = zlib.crc32(rest.numpy().data, zlib.crc32(finish().numpy().data, check))
+            for words, rest in chain(self._pieces, copies):
+                totals, first = (first or self._begin(words))(), None
+                check = zlib.crc32(rest.numpy().data, zlib.crc32(totals.numpy().data, check))
         if self._elsewhere:
             flat = torch.cat([tensor.reshape(-1).view(torch.uint8) for tensor in self._elsewhere])
             weights = torch.arange(1, flat.numel() + 1, device=flat.device)
@@ -111,6 +104,11 @@ def digest_now(network: nn.Module) -> str:
         witness = Witness(tensors.values())  # before the hash: what is written meanwhile is seen at the next call
         kept = _DIGESTS[network] = witness, tensor_digest(tensors)
     return kept[1]
+
+
+def addresses(tensors: Iterable[Tensor]) -> list[int]:
+    """Where tensors begin in memory."""
+    return list(map(Tensor.data_ptr, tensors))
 
 
 def places(tensors: Iterable[Tensor]) -> list[tuple[Any, ...]]:

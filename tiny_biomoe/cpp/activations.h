@@ -12,7 +12,7 @@ inline Vec polynomial(Vec x, const float (&coefficients)[N]) {
     return y;
 }
 
-// e^x to two units in the last place, for x up to 88; e^-87 for what is smaller.
+// e^x to three units in the last place, for x up to 88; e^-87 for what is smaller.
 inline Vec exponential(Vec x) {
     x = larger(x, all(-87));
     const Vec shifted = x * 1.44269504f + ROUNDING, n = shifted - ROUNDING;
@@ -23,15 +23,16 @@ inline Vec exponential(Vec x) {
 }
 
 #if defined(__AVX512F__)
-// What max(x, 0) has too much of GELU: |x| times the share of the normal distribution beyond it, by Taylor's series about
-// the nearest of 32 places.
+// By how much max(x, 0) exceeds GELU: |x| times the share of the normal distribution beyond it, by Taylor's series about
+// the nearest of 32 places. Beyond the last but one (3e-8) it is nothing, and no number of an infinite x.
 template <int DEGREE>
 struct Excess {
-    static constexpr float STEP = 0.1875f;  // between places; at the last one, 5.8, the excess is 2e-8
-    alignas(64) float terms[DEGREE + 1][2 * LANES];
+    static constexpr int PLACES = 2 * LANES;
+    static constexpr float STEP = 0.1875f;
+    alignas(64) float terms[DEGREE + 1][PLACES] = {};
 
     Excess() {
-        for (int i = 0; i < 2 * LANES; ++i) {
+        for (int i = 0; i < PLACES - 1; ++i) {
             const double a = i * STEP, density = std::exp(-a * a / 2) / std::sqrt(2 * std::acos(-1.0));
             const double beyond = std::erfc(a / std::sqrt(2.0)) / 2;
             const double derivatives[] = {a * beyond, beyond - a * density, (a * a - 2) * density,
@@ -42,8 +43,8 @@ struct Excess {
     }
 
     Vec operator()(Vec x) const {
-        const Vec steps = smaller((Vec)_mm512_abs_ps((__m512)(x * (1 / STEP))), all(2 * LANES - 0.6f));
-        const Vec shifted = steps + ROUNDING, rest = steps - (shifted - ROUNDING);
+        const Vec steps = (Vec)_mm512_abs_ps((__m512)(x * (1 / STEP)));
+        const Vec shifted = smaller(steps + ROUNDING, all(ROUNDING + PLACES - 1)), rest = steps - (shifted - ROUNDING);
         const auto term = [&](int k) {
             return (Vec)_mm512_permutex2var_ps((__m512)load(terms[k]), (__m512i)shifted, (__m512)load(terms[k] + LANES));
         };
@@ -57,7 +58,7 @@ struct Excess {
 template <class T>
 inline const Excess<sizeof(T) == 4 ? 4 : 2> excess;
 
-// x times the normal distribution's share below x, 2e-7 off; for numbers of bfloat16 1e-4.
+// x times the normal distribution's share below x, off by at most 2e-7; for numbers of bfloat16 by 1e-4.
 template <class T>
 struct Gelu {
     Vec operator()(Vec x) const { return larger(x, Vec{}) - excess<T>(x); }

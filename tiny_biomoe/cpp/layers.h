@@ -64,7 +64,7 @@ struct Conv {
     int kernel, stride;
     Product<T> product;
 
-    Conv(Reader& reader, int inputs, int outputs, int kernel, int stride, float least = LINEAR)
+    Conv(Reader& reader, int inputs, int outputs, int kernel, int stride, float least = UNBOUNDED)
         : kernel(kernel), stride(stride), product(reader, outputs, kernel, kernel * inputs, least) {}
 
     template <class Out>

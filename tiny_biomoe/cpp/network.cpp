@@ -50,7 +50,7 @@ struct Network : Any {
     std::vector<std::unique_ptr<Space>> idle;  // of images that were computed before
 
     Network(const Numbers& n, Reader& reader)
-        : numbers(n), palette(copied(reader, 256 * 3, 1, 1)), weight(copied(reader, long(n.image) * n.image, 3, CHANNELS)),
+        : numbers(n), palette(copied(reader, 256, 3, 3)), weight(copied(reader, long(n.image) * n.image, 3, CHANNELS)),
           bias(copied(reader, long(n.image) * n.image, 3, CHANNELS)), eps(*reader.take(1)),
           spectral(reader, n.image, CHANNELS, n.stem_width, n.widths, n.ratios, n.heads),
           waterfall(reader, n.image, CHANNELS, n.waterfall_widths, n.waterfall_heads, n.key_dim, n.kernels, n.window),
@@ -111,7 +111,7 @@ struct Network : Any {
         float table[256][CHANNELS] = {};
         for (int i = 0; i < 256 * 3; ++i)
             table[i / 3][i % 3] = float((value(colours == 3 ? i : i / 3, colours) - mean) * scale);
-        const long row = long(image.side) * CHANNELS;
+        const long row = long(image.side) * CHANNELS;  // whole vectors
         team.each(image.side, [&](int y) {
             const uint8_t* bytes = picture + long(y) * image.side * channels;
             float* colour = scratch<Network, float, 1>(row);
@@ -153,6 +153,7 @@ struct Sums {
     const uint64_t* words;
     long rows, columns;
     uint64_t* out;
+    int parts;
     Loan team;
 
     void operator()(int part) const {
@@ -203,21 +204,22 @@ int run(void* network, const uint8_t* picture, int channels, int threads, float*
     }
 }
 
-// Words that are to be summed (see Sums), or null for want of memory; helpers begin.
-void* start_sums(const uint64_t* words, int parts, long rows, long columns, int threads, uint64_t* out) {
+// Begins to sum words (see Sums): helpers do. Returns 0, and in `sums` what is to be finished, unless memory ran out.
+int start_sums(const uint64_t* words, int parts, long rows, long columns, int threads, uint64_t* out, void** sums) {
     try {
-        auto* sums = new Sums{words, rows, columns, out, Loan(threads)};
-        sums->team->offer(parts, *sums);
-        return sums;
+        auto* made = new Sums{words, rows, columns, out, parts, Loan(threads)};
+        made->team->offer(parts, *made);
+        *sums = made;
+        return 0;
     } catch (...) {
-        return nullptr;
+        return 1;
     }
 }
 
-// What helpers left to do.
-void finish_sums(void* sums, int parts) {
-    static_cast<Sums*>(sums)->team->finish(parts);
-    delete static_cast<Sums*>(sums);
+// Does what helpers left to do; nothing where `sums` is null, as it is from then on.
+void finish_sums(void** sums) noexcept {
+    const std::unique_ptr<Sums> begun(static_cast<Sums*>(std::exchange(*sums, nullptr)));
+    if (begun) begun->team->finish(begun->parts);
 }
 
 void destroy(void* network) { delete static_cast<Housed<Any>*>(network); }

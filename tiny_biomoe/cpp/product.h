@@ -166,7 +166,7 @@ inline void multiply(const float* a, long lda, int rows, int inner, const float*
         }
 }
 
-constexpr float LINEAR = -std::numeric_limits<float>::infinity(), RELU = 0;  // what results are at least
+constexpr float UNBOUNDED = -std::numeric_limits<float>::infinity(), RELU = 0;  // what results are at least
 
 // Bias, ReLU and residual of a tile's rows, on their way to where the result lies: `width` columns from `out` on.
 template <class Out>
@@ -175,7 +175,7 @@ struct Finish {
     int width;
     Out* out;
     long ldo;
-    const float* residual;  // or null
+    const float* residual;  // or null; whole panels are read, of which what lies beyond `width` counts for nothing
 
     void operator()(int r, Vec a, Vec b) const {
         a = larger(a + bias_a, least);
@@ -198,7 +198,7 @@ struct Product {
     Array<float> bias;
 
     // weights (outputs, pieces, length), then biases (outputs)
-    Product(Reader& reader, int outputs, int count, int length, float least = LINEAR)
+    Product(Reader& reader, int outputs, int count, int length, float least = UNBOUNDED)
         : outputs(outputs), pieces{count, length, 0}, least(least), panels(long(panel_count()) * panel_size()),
           bias(panel_count() * PANEL) {
         const float* weight = reader.take(long(outputs) * count * length);

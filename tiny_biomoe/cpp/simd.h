@@ -74,18 +74,20 @@ inline void store(bf16* p, Vec v, Vec w) {
 }
 
 // The first n numbers of a vector.
-template <class T>
-inline void store_some(T* p, Vec v, int n) {
-#if defined(__AVX512BF16__) && defined(__AVX512BW__) && defined(__AVX512VL__)
-    const uint32_t some = (1u << n) - 1;
-    if constexpr (sizeof(T) == 4)
-        _mm512_mask_storeu_ps(p, __mmask16(some), (__m512)v);
-    else
-        _mm256_mask_storeu_epi16(p, __mmask16(some), (__m256i)_mm512_cvtneps_pbh((__m512)v));
+inline void store_some(float* p, Vec v, int n) {
+#if defined(__AVX512F__)
+    _mm512_mask_storeu_ps(p, __mmask16((1u << n) - 1), (__m512)v);
 #else
-    T part[LANES];
+    std::memcpy(p, &v, 4 * n);
+#endif
+}
+inline void store_some(bf16* p, Vec v, int n) {
+#if defined(__AVX512BF16__) && defined(__AVX512BW__) && defined(__AVX512VL__)
+    _mm256_mask_storeu_epi16(p, __mmask16((1u << n) - 1), (__m256i)_mm512_cvtneps_pbh((__m512)v));
+#else
+    bf16 part[LANES];
     store(part, v);
-    std::memcpy(static_cast<void*>(p), part, n * sizeof(T));
+    std::memcpy(p, part, 2 * n);
 #endif
 }
 
@@ -149,6 +151,7 @@ inline float sum(Vec v) {
 #endif
 }
 
+// NaN may go unnoticed here: whoever subtracts the largest finds it again.
 inline float largest(Vec v) {
 #if defined(__AVX512F__)
     return _mm512_reduce_max_ps((__m512)v);

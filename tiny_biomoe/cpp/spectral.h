@@ -202,7 +202,7 @@ struct SpectralEncoder {
         std::memcpy(tokens + outputs, grid.at(0), 4L * n * outputs);
         (*ask)(team, tokens, n + 1, 1);
         T* normed = scratch<Norm, T>(outputs);
-        float* hidden = scratch<Norm, float, 1>(expand->outputs);
+        float* hidden = scratch<SpectralEncoder, float, 1>(expand->outputs);
         (*class_norm)(tokens, normed);
         (*expand)(normed, outputs, 0, 1, hidden, expand->outputs);
         for (int c = 0; c < expand->outputs; c += LANES) store(hidden + c, Gelu<T>()(load(hidden + c)));

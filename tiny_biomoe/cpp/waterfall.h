@@ -191,7 +191,7 @@ struct WaterfallEncoder {
         int inputs = channels, side = image / 16;
         for (int i = 0; i < 4; ++i) {
             const int width = widths[0] >> (3 - i);
-            patches.emplace_back(new Conv<T>(reader, inputs, width, 3, 2, i < 3 ? RELU : LINEAR));
+            patches.emplace_back(new Conv<T>(reader, inputs, width, 3, 2, i < 3 ? RELU : UNBOUNDED));
             inputs = width;
         }
         for (int i = 0; i < 3; ++i) {
