@@ -36,6 +36,7 @@ from tiny_biomoe.threads import threads
 ROOT = Path(__file__).parent.parent
 DRAWN = (("ecg", 100.0, 1000), ("ecg", 1000.0, 10_000), ("eda", 4.0, 120), ("bvp", 64.0, 640), ("emg", 1000.0, 1500))
 BATCH = 32
+ALONE = 8  # images that are measured one by one
 ENGINES = {
     "float32": Engine(),
     "bfloat16": Engine("bfloat16"),
@@ -117,13 +118,16 @@ def network_cases(engines: dict[str, TinyBioMoE]) -> tuple[dict[str, Case], dict
     cases: dict[str, Case] = baselines.limits()
     images = dict.fromkeys(cases, 0)
 
-    def add(name: str, n: int, case: Case) -> None:
-        cases[f"{name}, {'one alone' if n == 1 else n}"], images[f"{name}, {'one alone' if n == 1 else n}"] = case, n
+    def add(name: str, n: int, run: Callable[[slice], object]) -> None:
+        """All images at once; or, of `n` = 1, some of them one after the other, each by itself."""
+        calls = [slice(i, i + n) for i in range(0, ALONE if n == 1 else BATCH, n)]
+        name = f"{name}, {'one alone' if n == 1 else n}"
+        cases[name], images[name] = lambda: [run(call) for call in calls], n * len(calls)
 
     for n in (1, BATCH):
-        add("plain network, eager", n, lambda n=n: plain(pixels[:n]))  # type: ignore[misc]
+        add("plain network, eager", n, lambda some: plain(pixels[some]))
         for name, model in engines.items():
-            add(name, n, lambda n=n, m=model: embed_levels(m, levels[:n], BATCH))  # type: ignore[misc]
+            add(name, n, lambda some, m=model: embed_levels(m, levels[some], BATCH))  # type: ignore[misc]
     if present("onnx", "onnxruntime", "onnxscript"):
         from tiny_biomoe.onnx_file import kept_onnx
 
@@ -135,7 +139,7 @@ def network_cases(engines: dict[str, TinyBioMoE]) -> tuple[dict[str, Case], dict
         for name, start in runtimes.items():
             run = start(data, torch.get_num_threads())
             for n in (1, BATCH):
-                add(name, n, lambda n=n, run=run: run(given[:n]))  # type: ignore[misc]
+                add(name, n, lambda some, run=run: run(given[some]))  # type: ignore[misc]
     return cases, images
 
 

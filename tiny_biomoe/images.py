@@ -55,27 +55,29 @@ def to_levels(matrix: Matrix, representation: str, recipe: Recipe, own_range: bo
     scale could hold, so that two windows of one recording can be compared (angle and phase know no scale).
     """
     if representation == "angle":
-        unit = (matrix + np.pi) / (2 * np.pi)
+        unit = matrix + np.pi
+        unit /= 2 * np.pi
     elif representation == "phase":
         low, high = matrix.min(), matrix.max()
         unit = matrix - low
         if high > low:
             unit /= high - low
     elif representation == "psd":
-        loudest = matrix.max() if own_range else 0.0
-        unit = 1.0 + (matrix - loudest) / recipe.psd_range_db
+        unit = matrix - (matrix.max() if own_range else 0.0)
+        unit /= recipe.psd_range_db
+        unit += 1.0
     elif representation == "waveform":
-        unit = matrix
+        unit = matrix.copy()
     else:
         farthest = 1.0 if representation == "scalogram" else 2.0 * np.sqrt(recipe.recurrence_dimension)
-        largest = matrix.max() if own_range else farthest
-        unit = matrix / largest
+        unit = matrix / (matrix.max() if own_range else farthest)
         if representation == "scalogram":
-            unit = np.maximum(unit, 0.0) ** recipe.scalogram_gamma
-    shown = np.clip(unit, 0.0, 1.0)
-    shown *= 255.0
-    shown += 0.5
-    return shown.astype(np.uint8, order="C")
+            np.maximum(unit, 0.0, out=unit)
+            unit **= recipe.scalogram_gamma
+    np.clip(unit, 0.0, 1.0, out=unit)
+    unit *= 255.0
+    unit += 0.5
+    return unit.astype(np.uint8, order="C")
 
 
 def draw(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -77,8 +78,9 @@ class Network(nn.Module):
         return F.hardtanh(logits, 0.0, 1.0)
 
 
+@lru_cache(maxsize=8)
 def outline(architecture: Architecture) -> Network:
-    """A network of names and shapes alone: nothing is allocated."""
+    """A network of names and shapes alone, to be read: nothing is allocated."""
     with torch.device("meta"), _NothingInitialised():
         return Network(Config(architecture=architecture))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import lru_cache
+from threading import get_ident
 
 import numpy as np
 import scipy  # scipy.signal is loaded when first used
@@ -34,11 +35,14 @@ def angle(signal: Signal, fs: float, band: Band, recipe: Recipe) -> Matrix:
 
 def phase(signal: Signal, fs: float, band: Band, recipe: Recipe) -> Matrix:
     """Spectrogram-phase: the angle unwrapped along frequency, radians."""
-    wrapped = np.angle(spectrogram(signal, fs, band, recipe)[0])  # in [-pi, pi], so a jump is of one turn at most
-    jump = np.diff(wrapped, axis=0)
-    turns = np.cumsum((jump < -np.pi).view(np.int8) - (jump > np.pi).view(np.int8), axis=0, dtype=np.int16)
-    wrapped[1:] += 2.0 * np.pi * turns
-    return wrapped[::-1]
+    phases = np.angle(spectrogram(signal, fs, band, recipe)[0].T)  # (instants, frequencies) in [-pi, pi]:
+    jump = np.diff(phases)  # so of one turn at most
+    turns = np.zeros(phases.shape, np.int16)  # up to each frequency: summed over 1, 2, 4, ... of them
+    turns[:, 1:] = (jump < -np.pi).view(np.int8) - (jump > np.pi).view(np.int8)
+    for reach in 2 ** np.arange(IMAGE_SIZE.bit_length()):
+        turns[:, reach:] += turns[:, :-reach].copy()
+    phases += 2.0 * np.pi * turns
+    return phases.T[::-1]
 
 
 def psd(signal: Signal, fs: float, band: Band, recipe: Recipe) -> Matrix:
@@ -66,10 +70,18 @@ def spectrogram(signal: Signal, fs: float, band: Band, recipe: Recipe) -> tuple[
     first = min(max(1, round(low * padded / fs)), padded // 2 + 1 - IMAGE_SIZE)  # bin of the lowest row
     starts, window, turn = _frames(signal.size, frame, padded, first)
     frames = sliding_window_view(np.append(signal, 0.0), frame + 1)[starts]  # (224 instants, frame + 1)
-    frames *= window  # in place, here and below: making a matrix takes longer than filling it
-    spectrum = fft.rfft(frames, padded)[:, first : first + IMAGE_SIZE] * turn
+    room = _room(frame, padded, get_ident())
+    np.multiply(frames, window, out=room[:, : frame + 1])  # in place, here and below: making takes longer than filling
+    spectrum = fft.rfft(room)[:, first : first + IMAGE_SIZE]
+    spectrum *= turn
     spectrum += 0.0  # the angle of -0 is pi
     return spectrum.T, frame
+
+
+@lru_cache(maxsize=8)
+def _room(frame: int, padded: int, thread: int) -> NDArray[np.float64]:
+    """Where one thread puts its frames again and again, with zeros behind them: (224 instants, padded)."""
+    return np.zeros((IMAGE_SIZE, padded))
 
 
 @lru_cache(maxsize=16)
@@ -101,10 +113,17 @@ def scalogram(signal: Signal, fs: float, band: Band, recipe: Recipe) -> Matrix:
     for block, rows, gain in gains(signal.size, fs / (2 * signal.size), band, recipe.morlet_omega):
         part = amplitudes[block : block + gain.shape[1]] * (-1.0) ** (block // folded.shape[1])
         folded[rows[0] : rows[1], : part.size] += gain * part
-    lower, upper = folded[:, 1:IMAGE_SIZE] / 2, folded[:, :IMAGE_SIZE:-1] / 2  # bins 1 to 223, and 447 to 225
-    cosines = fft.dct(np.concatenate([folded[:, :1], lower - upper], axis=1), type=3, overwrite_x=True)
-    sines = fft.dst(np.concatenate([lower + upper, folded[:, IMAGE_SIZE, None]], axis=1), type=3, overwrite_x=True)
-    return np.sqrt(cosines**2 + sines**2)[::-1]
+    lower, upper = folded[:, 1:IMAGE_SIZE], folded[:, :IMAGE_SIZE:-1]  # bins 1 to 223, and 447 to 225
+    cosines, sines = np.empty((IMAGE_SIZE, IMAGE_SIZE)), np.empty((IMAGE_SIZE, IMAGE_SIZE))
+    cosines[:, 0], sines[:, -1] = folded[:, 0], folded[:, IMAGE_SIZE]
+    np.multiply(np.subtract(lower, upper, out=cosines[:, 1:]), 0.5, out=cosines[:, 1:])
+    np.multiply(np.add(lower, upper, out=sines[:, :-1]), 0.5, out=sines[:, :-1])
+    squares = fft.dct(cosines, type=3, overwrite_x=True)
+    squares *= squares
+    sines = fft.dst(sines, type=3, overwrite_x=True)
+    sines *= sines
+    squares += sines
+    return np.sqrt(squares, out=squares)[::-1]
 
 
 def morlet_frequencies(band: Band) -> Signal:
