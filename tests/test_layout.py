@@ -31,6 +31,7 @@ NETWORK = [
     "checkpoint",
     "hub",
     "card",
+    "threads",
     "weights",
 ]
 RUNNING = [
@@ -40,7 +41,6 @@ RUNNING = [
     "fast_spectral",
     "fast_waterfall",
     "fast_network",
-    "threads",
     "witness",
     "program",
     "native",

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from textwrap import dedent
+from time import process_time, sleep
 
 import numpy as np
 import pytest
@@ -102,14 +103,27 @@ def test_words_are_summed_over_their_rows(parts, rows, columns, rng):
         assert torch.equal(totals(), words.sum(1))
 
 
-def test_sums_that_nobody_asks_for_leave_the_helpers_free(pictures):
+def busy(seconds: float = 0.5) -> float:
+    """The share of a processor that this process takes while it waits, after a moment to calm down."""
+    sleep(0.3)
+    begin = process_time()
+    sleep(seconds)
+    return (process_time() - begin) / seconds
+
+
+def test_sums_that_nobody_asks_for_leave_the_helpers_free(pictures, monkeypatch):
     model = compiled(TinyBioMoE.from_pretrained())
     expected = embed_levels(model, pictures[:1], 32).tobytes()
     words = torch.ones(8, 100, 509, dtype=torch.int64)
     kept = [native.NativeSums(words) for _ in range(3)]
     assert embed_levels(model, pictures[:1], 32).tobytes() == expected  # while others are under way
     del kept
-    assert torch.equal(native.NativeSums(words)(), words.sum(1))
+    assert busy() < 0.3
+    monkeypatch.setattr("tiny_biomoe.engine.own_parts", lambda network: 1 // 0)
+    with pytest.raises(ZeroDivisionError) as caught:  # and is kept, with all that its frames hold
+        embed_levels(model, pictures[:1], 32)
+    assert busy() < 0.3
+    assert caught.value
 
 
 def test_functions_of_one_number_are_exact_to_rounding(tmp_path):

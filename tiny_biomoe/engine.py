@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from threading import RLock
@@ -21,7 +21,7 @@ from .fast_network import FastNetwork
 from .network import Network, outline
 from .recorded import Recorded
 from .threads import callers_threads, threads
-from .witness import Sums, Witness, sums
+from .witness import OwnSums, Sums, Witness
 
 BACKENDS = ["torch", "onnx"]
 Run = Callable[[NDArray[np.uint8]], NDArray[np.float32]]  # (B, 224, 224[, 3]) bytes to (B, embedding_dim)
@@ -98,15 +98,14 @@ def fast_copy(network: nn.Module) -> FastCopy | None:
         return None
     with _BUILDING:  # calls at once share one copy
         kept = _COPIES.get(network)
-        unchanged = kept.witness.begin() if kept else None
-        if (found := own_parts(network)) is None:
-            return None
-        tensors, kinds = found
-        engine = getattr(network, "engine", Engine())
-        made_of = engine, network.config, callers_threads(), kinds
-        if kept and unchanged and kept.made_of == made_of and unchanged(tensors):
-            return kept
-        del unchanged  # and with it what sums on its behalf
+        with kept.witness.reading() if kept else nullcontext() as unchanged:
+            if (found := own_parts(network)) is None:
+                return None
+            tensors, kinds = found
+            engine = getattr(network, "engine", Engine())
+            made_of = engine, network.config, callers_threads(), kinds
+            if kept and unchanged and kept.made_of == made_of and unchanged(tensors):
+                return kept
         if not mirrors(network):
             return None
         witness = Witness(tensors, sums_for(engine, tensors))  # before the copy: later writes are seen next time
@@ -114,13 +113,13 @@ def fast_copy(network: nn.Module) -> FastCopy | None:
         return kept
 
 
-def sums_for(engine: Engine, tensors: list[Tensor]) -> Sums:
+def sums_for(engine: Engine, tensors: list[Tensor]) -> Callable[[Tensor], Sums]:
     """What sums the words of weights, on the threads that the engine computes with."""
     if engine.native(tensors[0].device):
         from .native import NativeSums
 
         return NativeSums
-    return sums
+    return OwnSums
 
 
 def own_parts(network: nn.Module) -> tuple[list[Tensor], list[type]] | None:

@@ -279,11 +279,11 @@ class TinyBioMoE(Network, ModelHubMixin, library_name="tiny-biomoe"):
         place, engine = check_device(device), Engine(precision, compile, backend)
         if compile:
             engine.facts(place)  # compiled now, or refused now
+        loaded = weights.load(
+            pretrained_model_name_or_path, revision=revision, token=token, cache_dir=cache_dir,
+            force_download=force_download, local_files_only=local_files_only,
+        )  # fmt: skip
         with threads(1):  # hundreds of small tensors: others would have to be woken for each
-            loaded = weights.load(
-                pretrained_model_name_or_path, revision=revision, token=token, cache_dir=cache_dir,
-                force_download=force_download, local_files_only=local_files_only,
-            )  # fmt: skip
             model = cls(loaded.config.architecture, loaded.config.recipe, loaded.config.name)
             model.load_state_dict(loaded.tensors, strict=False)  # load() has checked every name but the batch counters
             lay_together([*model.parameters(), *model.buffers()])

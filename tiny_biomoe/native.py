@@ -71,7 +71,7 @@ def native_network(network: Network, precision: str) -> Callable[[NDArray[np.uin
 
 
 class NativeSums:
-    """Whole numbers of 64 bits, (parts, rows, columns), summed over their rows by the threads of the program.
+    """`witness.Sums` of numbers of 64 bits by the threads of the program.
 
     Helpers begin at once, and the call joins them: PyTorch's threads would go on looking for work for a while, and be
     in the way of the image that comes next. What is begun is finished, whether it is called or not, and once.
@@ -95,12 +95,15 @@ class NativeSums:
 
     def __call__(self) -> Tensor:
         """The totals, (parts, columns)."""
-        self._library.finish_sums(ctypes.byref(self._begun))
+        self.close()
         return self._totals
 
-    def __del__(self) -> None:
+    def close(self) -> None:
+        """Help to finish what was begun."""
         if hasattr(self, "_begun"):
-            self()
+            self._library.finish_sums(ctypes.byref(self._begun))
+
+    __del__ = close
 
 
 def fits(architecture: Architecture) -> bool:

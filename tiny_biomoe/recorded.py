@@ -15,7 +15,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-UNRECORDED = 3  # calls of a shape: two that try threads, and a first image
+UNRECORDED = 4  # calls of a shape: up to three that try threads, and a first image
 
 _RECORDING = Lock()  # tracing, and what is warned of, belong to the process
 

@@ -25,6 +25,7 @@ Band = tuple[float, float]  # lowest and highest frequency shown, Hz
 
 WORKING_RATE = 2.5  # times the highest frequency shown: a faster signal is decimated before its spectrogram
 KEPT_BINS = 2**16  # of a spectrum whose wavelets (12 MB) are kept for the next signal of that length
+KEPT_PADDING = 2048  # samples of a padded frame, up to which a thread keeps the matrix of its frames (4 MB)
 MORLET_REACH = 5.0  # standard deviations of the wavelet's spectrum that are kept (the rest is below 4e-6)
 
 
@@ -70,7 +71,7 @@ def spectrogram(signal: Signal, fs: float, band: Band, recipe: Recipe) -> tuple[
     first = min(max(1, round(low * padded / fs)), padded // 2 + 1 - IMAGE_SIZE)  # bin of the lowest row
     starts, window, turn = _frames(signal.size, frame, padded, first)
     frames = sliding_window_view(np.append(signal, 0.0), frame + 1)[starts]  # (224 instants, frame + 1)
-    room = _room(frame, padded, get_ident())
+    room = (_room if padded <= KEPT_PADDING else _room.__wrapped__)(frame, padded, get_ident())
     np.multiply(frames, window, out=room[:, : frame + 1])  # in place, here and below: making takes longer than filling
     spectrum = fft.rfft(room)[:, first : first + IMAGE_SIZE]
     spectrum *= turn

@@ -35,6 +35,7 @@ from .config import Architecture, Config, config_digest
 from .durable import write_whole
 from .errors import ConfigError, WeightsError
 from .network import outline
+from .threads import threads
 
 BUNDLED = Path(__file__).with_name("weights")  # data of the package; a folder without __init__.py, so this file wins
 CONFIG, TENSORS, RELEASED, CARD = "config.json", "model.safetensors", "Tiny-BioMoE.pth", "README.md"
@@ -150,6 +151,7 @@ def _from_snapshot(snapshot: hub.Snapshot, place: hub.Place) -> Weights:
     return _from_file(snapshot.files[name], f"{place.repo_id}@{snapshot.commit}", snapshot.stated_sha256(name))
 
 
+@threads(1)  # hundreds of small tensors
 def _from_file(path: Path, source: str, stated: str | None = None) -> Weights:
     """From a safetensors file with its `config.json` beside it, or from the authors' checkpoint."""
     config, digests, read = RELEASED_CONFIG, [stated], read_pth

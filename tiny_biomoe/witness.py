@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from itertools import chain
-from typing import Any
+from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -21,17 +22,29 @@ PARTS = 8  # of a piece of memory, for as many threads to sum
 ALIGNMENT = 64  # bytes: where PyTorch, too, lets a tensor begin
 
 
-Sums = Callable[[Tensor], Callable[[], Tensor]]  # may begin to sum at once; what it returns gives the totals
+class Sums(Protocol):
+    """Whole numbers, (parts, rows, columns), that others may begin to sum over their rows; one thread asks for them."""
+
+    def __call__(self) -> Tensor:
+        """The totals, (parts, columns)."""
+
+    def close(self) -> None:
+        """Wait for whoever sums; again, it does nothing."""
 
 
-def sums(words: Tensor) -> Callable[[], Tensor]:
-    """Whole numbers, (parts, rows, columns), summed over their rows: not before the totals are asked for."""
+class OwnSums:
+    """`Sums` by PyTorch: not before the totals are asked for."""
 
-    def totals() -> Tensor:
+    def __init__(self, words: Tensor):
+        self._words = words
+
+    def __call__(self) -> Tensor:
+        """The totals, (parts, columns)."""
         with threads(callers_threads()):
-            return words.sum(dim=1)
+            return self._words.sum(dim=1)
 
-    return totals
+    def close(self) -> None:
+        """Nobody sums."""
 
 
 class Witness:
@@ -42,14 +55,14 @@ class Witness:
 
     Parameters
     ----------
-    sums : how words are summed; by PyTorch unless given
+    sums : of words, their sums; by PyTorch unless given
 
     Attributes
     ----------
     seen : the checksum when the witness was made
     """
 
-    def __init__(self, tensors: Iterable[Tensor], sums: Sums = sums):
+    def __init__(self, tensors: Iterable[Tensor], sums: Callable[[Tensor], Sums] = OwnSums):
         self._sums = sums
         self._held = [tensor.detach() for tensor in tensors]  # no other tensor can come to lie where these do
         self._places, self._addresses = places(self._held), addresses(self._held)
@@ -61,15 +74,20 @@ class Witness:
 
     def unchanged(self, tensors: Iterable[Tensor]) -> bool:
         """Whether these are the tensors the witness was made for, and hold the same bytes."""
-        return self.begin()(tensors)
+        with self.reading() as unchanged:
+            return unchanged(tensors)
 
-    def begin(self) -> Callable[[Iterable[Tensor]], bool]:
-        """`unchanged`, to be asked when it suits: if others sum for the caller, they begin at once."""
+    @contextmanager
+    def reading(self) -> Iterator[Callable[[Iterable[Tensor]], bool]]:
+        """`unchanged`, to be asked once, when it suits: if others sum for the caller, they begin at once."""
         there = addresses(self._held) == self._addresses  # else their memory is another's, or nobody's
-        first = self._begin(self._pieces[0][0]) if there and self._pieces else None
-        return lambda tensors: places(tensors) == self._places and self.checksum(first) == self.seen
+        with ExitStack() as stack:
+            first = self._begin(self._pieces[0][0]) if there and self._pieces else None
+            if first:
+                stack.callback(first.close)
+            yield lambda tensors: places(tensors) == self._places and self.checksum(first) == self.seen
 
-    def checksum(self, first: Callable[[], Tensor] | None = None) -> int:
+    def checksum(self, first: Sums | None = None) -> int:
         """32 bits over every byte, as it is now.
 
         A fraction of the time of a sha256: 64-bit words are summed in `COLUMNS` columns, which sees a number that
@@ -89,8 +107,8 @@ class Witness:
             check = zlib.crc32((flat * weights * weights).sum().cpu().numpy().tobytes(), check)
         return check
 
-    def _begin(self, words: Tensor) -> Callable[[], Tensor]:
-        return self._sums(words) if words.numel() else lambda: words
+    def _begin(self, words: Tensor) -> Sums:
+        return (self._sums if words.numel() else OwnSums)(words)
 
 
 _DIGESTS: WeakKeyDictionary[nn.Module, tuple[Witness, str]] = WeakKeyDictionary()

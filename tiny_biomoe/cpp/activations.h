@@ -24,7 +24,7 @@ inline Vec exponential(Vec x) {
 
 #if defined(__AVX512F__)
 // By how much max(x, 0) exceeds GELU: |x| times the share of the normal distribution beyond it, by Taylor's series about
-// the nearest of 32 places. Beyond the last but one (3e-8) it is nothing, and no number of an infinite x.
+// the nearest of 32 places. Beyond 5.7, where it is 3e-8, it is nothing, and NaN of an infinite x.
 template <int DEGREE>
 struct Excess {
     static constexpr int PLACES = 2 * LANES;
