@@ -112,7 +112,7 @@ def test_a_changed_weight_is_seen(pictures, write):
     else:
         layer.weight = nn.Parameter(weight.detach() * 1.5)
     after = embed_levels(model, pictures[:1], 32)
-    assert np.abs(after - before).max() > 5e-4  # where rounding is 5e-6
+    assert np.abs(after - before).max() > 1e-3
     np.testing.assert_allclose(after, plain(model, pictures[:1]), rtol=0, atol=1e-5)
 
 

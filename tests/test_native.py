@@ -231,8 +231,8 @@ def test_what_is_not_finite_is_never_hidden(pictures, value, precision):
     ends = ("weight", "position_bias", "depthwise.bias", "expand.bias")
     names = [name for name, _ in randomised().named_parameters() if name.endswith(ends)]
     behind = [name for name in names if name.endswith(("blocks.0.mlp.depthwise.bias", "class_block.expand.bias"))]
-    broken = 0
-    for name in [*names[::50], *behind]:
+    broken, step = 0, 9 if np.isnan(value) and precision == "float32" else 50
+    for name in [*names[::step], *behind]:
         model = compiled(randomised(), precision)
         with torch.no_grad():
             dict(model.named_parameters())[name].view(-1)[0] = value

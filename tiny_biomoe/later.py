@@ -14,6 +14,7 @@ def later(name: str, module: str, summary: str) -> click.Command:
     """A command that stands for the one called `name` in a module of the package, its --help included."""
 
     def call(arguments: tuple[str, ...]) -> Any:
+        """Import the command and hand everything over; without its extra, --help says what it is for."""
         try:
             command: click.Command = getattr(import_module(module, __package__), name)
         except MissingExtra as error:

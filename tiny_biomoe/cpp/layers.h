@@ -192,15 +192,15 @@ struct Attention {
   private:
     // exp(x - the largest) in place; returns their sum.
     float softmax(float* x, const float* bias) const {
-        const int whole = (tokens + LANES - 1) / LANES * LANES;
+        const int end = int(whole(tokens, LANES));
         if (bias)
             for (int i = 0; i < tokens; i += LANES) store(x + i, load(x + i) + load(bias + i));
-        for (int i = tokens; i < whole; ++i) x[i] = -std::numeric_limits<float>::infinity();
+        for (int i = tokens; i < end; ++i) x[i] = -std::numeric_limits<float>::infinity();
         Vec top = load(x);
-        for (int i = LANES; i < whole; i += LANES) top = larger(top, load(x + i));
+        for (int i = LANES; i < end; i += LANES) top = larger(top, load(x + i));
         const float most = largest(top);
         Vec total{};
-        for (int i = 0; i < whole; i += LANES) {
+        for (int i = 0; i < end; i += LANES) {
             const Vec e = exponential(load(x + i) - most);
             store(x + i, e);
             total += e;
