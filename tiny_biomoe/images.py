@@ -58,10 +58,9 @@ def to_levels(matrix: Matrix, representation: str, recipe: Recipe, own_range: bo
         unit = matrix + np.pi
         unit /= 2 * np.pi
     elif representation == "phase":
-        low, high = matrix.min(), matrix.max()
-        unit = matrix - low
-        if high > low:
-            unit /= high - low
+        unit = matrix - matrix.min()
+        if (span := unit.max()) > 0:
+            unit /= span
     elif representation == "psd":
         unit = matrix - (matrix.max() if own_range else 0.0)
         unit /= recipe.psd_range_db
@@ -72,12 +71,11 @@ def to_levels(matrix: Matrix, representation: str, recipe: Recipe, own_range: bo
         farthest = 1.0 if representation == "scalogram" else 2.0 * np.sqrt(recipe.recurrence_dimension)
         unit = matrix / (matrix.max() if own_range else farthest)
         if representation == "scalogram":
-            np.maximum(unit, 0.0, out=unit)
             unit **= recipe.scalogram_gamma
     np.clip(unit, 0.0, 1.0, out=unit)
     unit *= 255.0
     unit += 0.5
-    return unit.astype(np.uint8, order="C")
+    return np.ascontiguousarray(unit.astype(np.uint8))
 
 
 def draw(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import lru_cache
-from threading import get_ident
 
 import numpy as np
 import scipy  # scipy.signal is loaded when first used
@@ -25,8 +24,10 @@ Band = tuple[float, float]  # lowest and highest frequency shown, Hz
 
 WORKING_RATE = 2.5  # times the highest frequency shown: a faster signal is decimated before its spectrogram
 KEPT_BINS = 2**16  # of a spectrum whose wavelets (12 MB) are kept for the next signal of that length
-KEPT_PADDING = 2048  # samples of a padded frame, up to which a thread keeps the matrix of its frames (4 MB)
+AT_ONCE = 56  # rows or instants of an image, computed at once: they stay in the processor's cache
+PERIOD = 2 * IMAGE_SIZE  # bins of a signal's cosines, behind which the same ones come again at the image's instants
 MORLET_REACH = 5.0  # standard deviations of the wavelet's spectrum that are kept (the rest is below 4e-6)
+MORLET_END = 9.0  # of them, behind which the gain, 3e-18, is lost to rounding
 
 
 def angle(signal: Signal, fs: float, band: Band, recipe: Recipe) -> Matrix:
@@ -38,11 +39,9 @@ def phase(signal: Signal, fs: float, band: Band, recipe: Recipe) -> Matrix:
     """Spectrogram-phase: the angle unwrapped along frequency, radians."""
     phases = np.angle(spectrogram(signal, fs, band, recipe)[0].T)  # (instants, frequencies) in [-pi, pi]:
     jump = np.diff(phases)  # so of one turn at most
-    turns = np.zeros(phases.shape, np.int16)  # up to each frequency: summed over 1, 2, 4, ... of them
+    turns = np.zeros(phases.shape, np.int16)  # up to each frequency
     turns[:, 1:] = (jump < -np.pi).view(np.int8) - (jump > np.pi).view(np.int8)
-    for reach in 2 ** np.arange(IMAGE_SIZE.bit_length()):
-        turns[:, reach:] += turns[:, :-reach].copy()
-    phases += 2.0 * np.pi * turns
+    phases += 2.0 * np.pi * np.cumsum(turns, axis=1, out=turns)
     return phases.T[::-1]
 
 
@@ -70,19 +69,15 @@ def spectrogram(signal: Signal, fs: float, band: Band, recipe: Recipe) -> tuple[
     padded = fft.next_fast_len(max(frame + 1, round(fs * (IMAGE_SIZE - 1) / (high - low))), real=True)
     first = min(max(1, round(low * padded / fs)), padded // 2 + 1 - IMAGE_SIZE)  # bin of the lowest row
     starts, window, turn = _frames(signal.size, frame, padded, first)
-    frames = sliding_window_view(np.append(signal, 0.0), frame + 1)[starts]  # (224 instants, frame + 1)
-    room = (_room if padded <= KEPT_PADDING else _room.__wrapped__)(frame, padded, get_ident())
-    np.multiply(frames, window, out=room[:, : frame + 1])  # in place, here and below: making takes longer than filling
-    spectrum = fft.rfft(room)[:, first : first + IMAGE_SIZE]
-    spectrum *= turn
-    spectrum += 0.0  # the angle of -0 is pi
+    frames = sliding_window_view(np.append(signal, 0.0), frame + 1)  # at every sample
+    room = np.zeros((AT_ONCE, padded))
+    spectrum = np.empty((IMAGE_SIZE, IMAGE_SIZE), np.complex128)  # (instants, frequencies)
+    for start in range(0, IMAGE_SIZE, AT_ONCE):
+        some = slice(start, start + AT_ONCE)
+        np.multiply(frames[starts[some]], window[some], out=room[:, : frame + 1])
+        np.multiply(fft.rfft(room)[:, first : first + IMAGE_SIZE], turn[some], out=spectrum[some])
+        spectrum[some] += 0.0  # the angle of -0 is pi
     return spectrum.T, frame
-
-
-@lru_cache(maxsize=8)
-def _room(frame: int, padded: int, thread: int) -> NDArray[np.float64]:
-    """Where one thread puts its frames again and again, with zeros behind them: (224 instants, padded)."""
-    return np.zeros((IMAGE_SIZE, padded))
 
 
 @lru_cache(maxsize=16)
@@ -108,23 +103,28 @@ def scalogram(signal: Signal, fs: float, band: Band, recipe: Recipe) -> Matrix:
     # row is that sum weighted by a Gaussian around the row's frequency, and the same sum of sines, a quarter turned. At
     # the 224 even instants, each the middle of its part of the signal, bin 448 q + r equals bin r times (-1)^q, and bin
     # 448 - r equals bin r with its cosine's sign changed: 224 cosines and as many sines are left.
-    amplitudes = fft.dct(signal - signal.mean()) / signal.size  # of the cosines, (n,): bin k is k / 2n of the rate
-    folded = np.zeros((IMAGE_SIZE, 2 * IMAGE_SIZE))
+    bins = np.zeros((-(-signal.size // PERIOD), PERIOD))  # bin k is k / 2n of the rate
+    bins.reshape(-1)[: signal.size] = fft.dct(signal - signal.mean()) / signal.size  # amplitudes of the cosines
+    bins[1::2] *= -1.0
+    bins[:, 1:IMAGE_SIZE] *= 0.5  # of each term that two bins share
+    bins[:, IMAGE_SIZE + 1 :] *= 0.5
+    matrix = np.empty((IMAGE_SIZE, IMAGE_SIZE))
     gains = _kept_gains if signal.size <= KEPT_BINS else _morlet_gains
-    for block, rows, gain in gains(signal.size, fs / (2 * signal.size), band, recipe.morlet_omega):
-        part = amplitudes[block : block + gain.shape[1]] * (-1.0) ** (block // folded.shape[1])
-        folded[rows[0] : rows[1], : part.size] += gain * part
-    lower, upper = folded[:, 1:IMAGE_SIZE], folded[:, :IMAGE_SIZE:-1]  # bins 1 to 223, and 447 to 225
-    cosines, sines = np.empty((IMAGE_SIZE, IMAGE_SIZE)), np.empty((IMAGE_SIZE, IMAGE_SIZE))
-    cosines[:, 0], sines[:, -1] = folded[:, 0], folded[:, IMAGE_SIZE]
-    np.multiply(np.subtract(lower, upper, out=cosines[:, 1:]), 0.5, out=cosines[:, 1:])
-    np.multiply(np.add(lower, upper, out=sines[:, :-1]), 0.5, out=sines[:, :-1])
-    squares = fft.dct(cosines, type=3, overwrite_x=True)
-    squares *= squares
-    sines = fft.dst(sines, type=3, overwrite_x=True)
-    sines *= sines
-    squares += sines
-    return np.sqrt(squares, out=squares)[::-1]
+    for start, parts in gains(len(bins), fs / (2 * signal.size), band, recipe.morlet_omega):
+        folded = np.zeros((AT_ONCE, PERIOD))
+        for period, rows, gain in parts:
+            folded[rows, : gain.shape[1]] += gain * bins[period, : gain.shape[1]]
+        mirrored = folded[:, :IMAGE_SIZE:-1]  # bins 447 to 225
+        sines, cosines = folded[:, 1 : IMAGE_SIZE + 1].copy(), folded[:, :IMAGE_SIZE]
+        sines[:, :-1] += mirrored
+        cosines[:, 1:] -= mirrored
+        squares = fft.dct(cosines, type=3, overwrite_x=True)
+        squares *= squares
+        sines = fft.dst(sines, type=3, overwrite_x=True)
+        sines *= sines
+        squares += sines
+        np.sqrt(squares, out=matrix[start : start + AT_ONCE])
+    return matrix[::-1]
 
 
 def morlet_frequencies(band: Band) -> Signal:
@@ -132,25 +132,35 @@ def morlet_frequencies(band: Band) -> Signal:
     return np.geomspace(band[0], band[1], IMAGE_SIZE)
 
 
-GainBlock = tuple[int, tuple[int, int], NDArray[np.float64]]
+Gains = tuple[int, slice, NDArray[np.float64]]
 
 
 @lru_cache(maxsize=16)
-def _kept_gains(n_bins: int, step: float, band: Band, omega: float) -> tuple[GainBlock, ...]:
-    return tuple(_morlet_gains(n_bins, step, band, omega))
+def _kept_gains(periods: int, step: float, band: Band, omega: float) -> list[tuple[int, list[Gains]]]:
+    return [(start, list(parts)) for start, parts in _morlet_gains(periods, step, band, omega)]
 
 
-def _morlet_gains(n_bins: int, step: float, band: Band, omega: float) -> Iterator[GainBlock]:
-    """Spectra of the wavelets in blocks of 448 bins: (first bin, range of rows that reach it, (rows, bins))."""
+def _morlet_gains(periods: int, step: float, band: Band, omega: float) -> Iterator[tuple[int, Iterator[Gains]]]:
+    """Spectra of the wavelets: for every `AT_ONCE` rows the first of them, and what they take of each period of bins.
+
+    That is the period, the range of these rows that reach it, and their gains at its first bins: (rows, up to 448).
+    """
     centres = morlet_frequencies(band)
     width = centres / omega  # standard deviation of the spectrum, Hz
-    for start in range(0, n_bins, 2 * IMAGE_SIZE):
-        frequency = np.arange(start, min(start + 2 * IMAGE_SIZE, n_bins)) * step
-        first = int(np.searchsorted(centres + MORLET_REACH * width, frequency[0]))
-        last = int(np.searchsorted(centres - MORLET_REACH * width, frequency[-1], side="right"))
-        if first < last:
-            distance = (frequency - centres[first:last, None]) / width[first:last, None]
-            yield start, (first, last), np.exp(-0.5 * distance**2)
+    begins = PERIOD * np.arange(periods)  # bins
+    firsts = np.searchsorted(centres + MORLET_REACH * width, begins * step)
+    lasts = np.searchsorted(centres - MORLET_REACH * width, (begins + PERIOD - 1) * step, side="right")
+
+    def gains(period: int, first: int, last: int) -> Gains:
+        """Of rows from `first` to before `last`."""
+        frequency = (begins[period] + np.arange(PERIOD)) * step
+        frequency = frequency[: np.searchsorted(frequency, centres[last - 1] + MORLET_END * width[last - 1])]
+        distance = (frequency - centres[first:last, None]) / width[first:last, None]
+        return period, slice(first % AT_ONCE, first % AT_ONCE + last - first), np.exp(-0.5 * distance**2)
+
+    for start in range(0, IMAGE_SIZE, AT_ONCE):
+        spans = zip(range(periods), firsts.clip(start), lasts.clip(max=start + AT_ONCE), strict=True)
+        yield start, (gains(*span) for span in spans if span[1] < span[2])
 
 
 def recurrence(signal: Signal, fs: float, band: Band, recipe: Recipe) -> Matrix:
