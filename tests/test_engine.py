@@ -117,8 +117,10 @@ def test_a_changed_weight_is_seen(pictures, write):
 
 
 @pytest.mark.parametrize("compile", [False, pytest.param(True, marks=needs_compiler)])
-def test_weights_that_moved_are_read_where_they_are(pictures, compile):
+@pytest.mark.parametrize("scattered", [False, True])
+def test_weights_that_moved_are_read_where_they_are(pictures, compile, scattered):
     model = TinyBioMoE.from_pretrained(compile=compile)
+    model = copy.deepcopy(model) if scattered else model  # each weight in memory of its own
     before = embed_levels(model, pictures[:1], 32), model.provenance(64, "bvp")
     model.share_memory()  # elsewhere, and where they were is given back
     assert (embed_levels(model, pictures[:1], 32).tobytes(), model.provenance(64, "bvp")) == (

@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import chain
 from typing import Any, Protocol
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from .threads import callers_threads, threads
@@ -70,6 +71,8 @@ class Witness:
         here = [tensor for tensor in self._held if tensor.device.type == "cpu" and tensor.numel()]
         self._copied = [tensor for tensor in here if not tensor.is_contiguous()]  # in an order that only a copy gives
         self._pieces = [_in_columns(piece) for piece in _pieces(tensor for tensor in here if tensor.is_contiguous())]
+        laid = (memory() for memory in _LAID.valuerefs())  # held, what is read stays, whoever moves tensors away
+        self._memory = next((memory for memory in laid if memory is not None and self._begins_in(memory)), None)
         self.seen = self.checksum()
 
     def unchanged(self, tensors: Iterable[Tensor]) -> bool:
@@ -80,7 +83,7 @@ class Witness:
     @contextmanager
     def reading(self) -> Iterator[Callable[[Iterable[Tensor]], bool]]:
         """`unchanged`, to be asked once, when it suits: if others sum for the caller, they begin at once."""
-        there = addresses(self._held) == self._addresses  # else their memory is another's, or nobody's
+        there = self._memory is not None or addresses(self._held) == self._addresses  # else what was there may be gone
         with ExitStack() as stack:
             first = self._begin(self._pieces[0][0]) if there and self._pieces else None
             if first:
@@ -107,10 +110,16 @@ class Witness:
             check = zlib.crc32((flat * weights * weights).sum().cpu().numpy().tobytes(), check)
         return check
 
+    def _begins_in(self, memory: NDArray[np.uint8]) -> bool:
+        """Whether the first piece lies in this memory."""
+        words = self._pieces[0][0] if self._pieces else torch.empty(0)
+        return 0 <= words.data_ptr() - memory.ctypes.data <= memory.nbytes - words.nbytes
+
     def _begin(self, words: Tensor) -> Sums:
         return (self._sums if words.numel() else OwnSums)(words)
 
 
+_LAID: WeakValueDictionary[int, NDArray[np.uint8]] = WeakValueDictionary()  # of `lay_together`, by its address
 _DIGESTS: WeakKeyDictionary[nn.Module, tuple[Witness, str]] = WeakKeyDictionary()
 
 
@@ -138,6 +147,7 @@ def lay_together(tensors: Iterable[Tensor]) -> None:
     """Move tensors on the CPU into one piece of memory, end to end, each aligned and with a storage of its own."""
     ordered = sorted(tensors, key=lambda tensor: (tensor.nbytes % ALIGNMENT > 0, -tensor.element_size()))
     memory = np.empty(sum(tensor.nbytes for tensor in ordered) + ALIGNMENT, np.uint8)
+    _LAID[memory.ctypes.data] = memory
     offset = -memory.ctypes.data % ALIGNMENT
     for tensor in ordered:
         place = torch.frombuffer(memory.data, dtype=tensor.dtype, count=tensor.numel(), offset=offset)

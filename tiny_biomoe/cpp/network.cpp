@@ -157,19 +157,21 @@ struct Sums {
     Loan team;
 
     void operator()(int part) const {
+        typedef uint64_t Some __attribute__((vector_size(4 * LANES)));
+        constexpr int some = LANES / 2;
         const long across = columns;  // which nothing that is written here can change
-        const uint64_t* row = words + part * rows * across;
         uint64_t* total = out + part * across;
-        long left = rows;
-        for (; left >= 8; left -= 8, row += 8 * across)  // so that totals are read and written once in eight rows
-            for (long c = 0; c < across; ++c) {
-                uint64_t more = 0;
-#pragma GCC unroll 8
-                for (int r = 0; r < 8; ++r) more += row[r * across + c];
-                total[c] += more;
+        for (long r = part * rows; r < (part + 1) * rows; ++r) {
+            const uint64_t* row = words + r * across;
+            long c = 0;
+            for (Some sum, more; c + some <= across; c += some) {
+                std::memcpy(&sum, total + c, sizeof sum);
+                std::memcpy(&more, row + c, sizeof more);
+                sum += more;
+                std::memcpy(total + c, &sum, sizeof sum);
             }
-        for (; left; --left, row += across)
-            for (long c = 0; c < across; ++c) total[c] += row[c];
+            for (; c < across; ++c) total[c] += row[c];
+        }
     }
 };
 
