@@ -82,7 +82,7 @@ struct Conv {
 // A dense layer of many tokens that lie one behind the other, shared out by panels and rows.
 template <class T, class Out>
 void dense(Team& team, const Product<T>& product, const T* x, int tokens, Out* out, const float* residual = nullptr) {
-    constexpr int TOGETHER = 64;  // rows of a task
+    constexpr int TOGETHER = 128;  // rows of a task
     const int panels = product.panel_count(), inputs = product.pieces.length, outputs = product.outputs;
     if (team.threads() == 1) return product(x, inputs, 0, tokens, out, outputs, residual);
     const int blocks = (tokens + TOGETHER - 1) / TOGETHER;
@@ -158,6 +158,19 @@ struct Depthwise {
         }
     }
 };
+
+// Each row of a map's depthwise convolution.
+template <class T, class Activate>
+void convolve(Team& team, const Depthwise<T, Activate>& depthwise, const T* x, int side, T* out) {
+    const int results = (side + depthwise.stride - 1) / depthwise.stride;
+    const long row = long(side) * depthwise.channels;
+    team.each(results, [&](int y) {
+        const int middle = y * depthwise.stride;
+        const T* here = x + middle * row;
+        const T* const around[3] = {middle > 0 ? here - row : nullptr, here, middle + 1 < side ? here + row : nullptr};
+        depthwise.row(around, side, out + long(y) * results * depthwise.channels);
+    });
+}
 
 // One head of attention: each query gathers values by how its product with their keys compares.
 struct Attention {

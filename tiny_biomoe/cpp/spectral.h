@@ -32,57 +32,85 @@ struct SelfAttention {
     }
 };
 
-// Norm, dense layer, depthwise convolution, GELU, dense layer and residual sum, a few rows at a time: the wide map
-// between the dense layers never leaves the cache.
+// Norm, dense layer, depthwise convolution, GELU, dense layer and residual sum.
 template <class T>
 struct Mlp {
-    int side, channels, hidden, step;
+    int side, channels, hidden;
     Norm norm;
     Product<T> expand;
     Depthwise<T, Gelu<T>> depthwise;
     Product<T> reduce;
 
     Mlp(Reader& reader, int side, int channels, int hidden)
-        : side(side), channels(channels), hidden(hidden), step(side > 16 ? 8 / int(sizeof(T)) : side), norm(reader, channels),
-          expand(reader, hidden, 1, channels), depthwise(reader, hidden, 1),
-          reduce(reader, channels, 1, hidden) {}
+        : side(side), channels(channels), hidden(hidden), norm(reader, channels), expand(reader, hidden, 1, channels),
+          depthwise(reader, hidden, 1), reduce(reader, channels, 1, hidden) {}
 
     // grid to out, both (side, side, channels); then(y) is called when row y of `out` is there.
     template <class Then>
     void operator()(Team& team, const float* grid, float* out, const Then& then) const {
-        const int bands = std::min(team.threads(), side);
-        team.each(bands, [&](int band) {
-            this->band(side * band / bands, side * (band + 1) / bands, grid, out, then);
+        if (side <= 16) return small(team, grid, out, then);
+        static std::atomic<uint64_t> calls{0};
+        const uint64_t call = ++calls;
+        const int threads = team.threads(), task = threads > 2 ? (side + threads - 1) / threads : STEP;  // rows of it
+        team.each((side + task - 1) / task, [&](int i) {
+            const int end = std::min(task * (i + 1), side);
+            for (int y = task * i; y < end; y += STEP) this->some(call, y, std::min(y + STEP, end), grid, out, then);
         });
     }
 
   private:
+    static constexpr int STEP = 8 / int(sizeof(T));  // rows
+
+    // A small map, layer by layer.
     template <class Then>
-    void band(int from, int to, const float* grid, float* out, const Then& then) const {
+    void small(Team& team, const float* grid, float* out, const Then& then) const {
+        const int tokens = side * side;
+        T* normed = scratch<Mlp, T>(long(tokens) * (channels + 2 * hidden));
+        T* wide = normed + long(tokens) * channels;
+        T* mixed = wide + long(tokens) * hidden;
+        norm.tokens(grid, normed, tokens);
+        dense(team, expand, static_cast<const T*>(normed), tokens, wide);
+        convolve(team, depthwise, static_cast<const T*>(wide), side, mixed);
+        dense(team, reduce, static_cast<const T*>(mixed), tokens, out, grid);
+        for (int y = 0; y < side; ++y) then(y);
+    }
+
+    // Rows [y, end) of a large map: the wide map between the dense layers never leaves the cache. A thread keeps the rows
+    // of it that it computed last, for its next ones: of two threads the caller goes down the map, the helper up, until
+    // they meet; more would lie between one another, and are given bands.
+    template <class Then>
+    void some(uint64_t call, int y, int end, const float* grid, float* out, const Then& then) const {
+        struct Kept {
+            uint64_t call;
+            int first, last;
+        };
+        static thread_local Kept kept{};
         const long row = long(side) * channels, wide = long(side) * hidden;
-        T* normed = scratch<Mlp, T>(step * row + row + (2 * step + 2) * wide);
-        T* rows = normed + (step + 1) * row;  // of the wide map, from row `first` on
-        T* mixed = rows + (step + 2) * wide;
-        int first = std::max(0, from - 1), known = first;
-        for (int y = from; y < to; y += step) {
-            const int end = std::min(y + step, to), needed = std::min(end + 1, side), kept = std::max(0, y - 1);
-            std::memmove(static_cast<void*>(rows), rows + (kept - first) * wide, (known - kept) * wide * sizeof(T));
-            first = kept;
-            while (known < needed) {
-                const int next = std::min(needed, known + step + 1);
-                norm.tokens(grid + known * row, normed, (next - known) * side);
-                expand(normed, channels, 0, (next - known) * side, rows + (known - first) * wide, hidden);
-                known = next;
-            }
-            for (int r = y; r < end; ++r) {
-                const T* middle = rows + (r - first) * wide;
-                const T* const around[3] = {r > 0 ? middle - wide : nullptr, middle,
-                                            r + 1 < side ? middle + wide : nullptr};
-                depthwise.row(around, side, mixed + (r - y) * wide);
-            }
-            reduce(mixed, hidden, 0, (end - y) * side, out + y * row, channels, grid + y * row);
-            for (int r = y; r < end; ++r) then(r);
+        const int first = std::max(0, y - 1), last = std::min(end + 1, side);
+        T* normed = scratch<Mlp, T>((STEP + 2) * (row + wide) + STEP * wide);
+        T* rows = normed + (STEP + 2) * row;  // of the wide map, from `first` to before `last`
+        T* mixed = rows + (STEP + 2) * wide;
+        int from = std::max(first, kept.first), to = std::min(last, kept.last);  // the rows that are there already
+        if (kept.call == call && from < to)
+            std::memmove(static_cast<void*>(rows + (from - first) * wide), rows + (from - kept.first) * wide,
+                         (to - from) * wide * sizeof(T));
+        else
+            from = to = last;
+        const auto fill = [&](int begin, int stop) {
+            if (begin == stop) return;
+            norm.tokens(grid + begin * row, normed, (stop - begin) * side);
+            expand(normed, channels, 0, (stop - begin) * side, rows + (begin - first) * wide, hidden);
+        };
+        fill(first, from);
+        fill(to, last);
+        kept = {call, first, last};
+        for (int r = y; r < end; ++r) {
+            const T* middle = rows + (r - first) * wide;
+            const T* const around[3] = {r > 0 ? middle - wide : nullptr, middle, r + 1 < side ? middle + wide : nullptr};
+            depthwise.row(around, side, mixed + (r - y) * wide);
         }
+        reduce(mixed, hidden, 0, (end - y) * side, out + y * row, channels, grid + y * row);
+        for (int r = y; r < end; ++r) then(r);
     }
 };
 

@@ -23,20 +23,6 @@ struct Mixer {
         dense(team, expand, as<T>(y, size), tokens, hidden);
         dense(team, reduce, static_cast<const T*>(hidden), tokens, x, y);
     }
-
-    // Each row of a map's depthwise convolution.
-    template <class In, class Activate>
-    static void convolve(Team& team, const Depthwise<In, Activate>& depthwise, const In* x, int side, In* out) {
-        const int results = (side + depthwise.stride - 1) / depthwise.stride;
-        const long row = long(side) * depthwise.channels;
-        team.each(results, [&](int y) {
-            const int middle = y * depthwise.stride;
-            const In* here = x + middle * row;
-            const In* const around[3] = {middle > 0 ? here - row : nullptr, here,
-                                         middle + 1 < side ? here + row : nullptr};
-            depthwise.row(around, side, out + long(y) * results * depthwise.channels);
-        });
-    }
 };
 
 // Attention within windows, head after head: each reads its share of the channels and what the one before it gave.
@@ -155,7 +141,7 @@ struct Merging {
         T* expanded = scratch<Merging, T, 1>(wide + size);
         T* mixed = expanded + wide;
         dense(team, expand, as<T>(x, long(side) * side * expand.pieces.length), side * side, expanded);
-        Mixer<T>::convolve(team, depthwise, static_cast<const T*>(expanded), side, mixed);
+        convolve(team, depthwise, static_cast<const T*>(expanded), side, mixed);
         for (int c = 0; c < hidden; c += LANES) {
             Vec total{};
             for (int t = 0; t < tokens; ++t) total += load(mixed + long(t) * hidden + c);
