@@ -116,6 +116,17 @@ def test_a_changed_weight_is_seen(pictures, write):
     np.testing.assert_allclose(after, plain(model, pictures[:1]), rtol=0, atol=1e-5)
 
 
+def test_one_picture_and_no_more_tries_no_threads(pictures, monkeypatch):
+    with threads(2):
+        model, tried = TinyBioMoE.from_pretrained(), []
+        monkeypatch.setattr(engine, "threads_alone", lambda run: tried.append(run) or 2)
+        first, second = (embed_levels(model, pictures[:1], 32).tobytes() for _ in range(2))
+        assert first == second
+        assert len(tried) == 1
+        embed_levels(model, pictures[:1], 32)
+        assert len(tried) == 1
+
+
 @pytest.mark.parametrize("compile", [False, pytest.param(True, marks=needs_compiler)])
 @pytest.mark.parametrize("scattered", [False, True])
 def test_weights_that_moved_are_read_where_they_are(pictures, compile, scattered):
@@ -341,6 +352,6 @@ def test_no_stream_waits_where_two_sets_meet(monkeypatch):
         begun.set()
         yield levels[2]
 
-    monkeypatch.setattr("tiny_biomoe.runtime.fast_copy", lambda network: FastCopy(run, 1, (), Witness([])))
+    monkeypatch.setattr("tiny_biomoe.runtime.fast_copy", lambda network: FastCopy(run, lambda: 1, (), Witness([])))
     found = list(embed_in_turn(nn.Linear(1, 1), [levels[:2], second()], 4))
     assert [vectors.ravel().tolist() for vectors in found] == [[0, 1], [2]]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
+from itertools import count
 from threading import RLock
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -78,7 +79,7 @@ class FastCopy:
     """A network's fast copy, and what tells that the network has changed since."""
 
     run: Run
-    alone: int  # threads for one image: the most that give the bytes that one thread gives
+    alone: Callable[[], int]  # how many threads shall compute the next image, if it comes alone
     made_of: tuple[Any, ...]
     witness: Witness
 
@@ -154,15 +155,15 @@ def _modules(architecture: Architecture) -> list[tuple[str, type]]:
     return [(name, type(module)) for name, module in outline(architecture).named_modules()][1:]
 
 
-def build(network: Network, engine: Engine) -> tuple[Run, int]:
-    """A function from bytes to vectors, and how many threads shall compute one image alone."""
+def build(network: Network, engine: Engine) -> tuple[Run, Callable[[], int]]:
+    """A function from bytes to vectors, and one that says how many threads shall compute one image alone."""
     device = network.image_norm.weight.device
     if engine.backend == "onnx":
         from .onnx_file import kept_onnx, run_onnx
 
         if device.type != "cpu":
             raise ConfigError(f'backend="onnx" runs on the CPU, and the model is on {device}: move it with .to("cpu")')
-        return run_onnx(kept_onnx(network)), 1
+        return run_onnx(kept_onnx(network)), lambda: 1
     if engine.native(device):
         from .native import native_network
 
@@ -171,7 +172,7 @@ def build(network: Network, engine: Engine) -> tuple[Run, int]:
         def run_native(images: NDArray[np.uint8]) -> NDArray[np.float32]:
             return np.stack([compute(image, torch.get_num_threads()) for image in images])
 
-        return run_native, threads_alone(run_native)
+        return run_native, callers_threads  # which change no byte
     with threads(1):  # hundreds of small tensors
         fast = FastNetwork(network, getattr(torch, engine.precision)).eval()
     function: Callable[[Tensor], Tensor] = torch.compile(fast) if engine.compile else fast
@@ -182,7 +183,7 @@ def build(network: Network, engine: Engine) -> tuple[Run, int]:
         with exactly(device):
             return function(torch.tensor(images).to(device)).cpu().numpy()
 
-    return run, threads_alone(run) if device.type == "cpu" else 1
+    return run, tried_later(run) if device.type == "cpu" else lambda: 1
 
 
 @contextmanager
@@ -196,6 +197,12 @@ def exactly(device: torch.device) -> Iterator[None]:
             kept = cudnn.enabled, cudnn.benchmark, cudnn.benchmark_limit, cudnn.deterministic
             stack.enter_context(cudnn.flags(*kept, allow_tf32=False))
         yield
+
+
+def tried_later(run: Run) -> Callable[[], int]:
+    """`threads_alone`, but one thread the first time: trying takes as long as several images."""
+    times, found = count(), cache(lambda: threads_alone(run))
+    return lambda: found() if next(times) else 1
 
 
 def threads_alone(run: Run) -> int:

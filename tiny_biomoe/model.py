@@ -19,7 +19,7 @@ from .engine import Engine
 from .errors import ConfigError, SignalError, warn
 from .filters import MODALITY_BAND
 from .images import Levels, draw_all, read_images
-from .network import Network
+from .network import Network, Uninitialised
 from .quality import Quality
 from .recording_windows import FilteredRecording
 from .runtime import WindowEmbeddings, check_device, embed_levels
@@ -284,8 +284,9 @@ class TinyBioMoE(Network, ModelHubMixin, library_name="tiny-biomoe"):
             force_download=force_download, local_files_only=local_files_only,
         )  # fmt: skip
         with threads(1):  # hundreds of small tensors: others would have to be woken for each
-            model = cls(loaded.config.architecture, loaded.config.recipe, loaded.config.name)
-            model.load_state_dict(loaded.tensors, strict=False)  # load() has checked every name but the batch counters
+            with Uninitialised():
+                model = cls(loaded.config.architecture, loaded.config.recipe, loaded.config.name)
+            model.load_state_dict(loaded.tensors, strict=False, assign=True)  # but for batch counters, all checked
             lay_together([*model.parameters(), *model.buffers()])
             model.source, model.engine = loaded.source, engine
             model._loaded = (loaded.sha256, weights.tensor_digest(model.state_dict()))

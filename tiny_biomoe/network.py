@@ -81,12 +81,15 @@ class Network(nn.Module):
 @lru_cache(maxsize=8)
 def outline(architecture: Architecture) -> Network:
     """A network of names and shapes alone, to be read: nothing is allocated."""
-    with torch.device("meta"), _NothingInitialised():
+    with torch.device("meta"), Uninitialised():
         return Network(Config(architecture=architecture))
 
 
-class _NothingInitialised(TorchFunctionMode):
-    """Initialisers do nothing within: on tensors without memory, the first one would import PyTorch's compiler."""
+class Uninitialised(TorchFunctionMode):
+    """Initialisers do nothing within, for weights that are loaded next, or that have no memory.
+
+    On tensors without memory the first initialiser would import PyTorch's compiler.
+    """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if getattr(func, "__module__", None) == "torch.nn.init":
