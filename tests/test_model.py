@@ -290,6 +290,19 @@ def test_row_34_train_mode_is_left_as_it_was(model, pulses):
     assert torch.equal(running, mixed.spectral_encoder.stem.convs[1].running_mean)
 
 
+def test_a_subclass_keeps_its_own_layers_and_tied_weights():
+    class Classifier(TinyBioMoE):
+        def __init__(self, *args):
+            super().__init__(*args)
+            self.head, self.tied = torch.nn.Linear(192, 5), torch.nn.Linear(96, 96)
+            self.tied.weight = self.gate.weight
+
+    model = Classifier.from_pretrained()
+    assert 0.03 < model.head.weight.std() < 0.06
+    assert model.tied.weight is model.gate.weight
+    assert torch.equal(model.gate.weight, TinyBioMoE.from_pretrained().gate.weight)
+
+
 def test_globals_are_left_as_they_were(pulses):
     def globals_now():
         draws = np.random.get_state()[1].sum(), torch.get_rng_state().sum().item()

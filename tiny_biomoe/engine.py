@@ -79,7 +79,7 @@ class FastCopy:
     """A network's fast copy, and what tells that the network has changed since."""
 
     run: Run
-    alone: Callable[[], int]  # how many threads shall compute the next image, if it comes alone
+    threads_for_one: Callable[[], int]  # to be asked once for each image that comes alone
     made_of: tuple[Any, ...]
     witness: Witness
 
@@ -183,7 +183,7 @@ def build(network: Network, engine: Engine) -> tuple[Run, Callable[[], int]]:
         with exactly(device):
             return function(torch.tensor(images).to(device)).cpu().numpy()
 
-    return run, tried_later(run) if device.type == "cpu" else lambda: 1
+    return run, (tried_later(run) if device.type == "cpu" else lambda: 1)
 
 
 @contextmanager
@@ -201,8 +201,16 @@ def exactly(device: torch.device) -> Iterator[None]:
 
 def tried_later(run: Run) -> Callable[[], int]:
     """`threads_alone`, but one thread the first time: trying takes as long as several images."""
-    times, found = count(), cache(lambda: threads_alone(run))
-    return lambda: found() if next(times) else 1
+    times, trying, found = count(), RLock(), cache(lambda: threads_alone(run))
+
+    def threads_for_one() -> int:
+        """Of `FastCopy`."""
+        if next(times) == 0:
+            return 1
+        with trying:  # calls at once try once
+            return found()
+
+    return threads_for_one
 
 
 def threads_alone(run: Run) -> int:

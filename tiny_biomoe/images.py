@@ -75,7 +75,7 @@ def to_levels(matrix: Matrix, representation: str, recipe: Recipe, own_range: bo
     np.clip(unit, 0.0, 1.0, out=unit)
     unit *= 255.0
     unit += 0.5
-    return np.ascontiguousarray(unit.astype(np.uint8))
+    return np.ascontiguousarray(unit.astype(np.uint8))  # brought into order as bytes, an eighth of the memory
 
 
 def draw(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -284,9 +285,10 @@ class TinyBioMoE(Network, ModelHubMixin, library_name="tiny-biomoe"):
             force_download=force_download, local_files_only=local_files_only,
         )  # fmt: skip
         with threads(1):  # hundreds of small tensors: others would have to be woken for each
-            with Uninitialised():
+            own = cls is TinyBioMoE  # a subclass may have layers that no file holds, and weights that are tied
+            with Uninitialised() if own else nullcontext():
                 model = cls(loaded.config.architecture, loaded.config.recipe, loaded.config.name)
-            model.load_state_dict(loaded.tensors, strict=False, assign=True)  # but for batch counters, all checked
+            model.load_state_dict(loaded.tensors, strict=False, assign=own)  # but for batch counters, all checked
             lay_together([*model.parameters(), *model.buffers()])
             model.source, model.engine = loaded.source, engine
             model._loaded = (loaded.sha256, weights.tensor_digest(model.state_dict()))

@@ -86,9 +86,9 @@ def outline(architecture: Architecture) -> Network:
 
 
 class Uninitialised(TorchFunctionMode):
-    """Initialisers do nothing within, for weights that are loaded next, or that have no memory.
+    """The initialisers that our layers use (uniform, normal, constant, Kaiming's uniform) do nothing within.
 
-    On tensors without memory the first initialiser would import PyTorch's compiler.
+    For weights that are loaded next, or that have no memory: there the first one would import PyTorch's compiler.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

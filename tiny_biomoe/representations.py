@@ -24,10 +24,10 @@ Band = tuple[float, float]  # lowest and highest frequency shown, Hz
 
 WORKING_RATE = 2.5  # times the highest frequency shown: a faster signal is decimated before its spectrogram
 KEPT_BINS = 2**16  # of a spectrum whose wavelets (12 MB) are kept for the next signal of that length
-AT_ONCE = 56  # rows or instants of an image, computed at once: they stay in the processor's cache
+AT_ONCE = 56  # rows or instants, a divisor of 224, that are computed at once: they stay in the processor's cache
 PERIOD = 2 * IMAGE_SIZE  # bins of a signal's cosines, behind which the same ones come again at the image's instants
 MORLET_REACH = 5.0  # standard deviations of the wavelet's spectrum that are kept (the rest is below 4e-6)
-MORLET_END = 9.0  # of them, behind which the gain, 3e-18, is lost to rounding
+MORLET_END = 9.0  # standard deviations behind which the gain, 3e-18, is lost to rounding
 
 
 def angle(signal: Signal, fs: float, band: Band, recipe: Recipe) -> Matrix:
@@ -109,8 +109,8 @@ def scalogram(signal: Signal, fs: float, band: Band, recipe: Recipe) -> Matrix:
     bins[:, 1:IMAGE_SIZE] *= 0.5  # of each term that two bins share
     bins[:, IMAGE_SIZE + 1 :] *= 0.5
     matrix = np.empty((IMAGE_SIZE, IMAGE_SIZE))
-    gains = _kept_gains if signal.size <= KEPT_BINS else _morlet_gains
-    for start, parts in gains(len(bins), fs / (2 * signal.size), band, recipe.morlet_omega):
+    wavelets = _kept_wavelets if signal.size <= KEPT_BINS else _wavelets
+    for start, parts in wavelets(signal.size, fs / (2 * signal.size), band, recipe.morlet_omega):
         folded = np.zeros((AT_ONCE, PERIOD))
         for period, rows, gain in parts:
             folded[rows, : gain.shape[1]] += gain * bins[period, : gain.shape[1]]
@@ -136,20 +136,21 @@ Gains = tuple[int, slice, NDArray[np.float64]]
 
 
 @lru_cache(maxsize=16)
-def _kept_gains(periods: int, step: float, band: Band, omega: float) -> list[tuple[int, list[Gains]]]:
-    return [(start, list(parts)) for start, parts in _morlet_gains(periods, step, band, omega)]
+def _kept_wavelets(n_bins: int, step: float, band: Band, omega: float) -> list[tuple[int, list[Gains]]]:
+    return [(start, list(parts)) for start, parts in _wavelets(n_bins, step, band, omega)]
 
 
-def _morlet_gains(periods: int, step: float, band: Band, omega: float) -> Iterator[tuple[int, Iterator[Gains]]]:
+def _wavelets(n_bins: int, step: float, band: Band, omega: float) -> Iterator[tuple[int, Iterator[Gains]]]:
     """Spectra of the wavelets: for every `AT_ONCE` rows the first of them, and what they take of each period of bins.
 
     That is the period, the range of these rows that reach it, and their gains at its first bins: (rows, up to 448).
     """
     centres = morlet_frequencies(band)
     width = centres / omega  # standard deviation of the spectrum, Hz
-    begins = PERIOD * np.arange(periods)  # bins
+    begins = np.arange(0, n_bins, PERIOD)  # bins
     firsts = np.searchsorted(centres + MORLET_REACH * width, begins * step)
-    lasts = np.searchsorted(centres - MORLET_REACH * width, (begins + PERIOD - 1) * step, side="right")
+    ends = np.minimum(begins + PERIOD, n_bins) - 1
+    lasts = np.searchsorted(centres - MORLET_REACH * width, ends * step, side="right")
 
     def gains(period: int, first: int, last: int) -> Gains:
         """Of rows from `first` to before `last`."""
@@ -159,8 +160,8 @@ def _morlet_gains(periods: int, step: float, band: Band, omega: float) -> Iterat
         return period, slice(first % AT_ONCE, first % AT_ONCE + last - first), np.exp(-0.5 * distance**2)
 
     for start in range(0, IMAGE_SIZE, AT_ONCE):
-        spans = zip(range(periods), firsts.clip(start), lasts.clip(max=start + AT_ONCE), strict=True)
-        yield start, (gains(*span) for span in spans if span[1] < span[2])
+        spans = zip(range(len(begins)), firsts.clip(start), lasts.clip(max=start + AT_ONCE), strict=True)
+        yield start, (gains(period, first, last) for period, first, last in spans if first < last)
 
 
 def recurrence(signal: Signal, fs: float, band: Band, recipe: Recipe) -> Matrix:

@@ -156,7 +156,7 @@ def _one_by_one(
     if fast is None:
         yield from map(_as_it_is(network, torch.device("cpu")), images)
     elif len(first := list(islice(images, 2))) < 2:
-        with threads(fast.alone()):
+        with threads(fast.threads_for_one()):
             yield from [fast.run(levels) for levels in first]
     else:
         streams = callers_threads()

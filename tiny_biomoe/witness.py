@@ -71,8 +71,9 @@ class Witness:
         here = [tensor for tensor in self._held if tensor.device.type == "cpu" and tensor.numel()]
         self._copied = [tensor for tensor in here if not tensor.is_contiguous()]  # in an order that only a copy gives
         self._pieces = [_in_columns(piece) for piece in _pieces(tensor for tensor in here if tensor.is_contiguous())]
-        laid = (memory() for memory in _LAID.valuerefs())  # held, what is read stays, whoever moves tensors away
-        self._memory = next((memory for memory in laid if memory is not None and self._begins_in(memory)), None)
+        laid = (memory() for memory in _LAID.valuerefs())
+        # Kept alive, so that sums may begin before it is known whether the weights still lie there.
+        self._memory = next((memory for memory in laid if memory is not None and self._sums_begin_in(memory)), None)
         self.seen = self.checksum()
 
     def unchanged(self, tensors: Iterable[Tensor]) -> bool:
@@ -110,9 +111,11 @@ class Witness:
             check = zlib.crc32((flat * weights * weights).sum().cpu().numpy().tobytes(), check)
         return check
 
-    def _begins_in(self, memory: NDArray[np.uint8]) -> bool:
-        """Whether the first piece lies in this memory."""
-        words = self._pieces[0][0] if self._pieces else torch.empty(0)
+    def _sums_begin_in(self, memory: NDArray[np.uint8]) -> bool:
+        """Whether the first piece's words, which are summed first, all lie in this memory."""
+        if not self._pieces:
+            return False
+        words, _ = self._pieces[0]
         return 0 <= words.data_ptr() - memory.ctypes.data <= memory.nbytes - words.nbytes
 
     def _begin(self, words: Tensor) -> Sums:

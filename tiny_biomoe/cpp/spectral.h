@@ -48,18 +48,19 @@ struct Mlp {
     // grid to out, both (side, side, channels); then(y) is called when row y of `out` is there.
     template <class Then>
     void operator()(Team& team, const float* grid, float* out, const Then& then) const {
-        if (side <= 16) return small(team, grid, out, then);
+        if (side <= SMALL) return small(team, grid, out, then);
         static std::atomic<uint64_t> calls{0};
         const uint64_t call = ++calls;
-        const int threads = team.threads(), task = threads > 2 ? (side + threads - 1) / threads : STEP;  // rows of it
-        team.each((side + task - 1) / task, [&](int i) {
-            const int end = std::min(task * (i + 1), side);
-            for (int y = task * i; y < end; y += STEP) this->some(call, y, std::min(y + STEP, end), grid, out, then);
+        const int threads = team.threads(), rows = threads > 2 ? (side + threads - 1) / threads : STEP;  // of a task
+        team.each((side + rows - 1) / rows, [&](int i) {
+            const int end = std::min(rows * (i + 1), side);
+            for (int y = rows * i; y < end; y += STEP) this->step(call, y, std::min(y + STEP, end), grid, out, then);
         });
     }
 
   private:
-    static constexpr int STEP = 8 / int(sizeof(T));  // rows
+    static constexpr int STEP = 8 / int(sizeof(T));  // rows of a large map that are computed at once
+    static constexpr int SMALL = 16;  // side of a map that is computed layer by layer, at most
 
     // A small map, layer by layer.
     template <class Then>
@@ -77,9 +78,9 @@ struct Mlp {
 
     // Rows [y, end) of a large map: the wide map between the dense layers never leaves the cache. A thread keeps the rows
     // of it that it computed last, for its next ones: of two threads the caller goes down the map, the helper up, until
-    // they meet; more would lie between one another, and are given bands.
+    // they meet. More than two would meet one another's rows all the time: each is given a band.
     template <class Then>
-    void some(uint64_t call, int y, int end, const float* grid, float* out, const Then& then) const {
+    void step(uint64_t call, int y, int end, const float* grid, float* out, const Then& then) const {
         struct Kept {
             uint64_t call;
             int first, last;
