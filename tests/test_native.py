@@ -118,6 +118,7 @@ def test_sums_that_nobody_asks_for_leave_the_helpers_free(pictures, monkeypatch)
     kept = [native.NativeSums(words) for _ in range(3)]
     assert embed_levels(model, pictures[:1], 32).tobytes() == expected  # while others are under way
     del kept
+    assert torch.equal(native.NativeSums(words)(), words.sum(1))
     assert busy() < 0.3
     monkeypatch.setattr("tiny_biomoe.engine.own_parts", lambda network: 1 // 0)
     with pytest.raises(ZeroDivisionError) as caught:  # and is kept, with all that its frames hold

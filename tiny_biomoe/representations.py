@@ -23,7 +23,7 @@ Matrix = NDArray[np.float64]  # (224, 224)
 Band = tuple[float, float]  # lowest and highest frequency shown, Hz
 
 WORKING_RATE = 2.5  # times the highest frequency shown: a faster signal is decimated before its spectrogram
-KEPT_BINS = 2**16  # of a spectrum whose wavelets (12 MB) are kept for the next signal of that length
+KEPT_BINS = 2**16  # of a spectrum whose wavelets (up to 24 MB) are kept for the next signal of that length
 AT_ONCE = 56  # rows or instants, a divisor of 224, that are computed at once: they stay in the processor's cache
 PERIOD = 2 * IMAGE_SIZE  # bins of a signal's cosines, behind which the same ones come again at the image's instants
 MORLET_REACH = 5.0  # standard deviations of the wavelet's spectrum that are kept (the rest is below 4e-6)

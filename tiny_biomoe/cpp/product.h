@@ -221,6 +221,7 @@ struct Product {
     template <class Out>
     void panels_of(int first, int last, const T* a, long lda, long stride, int rows, Out* out, long ldo,
                    const float* residual) const {
+        if (!rows) return;
         const Pieces reach{pieces.count, pieces.length, stride};
         const auto each = [&](int from, int to, const auto& compute) {
             for (int panel = first; panel < last; ++panel)

@@ -98,7 +98,6 @@ struct Mlp {
         else
             from = to = last;
         const auto fill = [&](int begin, int stop) {
-            if (begin == stop) return;
             norm.tokens(grid + begin * row, normed, (stop - begin) * side);
             expand(normed, channels, 0, (stop - begin) * side, rows + (begin - first) * wide, hidden);
         };
