@@ -41,6 +41,7 @@ RUNNING = [
     "fast_spectral",
     "fast_waterfall",
     "fast_network",
+    "pages",
     "witness",
     "program",
     "native",

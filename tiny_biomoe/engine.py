@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache, lru_cache
 from itertools import count
@@ -22,7 +22,7 @@ from .fast_network import FastNetwork
 from .network import Network, outline
 from .recorded import Recorded
 from .threads import callers_threads, threads
-from .witness import OwnSums, Sums, Witness
+from .witness import Witness
 
 BACKENDS = ["torch", "onnx"]
 Run = Callable[[NDArray[np.uint8]], NDArray[np.float32]]  # (B, 224, 224[, 3]) bytes to (B, embedding_dim)
@@ -99,28 +99,18 @@ def fast_copy(network: nn.Module) -> FastCopy | None:
         return None
     with _BUILDING:  # calls at once share one copy
         kept = _COPIES.get(network)
-        with kept.witness.reading() if kept else nullcontext() as unchanged:
-            if (found := own_parts(network)) is None:
-                return None
-            tensors, kinds = found
-            engine = getattr(network, "engine", Engine())
-            made_of = engine, network.config, callers_threads(), kinds
-            if kept and unchanged and kept.made_of == made_of and unchanged(tensors):
-                return kept
+        if (found := own_parts(network)) is None:
+            return None
+        tensors, kinds = found
+        engine = getattr(network, "engine", Engine())
+        made_of = engine, network.config, callers_threads(), kinds
+        if kept and kept.made_of == made_of and kept.witness.unchanged(tensors):
+            return kept
         if not mirrors(network):
             return None
-        witness = Witness(tensors, sums_for(engine, tensors))  # before the copy: later writes are seen next time
+        witness = Witness(tensors)  # before the copy: later writes are seen next time
         kept = _COPIES[network] = FastCopy(*build(network, engine), made_of, witness)
         return kept
-
-
-def sums_for(engine: Engine, tensors: list[Tensor]) -> Callable[[Tensor], Sums]:
-    """What sums the words of weights, on the threads that the engine computes with."""
-    if engine.native(tensors[0].device):
-        from .native import NativeSums
-
-        return NativeSums
-    return OwnSums
 
 
 def own_parts(network: nn.Module) -> tuple[list[Tensor], list[type]] | None:

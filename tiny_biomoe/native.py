@@ -25,7 +25,6 @@ from .network import Network
 from .packed import fold
 from .program import load_program
 from .spectral_encoder import Block, ClassBlock, Downsample, SelfAttention, SpectralEncoder, SpectralFilter
-from .threads import callers_threads
 from .waterfall_encoder import ConvNorm, PatchMerging, SpatialMixer, WaterfallBlock, WaterfallEncoder
 
 HEADS = 16  # of a waterfall block, at most: as many kernels does the program have room for
@@ -68,42 +67,6 @@ def native_network(network: Network, precision: str) -> Callable[[NDArray[np.uin
 
     finalize(run, library.destroy, made).atexit = False
     return run
-
-
-class NativeSums:
-    """`witness.Sums` of numbers of 64 bits by the threads of the program.
-
-    Helpers begin at once, and the call joins them: PyTorch's threads would go on looking for work for a while, and be
-    in the way of the image that comes next. What is begun is finished, whether it is called or not, and once.
-    """
-
-    def __init__(self, words: Tensor):
-        self._library, _ = load_program()
-        self._words, (parts, rows, columns) = words, words.shape
-        self._totals = torch.zeros(parts, columns, dtype=torch.int64)
-        self._begun = ctypes.c_void_p()
-        if self._library.start_sums(
-            words.data_ptr(),
-            parts,
-            rows,
-            columns,
-            callers_threads(),
-            self._totals.data_ptr(),
-            ctypes.byref(self._begun),
-        ):
-            raise MemoryError("no memory to look whether weights changed")
-
-    def __call__(self) -> Tensor:
-        """The totals, (parts, columns)."""
-        self.close()
-        return self._totals
-
-    def close(self) -> None:
-        """Help to finish what was begun."""
-        if hasattr(self, "_begun"):
-            self._library.finish_sums(ctypes.byref(self._begun))
-
-    __del__ = close
 
 
 def fits(architecture: Architecture) -> bool:

@@ -115,9 +115,6 @@ def opened(path: Path) -> ctypes.CDLL:
     library.build.restype = pointer
     library.build.argtypes = [pointer, pointer, ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.c_long]
     library.run.argtypes = [pointer, pointer, ctypes.c_int, ctypes.c_int, pointer]
-    library.start_sums.argtypes = [pointer, ctypes.c_int, ctypes.c_long, ctypes.c_long, ctypes.c_int, pointer, pointer]
-    library.finish_sums.argtypes = [pointer]
-    library.finish_sums.restype = None
     library.destroy.argtypes = [pointer]
     library.destroy.restype = None
     return library

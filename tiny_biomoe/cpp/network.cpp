@@ -148,33 +148,6 @@ struct Network : Any {
     static float elu(float x) { return x > 0 ? x : std::expm1(x); }
 };
 
-// Words (parts, rows, columns) that are summed over their rows, modulo 2^64, to `out` (parts, columns), all zero.
-struct Sums {
-    const uint64_t* words;
-    long rows, columns;
-    uint64_t* out;
-    int parts;
-    Loan team;
-
-    void operator()(int part) const {
-        typedef uint64_t Some __attribute__((vector_size(4 * LANES)));
-        constexpr int some = LANES / 2;
-        const long across = columns;  // which nothing that is written here can change
-        uint64_t* total = out + part * across;
-        for (long r = part * rows; r < (part + 1) * rows; ++r) {
-            const uint64_t* row = words + r * across;
-            long c = 0;
-            for (Some sum, more; c + some <= across; c += some) {
-                std::memcpy(&sum, total + c, sizeof sum);
-                std::memcpy(&more, row + c, sizeof more);
-                sum += more;
-                std::memcpy(total + c, &sum, sizeof sum);
-            }
-            for (; c < across; ++c) total[c] += row[c];
-        }
-    }
-};
-
 extern "C" {
 
 // A network of these weights, or null, and why in `message`.
@@ -204,24 +177,6 @@ int run(void* network, const uint8_t* picture, int channels, int threads, float*
     } catch (...) {
         return 1;
     }
-}
-
-// Begins to sum words (see Sums): helpers do. Returns 0, and in `sums` what is to be finished, unless memory ran out.
-int start_sums(const uint64_t* words, int parts, long rows, long columns, int threads, uint64_t* out, void** sums) {
-    try {
-        auto* made = new Sums{words, rows, columns, out, parts, Loan(threads)};
-        made->team->offer(parts, *made);
-        *sums = made;
-        return 0;
-    } catch (...) {
-        return 1;
-    }
-}
-
-// Does what helpers left to do; nothing where `sums` is null, as it is from then on.
-void finish_sums(void** sums) noexcept {
-    const std::unique_ptr<Sums> begun(static_cast<Sums*>(std::exchange(*sums, nullptr)));
-    if (begun) begun->team->finish(begun->parts);
 }
 
 void destroy(void* network) { delete static_cast<Housed<Any>*>(network); }

@@ -46,19 +46,10 @@ class Team {
             for (int i = 0; i < tasks; ++i) task(i);
             return;
         }
-        offer(tasks, task);
-        finish(tasks);
-    }
-
-    // The two halves of `each`: helpers begin, and the caller joins them later. The task must live until then.
-    template <class Task>
-    void offer(int tasks, const Task& task) {
         call_ = [](const void* f, int i) { (*static_cast<const Task*>(f))(i); };
         task_ = &task;
         done_ = 0;
         round_ = {round_.load().number + 1, 0, uint16_t(tasks)};
-    }
-    void finish(int tasks) {
         while (take(true)) {}
         while (done_.load(std::memory_order_acquire) < tasks) breathe();
         report();
