@@ -206,7 +206,7 @@ def test_a_kept_program_that_others_may_write_is_not_run(tmp_path):
 
 
 def test_what_is_not_a_picture_is_refused():
-    run = native.native_network(TinyBioMoE.from_pretrained(), "float32")
+    run = native.NativeNetwork(TinyBioMoE.from_pretrained(), "float32")
     for picture in (np.zeros((224, 223), np.uint8), np.zeros((224, 224, 4), np.uint8), np.zeros((224, 224))):
         with pytest.raises(ValueError, match="a picture is"):
             run(picture, 1)
@@ -286,7 +286,7 @@ ARCHITECTURES = {
 def test_other_architectures_are_plain_to_rounding(name, pictures):
     model = randomised(**ARCHITECTURES[name])
     expected = plain(model, pictures[:1])[0]
-    exact, rounded = (native.native_network(model, precision) for precision in ("float32", "bfloat16"))
+    exact, rounded = (native.NativeNetwork(model, precision) for precision in ("float32", "bfloat16"))
     np.testing.assert_allclose(exact(pictures[0], 2), expected, rtol=0, atol=1e-5)
     found = rounded(pictures[0], 2)
     assert found @ expected / np.linalg.norm(found) / np.linalg.norm(expected) > 0.999
@@ -297,7 +297,7 @@ def test_other_architectures_are_plain_to_rounding(name, pictures):
 )
 def test_a_network_that_does_not_fit_is_refused(architecture):
     with pytest.raises(ConfigError, match="multiples of 32"):
-        native.native_network(TinyBioMoE(architecture), "float32")
+        native.NativeNetwork(TinyBioMoE(architecture), "float32")
 
 
 def test_a_share_that_is_all_but_nothing_is_nothing(pictures):
@@ -305,14 +305,14 @@ def test_a_share_that_is_all_but_nothing_is_nothing(pictures):
     with torch.no_grad():
         model.waterfall_encoder.merges[0].squeeze_excite.excite.bias.sub_(100)
     np.testing.assert_allclose(
-        native.native_network(model, "float32")(pictures[0], 1), plain(model, pictures[:1])[0], rtol=0, atol=1e-5
+        native.NativeNetwork(model, "float32")(pictures[0], 1), plain(model, pictures[:1])[0], rtol=0, atol=1e-5
     )
 
 
 def test_networks_in_turn_and_at_once_keep_their_bytes(pictures):
     """Helpers are lent to one network after another: none may do what it was to do for the one before."""
     model = TinyBioMoE.from_pretrained()
-    networks = [native.native_network(model, precision) for precision in ("float32", "bfloat16")]
+    networks = [native.NativeNetwork(model, precision) for precision in ("float32", "bfloat16")]
     expected = [run(pictures[0], 1).tobytes() for run in networks]
 
     def turns(first):
@@ -323,13 +323,46 @@ def test_networks_in_turn_and_at_once_keep_their_bytes(pictures):
     assert all(vector == expected[which] for which, vector in found)
 
 
+@pytest.mark.parametrize("pause", [0, 0.001, 0.3])  # helpers have hardly begun, are at it, fell asleep again
+def test_pictures_that_are_dropped_leave_the_others_their_bytes(pictures, pause):
+    networks = [native.NativeNetwork(TinyBioMoE.from_pretrained(), precision) for precision in ("float32", "bfloat16")]
+    expected = [[run(picture, 1).tobytes() for picture in pictures[:2]] for run in networks]
+    for _ in range(5):
+        under_way = [(i, native.NativeImage(networks[i % 2], pictures[i // 4], (1, 2, 2, 3)[i % 4])) for i in range(8)]
+        sleep(pause)
+        for _, image in under_way[::3]:
+            image.close()
+            with pytest.raises(ValueError, match="closed"):
+                image()
+        for i, image in sorted(set(under_way) - set(under_way[::3]), reverse=True):
+            assert image().tobytes() == expected[i % 2][i // 4]
+        with pytest.raises(ValueError, match="given already"):
+            image()
+    assert busy() < 0.3
+
+
+def test_one_picture_is_begun_before_weights_are_looked_at(pictures, monkeypatch):
+    model = compiled(TinyBioMoE.from_pretrained())
+    expected = embed_levels(model, pictures[:1], 32).tobytes()
+    whole = []
+    run = native.NativeNetwork.__call__
+    monkeypatch.setattr(native.NativeNetwork, "__call__", lambda *args: whole.append(args) or run(*args))
+    assert embed_levels(model, pictures[:1], 32).tobytes() == expected
+    assert not whole
+    model.gate.weight.data[3] += 1
+    changed = embed_levels(model, pictures[:1], 32)
+    assert len(whole) == 1  # what was begun with the old weights is not what is given
+    np.testing.assert_allclose(changed, plain(model, pictures[:1]), rtol=0, atol=1e-5)
+    assert changed.tobytes() != expected
+
+
 def test_weights_are_as_many_as_the_architecture_has(monkeypatch):
     model = TinyBioMoE.from_pretrained()
     every = list(native.tensors(model))
     for given, message in ((every[:-1], "fewer weights"), ([*every, torch.zeros(1)], "more weights")):
         monkeypatch.setattr(native, "tensors", lambda network, given=given: iter(given))
         with pytest.raises(ConfigError, match=message):
-            native.native_network(model, "float32")
+            native.NativeNetwork(model, "float32")
 
 
 def test_provenance_names_the_program():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import cache, lru_cache
 from itertools import count
@@ -26,6 +26,7 @@ from .witness import Witness
 
 BACKENDS = ["torch", "onnx"]
 Run = Callable[[NDArray[np.uint8]], NDArray[np.float32]]  # (B, 224, 224[, 3]) bytes to (B, embedding_dim)
+Vector = Callable[[], NDArray[np.float32]]  # of one image, (1, embedding_dim)
 
 
 @dataclass(frozen=True)
@@ -76,17 +77,30 @@ class Engine:
 
 @dataclass(frozen=True, eq=False)
 class FastCopy:
-    """A network's fast copy, and what tells that the network has changed since."""
+    """A network's fast copy, and what tells that the network has changed since.
+
+    run : a function from bytes to vectors
+    threads_for_one : how many threads shall compute one image alone; to be asked once for each
+    made_of, witness : what the copy was made of, besides numbers; and the numbers
+    begin : lets helpers begin with one image, (1, 224, 224[, 3]), whose vector is then to be called for; None where
+        that is not possible
+    """
 
     run: Run
-    threads_for_one: Callable[[], int]  # to be asked once for each image that comes alone
+    threads_for_one: Callable[[], int]
     made_of: tuple[Any, ...]
     witness: Witness
+    begin: Callable[[NDArray[np.uint8]], AbstractContextManager[Vector | None]] = lambda images: nullcontext()
 
 
 _COPIES: WeakKeyDictionary[nn.Module, FastCopy] = WeakKeyDictionary()  # not in the module: it is no part of its state
 
 _BUILDING = RLock()
+
+
+def kept_copy(network: nn.Module) -> FastCopy | None:
+    """The fast copy that was made last, if any, whatever has changed since."""
+    return _COPIES.get(network)
 
 
 def fast_copy(network: nn.Module) -> FastCopy | None:
@@ -109,7 +123,7 @@ def fast_copy(network: nn.Module) -> FastCopy | None:
         if not mirrors(network):
             return None
         witness = Witness(tensors)  # before the copy: later writes are seen next time
-        kept = _COPIES[network] = FastCopy(*build(network, engine), made_of, witness)
+        kept = _COPIES[network] = build(network, engine, made_of, witness)
         return kept
 
 
@@ -145,24 +159,17 @@ def _modules(architecture: Architecture) -> list[tuple[str, type]]:
     return [(name, type(module)) for name, module in outline(architecture).named_modules()][1:]
 
 
-def build(network: Network, engine: Engine) -> tuple[Run, Callable[[], int]]:
-    """A function from bytes to vectors, and one that says how many threads shall compute one image alone."""
+def build(network: Network, engine: Engine, made_of: tuple[Any, ...], witness: Witness) -> FastCopy:
+    """The fast copy that an engine wants."""
     device = network.image_norm.weight.device
     if engine.backend == "onnx":
         from .onnx_file import kept_onnx, run_onnx
 
         if device.type != "cpu":
             raise ConfigError(f'backend="onnx" runs on the CPU, and the model is on {device}: move it with .to("cpu")')
-        return run_onnx(kept_onnx(network)), lambda: 1
+        return FastCopy(run_onnx(kept_onnx(network)), lambda: 1, made_of, witness)
     if engine.native(device):
-        from .native import native_network
-
-        compute = native_network(network, engine.precision)
-
-        def run_native(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-            return np.stack([compute(image, torch.get_num_threads()) for image in images])
-
-        return run_native, callers_threads  # which change no byte
+        return native_copy(network, engine, made_of, witness)
     with threads(1):  # hundreds of small tensors
         fast = FastNetwork(network, getattr(torch, engine.precision)).eval()
     function: Callable[[Tensor], Tensor] = torch.compile(fast) if engine.compile else fast
@@ -173,7 +180,24 @@ def build(network: Network, engine: Engine) -> tuple[Run, Callable[[], int]]:
         with exactly(device):
             return function(torch.tensor(images).to(device)).cpu().numpy()
 
-    return run, (tried_later(run) if device.type == "cpu" else lambda: 1)
+    return FastCopy(run, tried_later(run) if device.type == "cpu" else lambda: 1, made_of, witness)
+
+
+def native_copy(network: Network, engine: Engine, made_of: tuple[Any, ...], witness: Witness) -> FastCopy:
+    """Our own program as a fast copy: the number of threads changes no byte."""
+    from .native import NativeImage, NativeNetwork
+
+    native = NativeNetwork(network, engine.precision)
+
+    def run(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return np.stack([native(image, torch.get_num_threads()) for image in images])
+
+    @contextmanager
+    def begin(images: NDArray[np.uint8]) -> Iterator[Vector]:
+        with closing(NativeImage(native, images[0], callers_threads())) as image:
+            yield lambda: image()[None]
+
+    return FastCopy(run, callers_threads, made_of, witness, begin)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ depend on neither threads nor neighbours.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import cast
 from weakref import finalize
 
@@ -31,42 +31,66 @@ HEADS = 16  # of a waterfall block, at most: as many kernels does the program ha
 COLOURS = 4  # channels of the image as the program reads it: three and a zero
 
 
-def native_network(network: Network, precision: str) -> Callable[[NDArray[np.uint8], int], NDArray[np.float32]]:
-    """A function of one picture, (224, 224) levels or (224, 224, 3) RGB, and a number of threads: (embedding_dim,).
+class NativeNetwork:
+    """The program with a network's weights; safe to call from several Python threads at once.
 
     Raises
     ------
     ConfigError
         No compiler, or a network whose widths the program does not fill vectors with.
     """
-    architecture = network.architecture
-    if not fits(architecture):
-        raise ConfigError(
-            "compile=True on a CPU needs widths that are multiples of 32, a waterfall_key_dim of 16, 32, ... and at "
-            f"most {HEADS} waterfall heads, not {architecture}: leave compile alone"
-        )
-    library, _ = load_program()
-    numbers = np.array([network.image_norm.weight.shape[-1], *flat(architecture)], np.int32)
-    weights = np.concatenate([tensor.detach().float().cpu().numpy().ravel() for tensor in tensors(network)])
-    message = ctypes.create_string_buffer(200)
-    made = library.build(
-        numbers.ctypes.data, weights.ctypes.data, weights.size, precision == "bfloat16", message, len(message)
-    )
-    if not made:
-        raise ConfigError(f"compile=True: {message.value.decode()}")
-    outputs, side = architecture.embedding_dim, network.image_norm.weight.shape[-1]
 
-    def run(picture: NDArray[np.uint8], threads: int) -> NDArray[np.float32]:
-        """One picture's vector; safe to call from several Python threads at once."""
+    def __init__(self, network: Network, precision: str):
+        architecture = network.architecture
+        if not fits(architecture):
+            raise ConfigError(
+                "compile=True on a CPU needs widths that are multiples of 32, a waterfall_key_dim of 16, 32, ... and "
+                f"at most {HEADS} waterfall heads, not {architecture}: leave compile alone"
+            )
+        self.side, self.outputs = network.image_norm.weight.shape[-1], architecture.embedding_dim
+        self.library, _ = load_program()
+        numbers = np.array([self.side, *flat(architecture)], np.int32)
+        weights = np.concatenate([tensor.detach().float().cpu().numpy().ravel() for tensor in tensors(network)])
+        message = ctypes.create_string_buffer(200)
+        self.made = self.library.build(
+            numbers.ctypes.data, weights.ctypes.data, weights.size, precision == "bfloat16", message, len(message)
+        )
+        if not self.made:
+            raise ConfigError(f"compile=True: {message.value.decode()}")
+        finalize(self, self.library.destroy, self.made).atexit = False
+
+    def __call__(self, picture: NDArray[np.uint8], threads: int) -> NDArray[np.float32]:
+        """One picture, (224, 224) levels or (224, 224, 3) RGB, to its vector, (embedding_dim,)."""
+        return NativeImage(self, picture, threads)()
+
+
+class NativeImage:
+    """A picture on its way through a `NativeNetwork`: helpers begin at once, the one call joins them."""
+
+    def __init__(self, network: NativeNetwork, picture: NDArray[np.uint8], threads: int):
+        side = network.side
         if picture.dtype != np.uint8 or picture.shape not in ((side, side), (side, side, 3)):
             raise ValueError(f"a picture is ({side}, {side}) or ({side}, {side}, 3) bytes, not {picture.shape}")
-        picture, out = np.ascontiguousarray(picture), np.empty(outputs, np.float32)
-        if library.run(made, picture.ctypes.data, 3 if picture.ndim == 3 else 1, threads, out.ctypes.data):
+        self._network, self._picture, self._begun = network, np.ascontiguousarray(picture), ctypes.c_void_p()
+        channels, begun = 3 if picture.ndim == 3 else 1, ctypes.byref(self._begun)
+        if network.library.begin(network.made, self._picture.ctypes.data, channels, threads, begun):
+            raise MemoryError("no memory for the maps of one image")
+
+    def __call__(self) -> NDArray[np.float32]:
+        """The picture's vector, (embedding_dim,)."""
+        if not self._begun:
+            raise ValueError("the picture's vector was given already, or the picture closed")
+        out = np.empty(self._network.outputs, np.float32)
+        if self._network.library.finish(ctypes.byref(self._begun), out.ctypes.data):
             raise MemoryError("no memory for the maps of one image")
         return out
 
-    finalize(run, library.destroy, made).atexit = False
-    return run
+    def close(self) -> None:
+        """Wait for what helpers do at the moment, and let the rest be; nothing after the call."""
+        if hasattr(self, "_begun"):
+            self._network.library.drop(ctypes.byref(self._begun))
+
+    __del__ = close
 
 
 def fits(architecture: Architecture) -> bool:

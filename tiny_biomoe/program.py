@@ -114,7 +114,10 @@ def opened(path: Path) -> ctypes.CDLL:
     library, pointer = ctypes.CDLL(str(path)), ctypes.c_void_p
     library.build.restype = pointer
     library.build.argtypes = [pointer, pointer, ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.c_long]
-    library.run.argtypes = [pointer, pointer, ctypes.c_int, ctypes.c_int, pointer]
+    library.begin.argtypes = [pointer, pointer, ctypes.c_int, ctypes.c_int, pointer]
+    library.finish.argtypes = [pointer, pointer]
+    library.drop.argtypes = [pointer]
+    library.drop.restype = None
     library.destroy.argtypes = [pointer]
     library.destroy.restype = None
     return library

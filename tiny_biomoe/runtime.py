@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import chain, islice
 from threading import RLock
@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from .engine import Engine, FastCopy, Run, exactly, fast_copy
+from .engine import Engine, FastCopy, Run, exactly, fast_copy, kept_copy
 from .errors import ConfigError, SignalError
 from .images import PALETTE, Levels
 from .quality import Quality
@@ -114,19 +114,14 @@ def embed_in_turn(
     Two such generators open in one thread must be closed in the opposite order.
     """
     device = next(network.parameters()).device
-    fast, engine = fast_copy(network), getattr(network, "engine", Engine())
-    if fast is None and engine != Engine():
-        raise ConfigError(
-            f"{engine} cannot run this network, which has a hook, another layer, an own forward or another dtype: "
-            "take that away, or set model.engine = Engine() (from tiny_biomoe.engine) to run it as it is"
-        )
     if device.type != "cpu":
+        fast = _fast_or_plain(network)
         run = fast.run if fast else _as_it_is(network, device)
         yield from (_joined(list(_by_batches(run, iter(part), batch_size))) for part in parts)
         return
     sizes: deque[int] = deque()  # of the sets that were taken whole and are not given back yet
     rows: list[NDArray[np.float32]] = []
-    for row in _one_by_one(network, fast, _taken(parts, sizes), batch_size):
+    for row in _one_by_one(network, _taken(parts, sizes), batch_size):
         rows.append(row)
         yield from _complete(rows, sizes)
     yield from _complete(rows, sizes)  # of no images
@@ -150,17 +145,39 @@ def _complete(rows: list[NDArray[np.float32]], sizes: deque[int]) -> Iterator[ND
         del rows[:size]
 
 
-def _one_by_one(
-    network: nn.Module, fast: FastCopy | None, images: Iterator[Levels], batch_size: int
-) -> Iterator[NDArray[np.float32]]:
-    if fast is None:
-        yield from map(_as_it_is(network, torch.device("cpu")), images)
-    elif len(first := list(islice(images, 2))) < 2:
-        with threads(fast.threads_for_one()):
-            yield from [fast.run(levels) for levels in first]
-    else:
+def _fast_or_plain(network: nn.Module) -> FastCopy | None:
+    """The network's fast copy; None where it is to be run as it is, and no engine asks for more."""
+    fast, engine = fast_copy(network), getattr(network, "engine", Engine())
+    if fast is None and engine != Engine():
+        raise ConfigError(
+            f"{engine} cannot run this network, which has a hook, another layer, an own forward or another dtype: "
+            "take that away, or set model.engine = Engine() (from tiny_biomoe.engine) to run it as it is"
+        )
+    return fast
+
+
+def _one_by_one(network: nn.Module, images: Iterator[Levels], batch_size: int) -> Iterator[NDArray[np.float32]]:
+    first = list(islice(images, 2))
+    if len(first) == 1:
+        yield _alone(network, first[0])
+    elif fast := _fast_or_plain(network):
         streams = callers_threads()
         yield from in_streams(fast.run, chain(first, images), streams, max(batch_size, 2 * streams))
+    else:
+        yield from map(_as_it_is(network, torch.device("cpu")), chain(first, images))
+
+
+def _alone(network: nn.Module, image: Levels) -> NDArray[np.float32]:
+    """One image's vector. Where that is possible helpers begin with it while it is looked whether a weight changed."""
+    kept = kept_copy(network)
+    with kept.begin(image) if kept else nullcontext() as vector:
+        fast = _fast_or_plain(network)
+        if vector and fast is kept:
+            return vector()
+    if fast is None:
+        return _as_it_is(network, torch.device("cpu"))(image)
+    with threads(fast.threads_for_one()):
+        return fast.run(image)
 
 
 def _joined(rows: list[NDArray[np.float32]]) -> NDArray[np.float32]:

@@ -9,9 +9,15 @@ struct Numbers {  // of the architecture, in this order
     int waterfall_widths[3], waterfall_heads[3], key_dim, window, paper_gate, kernels[16];
 };
 
+// An image on its way: helpers have begun, and whoever wants the vector joins them. Dropped, it is waited for.
+struct Begun {
+    virtual ~Begun() = default;
+    virtual void finish(float* out) = 0;
+};
+
 struct Any {
     virtual ~Any() = default;
-    virtual void run(const uint8_t* picture, int channels, int threads, float* out) = 0;
+    virtual Begun* begin(const uint8_t* picture, int channels, int threads) = 0;
 };
 
 // Something whose arrays lie in an arena of its own.
@@ -66,18 +72,55 @@ struct Network : Any {
         return made;
     }
 
-    void run(const uint8_t* picture, int channels, int threads, float* out) override {
-        std::unique_ptr<Space> space = take();
-        Maps& maps = *space->thing;
-        Loan team(threads);
-        normed(*team, picture, channels, maps.image);
-        float* z = scratch<Network, float>(6L * width);  // both encoders' outputs, and what becomes of them
-        team->both([&] { waterfall(Team::one(), maps.image, maps.waterfall, z + width); },
-                   [&] { spectral(*team, maps.image, maps.spectral, z); });
-        join(z, z + 2 * width, out);
-        std::lock_guard<std::mutex> lock(mutex);
-        idle.push_back(std::move(space));
+    Begun* begin(const uint8_t* picture, int channels, int threads) override {
+        return new Image(*this, picture, channels, threads);
     }
+
+    // The picture's bytes must live until it is finished or dropped.
+    struct Image : Begun {
+        Network& network;
+        const uint8_t* picture;
+        int channels;
+        std::unique_ptr<Space> space;
+        Loan team;
+        Array<float> z;  // both encoders' outputs, and what becomes of them
+        std::atomic<bool> is_normed{false};
+        struct Beginning {
+            Image& image;
+            void operator()() const {
+                image.norm(Team::one());
+                image.is_normed.store(true, std::memory_order_release);
+                image.waterfall();
+            }
+        } beginning{*this};
+
+        Image(Network& n, const uint8_t* p, int c, int threads)
+            : network(n), picture(p), channels(c), space(n.take()), team(threads), z(6L * n.width) {
+            team->offer_first(beginning);
+        }
+        ~Image() override {
+            if (!team->withdraw())
+                while (!team->first_done()) breathe();
+            network.give(std::move(space));
+        }
+
+        void finish(float* out) override {
+            if (team->withdraw()) {  // all helpers slept
+                norm(*team);
+                team->both([&] { waterfall(); }, [&] { spectral(); });
+            } else {
+                while (!is_normed.load(std::memory_order_acquire) && !team->first_done()) breathe();
+                spectral();
+                team->finish_first();
+            }
+            network.join(z.data(), z.data() + 2 * network.width, out);
+        }
+
+        void norm(Team& who) { network.normed(who, picture, channels, maps().image); }
+        void waterfall() { network.waterfall(Team::one(), maps().image, maps().waterfall, z.data() + network.width); }
+        void spectral() { network.spectral(*team, maps().image, maps().spectral, z.data()); }
+        Maps& maps() { return *space->thing; }
+    };
 
   private:
     std::unique_ptr<Space> take() {
@@ -91,6 +134,10 @@ struct Network : Any {
         }
         return std::unique_ptr<Space>(new Space(
             [&] { return new Maps{{numbers.image, CHANNELS, 3}, spectral.space(), waterfall.space()}; }));
+    }
+    void give(std::unique_ptr<Space> space) {
+        std::lock_guard<std::mutex> lock(mutex);
+        idle.push_back(std::move(space));
     }
 
     // Colour, scale to [0, 1] and LayerNorm of the whole image. Bytes are few: what the norm makes of each is tabled.
@@ -169,15 +216,30 @@ void* build(const int* numbers, const float* weights, long count, int half, char
 // Whether products of bfloat16 use hardware tiles, which rounds in another order.
 int tiles() { return tiles_allowed(); }
 
-// One image of `channels` bytes a pixel, 1 (levels) or 3 (RGB), to its embedding; 0 unless memory ran out.
-int run(void* network, const uint8_t* picture, int channels, int threads, float* out) {
+// Begins with one image of `channels` bytes a pixel, 1 (levels) or 3 (RGB); its vector is for `finish` to give, or it is
+// for `drop` to end. Returns 0, and the image in `begun`, unless memory ran out.
+int begin(void* network, const uint8_t* picture, int channels, int threads, void** begun) {
     try {
-        (*static_cast<Housed<Any>*>(network))->run(picture, channels, threads, out);
+        *begun = (*static_cast<Housed<Any>*>(network))->begin(picture, channels, threads);
         return 0;
     } catch (...) {
         return 1;
     }
 }
+
+// What was begun to its embedding; 0 unless memory ran out. `begun` is null from then on.
+int finish(void** begun, float* out) {
+    try {
+        const std::unique_ptr<Begun> image(static_cast<Begun*>(std::exchange(*begun, nullptr)));
+        image->finish(out);
+        return 0;
+    } catch (...) {
+        return 1;
+    }
+}
+
+// Ends what was begun, if `begun` is not null, as it is from then on.
+void drop(void** begun) { delete static_cast<Begun*>(std::exchange(*begun, nullptr)); }
 
 void destroy(void* network) { delete static_cast<Housed<Any>*>(network); }
 }

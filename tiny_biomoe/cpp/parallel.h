@@ -55,21 +55,35 @@ class Team {
         report();
     }
 
-    // Both tasks: the first by a helper, if one is awake, before it helps with the second; else by the caller afterwards.
-    template <class First, class Second>
-    void both(const First& first, const Second& second) {
-        if (helpers_.empty()) {
-            second();
-            first();
-            return;
-        }
+    // A task that a helper, if one is awake, does before it helps with others; `finish_first` or `withdraw` must follow,
+    // and the task live until then.
+    template <class First>
+    void offer_first(const First& first) {
+        failed_ = false;  // whatever was dropped before
         first_call_ = [](const void* f) { (*static_cast<const First*>(f))(); };
         first_task_ = &first;
         first_ = OFFERED;
-        guarded(second);
+    }
+    // Returns when that task is done: by the caller, if no helper took it.
+    void finish_first() {
         take_first();
-        while (first_.load(std::memory_order_acquire) != DONE) breathe();
+        while (!first_done()) breathe();
         report();
+    }
+    bool first_done() const { return first_.load(std::memory_order_acquire) == DONE; }
+
+    // Whether nobody took that task, and nobody will.
+    bool withdraw() {
+        int offered = OFFERED;
+        return first_.compare_exchange_strong(offered, DONE);
+    }
+
+    // Both tasks: the first as above, the second by the caller.
+    template <class First, class Second>
+    void both(const First& first, const Second& second) {
+        offer_first(first);
+        guarded(second);
+        finish_first();
     }
 
     // Of the caller alone.
