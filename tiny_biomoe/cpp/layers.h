@@ -34,27 +34,54 @@ struct Norm {
 
     template <class Out>
     void operator()(const float* x, Out* out) const {
-        const int whole = channels / LANES * LANES;
-        Vec total{}, squares{};
-        for (int c = 0; c < whole; c += LANES) total += load(x + c);
-        float mean = sum(total);
-        for (int c = whole; c < channels; ++c) mean += x[c];
-        mean /= channels;
-        for (int c = 0; c < whole; c += LANES) {
-            const Vec d = load(x + c) - mean;
-            squares += d * d;
-        }
-        float variance = sum(squares);
-        for (int c = whole; c < channels; ++c) variance += (x[c] - mean) * (x[c] - mean);
-        const float scale = 1 / std::sqrt(variance / channels + eps);
-        for (int c = 0; c < whole; c += LANES)
-            store(out + c, (load(x + c) - mean) * scale * load(weight.data() + c) + load(bias.data() + c));
-        for (int c = whole; c < channels; ++c) assign(out[c], (x[c] - mean) * scale * weight[c] + bias[c]);
+        together<1>(x, out);
     }
 
     template <class Out>
     void tokens(const float* x, Out* out, int count) const {
-        for (int i = 0; i < count; ++i) (*this)(x + long(i) * channels, out + long(i) * channels);
+        constexpr int N = 4;
+        int i = 0;
+        for (; i + N <= count; i += N) together<N>(x + long(i) * channels, out + long(i) * channels);
+        for (; i < count; ++i) together<1>(x + long(i) * channels, out + long(i) * channels);
+    }
+
+  private:
+    // N tokens, each as if it were alone: while one waits for a sum, the others are computed.
+    template <int N, class Out>
+    void together(const float* x, Out* out) const {
+        const int whole = channels / LANES * LANES;
+        Vec totals[N]{}, squares[N]{};
+        float mean[N], scale[N];
+        for (int c = 0; c < whole; c += LANES)
+#pragma GCC unroll 4
+            for (int n = 0; n < N; ++n) totals[n] += load(x + n * channels + c);
+#pragma GCC unroll 4
+        for (int n = 0; n < N; ++n) {
+            mean[n] = sum(totals[n]);
+            for (int c = whole; c < channels; ++c) mean[n] += x[n * channels + c];
+            mean[n] /= channels;
+        }
+        for (int c = 0; c < whole; c += LANES)
+#pragma GCC unroll 4
+            for (int n = 0; n < N; ++n) {
+                const Vec d = load(x + n * channels + c) - mean[n];
+                squares[n] += d * d;
+            }
+#pragma GCC unroll 4
+        for (int n = 0; n < N; ++n) {
+            float variance = sum(squares[n]);
+            for (int c = whole; c < channels; ++c) variance += (x[n * channels + c] - mean[n]) * (x[n * channels + c] - mean[n]);
+            scale[n] = 1 / std::sqrt(variance / channels + eps);
+        }
+        for (int c = 0; c < whole; c += LANES) {
+            const Vec w = load(weight.data() + c), b = load(bias.data() + c);
+#pragma GCC unroll 4
+            for (int n = 0; n < N; ++n)
+                store(out + n * channels + c, (load(x + n * channels + c) - mean[n]) * scale[n] * w + b);
+        }
+        for (int n = 0; n < N; ++n)
+            for (int c = whole; c < channels; ++c)
+                assign(out[n * channels + c], (x[n * channels + c] - mean[n]) * scale[n] * weight[c] + bias[c]);
     }
 };
 
