@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -330,6 +331,17 @@ def test_row_57_a_file_changes_or_goes_between_two_halves(half):
     assert failures["S01/EDA.csv"] == "the file changed since the run began"
     assert failures["S02/EDA.csv"] == "the file was removed since the run began"
     assert "S01/EDA.csv" not in load_embeddings(out)[2]["source"].to_pylist()
+
+
+def test_inputs_that_are_there_and_no_longer_asked_for_are_refused(half):
+    study, out = half
+    inputs = open_study(study)
+    fewer = replace(inputs, inputs=[each for each in inputs.inputs if each.source != "S01/EDA.csv"])
+    with pytest.raises(
+        ConfigError, match=r"1 inputs .* not asked for any more although they are there, the first S01/EDA"
+    ):
+        embed(fewer, out)
+    assert embed(study, out).failed == 1  # the run goes on as if nothing had been asked
 
 
 def test_inputs_that_the_run_did_not_begin_with_are_refused(half):

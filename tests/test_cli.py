@@ -67,6 +67,55 @@ def test_a_bad_file_among_good_ones_is_reported_and_the_rest_embedded(run, tmp_p
     assert "bad.csv" in err
 
 
+@pytest.mark.parametrize("output", ["in/good.csv", "in/linked.csv", "in/other"])
+def test_no_recording_is_replaced_by_vectors(run, tmp_path, output):
+    (tmp_path / "in").mkdir()
+    good, out = tmp_path / "in" / "good.csv", tmp_path / output
+    good.write_bytes((RECORDINGS / "eda.csv").read_bytes())
+    if output == "in/linked.csv":
+        out.hardlink_to(good)
+    if output == "in/other":  # an output whose provenance would lie where a recording does
+        out, source = tmp_path / "in" / "o.csv", tmp_path / "in" / "o.csv.json"
+        good.rename(source)
+    else:
+        source = good
+    for given in (source, tmp_path / "in")[: 1 if output == "in/other" else 2]:
+        code, _, err = run("embed", given, "-o", out)
+        assert code == 1
+        assert "would replace an input" in err
+    assert source.read_bytes() == (RECORDINGS / "eda.csv").read_bytes()
+
+
+def test_what_a_run_wrote_is_no_recording_of_the_next_one(run, tmp_path):
+    (tmp_path / "good.csv").write_bytes((RECORDINGS / "eda.csv").read_bytes())
+    assert run("embed", tmp_path, "-o", tmp_path / "vectors.csv")[0] == 0
+    code, out, err = run("embed", tmp_path, "-o", tmp_path / "again.npz", "--modality", "eda")
+    assert code == 2
+    assert "vectors.csv: the file holds embeddings that this library wrote" in err
+    assert "vectors.csv.json: notes of vectors.csv" in err
+    assert "3 inputs = 1 embedded + 1 failed + 1 skipped" in out
+
+
+def test_columns_are_repeated_and_modalities_are_not(run, tmp_path):
+    t = np.arange(400) / 10
+    rows = "\n".join(f"{x:.4f},{25 + x:.4f},{3 - x:.4f}" for x in np.sin(t))
+    (tmp_path / "three.csv").write_text(f"EDA,RESP,BVP\n{rows}\n")
+    read = "embed", tmp_path / "three.csv", "--fs", 10, "-o", tmp_path / "out.npz"
+    assert run(*read, "--column", "EDA", "--column", "1")[0] == 0
+    with np.load(tmp_path / "out.npz") as found:
+        assert found["channel"].tolist() == ["EDA", "RESP"]
+    code, _, err = run(*read, "--modality", "eda", "--modality", "resp")
+    assert code == 1
+    assert "'--modality': given 2 times" in err
+
+
+def test_python_runs_the_package_as_the_command():
+    done = subprocess.run(
+        [sys.executable, "-m", "tiny_biomoe", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("tiny-biomoe, version")
+
+
 def test_channels_of_no_known_modality_are_named_and_the_others_embedded(run, tmp_path):
     t = np.arange(400) / 10
     rows = "\n".join(f"{x:.4f},{25 + x:.4f}" for x in np.sin(t))

@@ -108,6 +108,20 @@ def test_predict_goes_on_past_a_bad_file_and_says_so(made, run, tmp_path):
     assert "2 inputs or samples failed" in out
 
 
+def test_predict_leaves_unknown_labels_empty_and_its_inputs_alone(made, run, tmp_path):
+    study = write_study(tmp_path, 1)
+    before = study.read_bytes()
+    ask = "predict", made / "classifier", study, "--group", "who", "--label", "unknown", "-o"
+    assert run(*ask, tmp_path / "told.csv")[0] == 0
+    with open(tmp_path / "told.csv") as file:
+        assert [row["label"] for row in csv.DictReader(file)] == ["", ""]
+    for output in (study, tmp_path / "p0_eda.csv"):
+        code, _, err = run(*ask, output)
+        assert code == 1
+        assert "would replace an input" in err
+    assert study.read_bytes() == before
+
+
 def test_a_stopped_finetune_goes_on_and_another_one_in_its_folder_is_refused(made, run):
     arguments = ["finetune", made / "study.csv", "--label", "stress", "--group", "who", "--weights", made / "weights"]
     arguments += ["--representation", "waveform", "--held-out", 0.34, "-o", made / "classifier"]
@@ -226,8 +240,9 @@ def test_people_watched_for_patience_are_drawn_by_the_seed(made, run, monkeypatc
     assert drawn == [(7,), (7,)]
 
 
-def test_help_comes_from_the_command_itself(run):
-    code, out, _ = run("finetune", "--help")
+@pytest.mark.parametrize("asked", ["-h", "--help"])
+def test_help_comes_from_the_command_itself(run, asked):
+    code, out, _ = run("finetune", asked)
     assert code == 0
     assert "--representation" in out
     assert "tiny-biomoe finetune [OPTIONS] STUDY" in out

@@ -408,7 +408,9 @@ def test_row_51_damaged_gzip_data(file, spoil, rng):
     ids=["html", "json", "pdf", "png", "xlsx", "prose"],
 )
 def test_row_52_what_is_no_table(file, content):
-    with pytest.raises(SignalError, match=r"a\.csv: .*(not a number|NUL byte|not utf-8|cells|header)"):
+    with pytest.raises(
+        SignalError, match=r"a\.csv: .*(not a number|NUL byte|not utf-8|cells|header|an Excel workbook)"
+    ):
         read(file(content), fs=100)
 
 
@@ -476,3 +478,42 @@ def test_a_column_of_dates_under_another_name_is_told_to_be_times(file):
         read(file(content.replace("time", "recorded at")))
     (recording,) = read(file(content.replace("time", "recorded at")), time_column="recorded at")
     assert (recording.fs, recording.channel) == (4.0, "EDA")
+
+
+@pytest.mark.parametrize("mark", [b"sep=;\r\n", b'"sep=;"\n', b"\xef\xbb\xbfsep=;\n"])
+def test_what_excel_writes_above_a_table_is_no_row(file, mark):
+    assert values(read(file(mark + b"EDA;RESP\n1,5;2\n3;4\n"), fs=4)) == {"EDA": [1.5, 3], "RESP": [2, 4]}
+    assert values(read(file(mark + b"1,5;2\n3,5;4\n"), fs=4)) == {"0": [1.5, 3.5], "1": [2, 4]}
+    with pytest.raises(SignalError, match="row 3"):
+        read(file(mark + b"EDA\nx\n"), fs=4)
+
+
+def test_times_without_a_name_are_no_signal(file):
+    rows = [f"{i / 4},{i % 3}" for i in range(9)]
+    with pytest.raises(SignalError, match=r'column 0 rises with every row.* time_column="0 \[s\]"'):
+        read(file("\n".join(rows)), fs=4)
+    (found,) = read(file("\n".join(rows)), time_column="0 [s]")
+    assert (found.fs, found.channel, found.signal[:4].tolist()) == (4.0, "1", [0, 1, 2, 0])
+    assert list(values(read(file("\n".join(rows)), fs=4, column=[0, 1]))) == ["0", "1"]
+    assert list(values(read(file("\n".join(rows[:7])), fs=4))) == ["0", "1"]  # too few to tell
+    assert list(values(read(file("\n".join([*rows, rows[-1]])), fs=4))) == ["0", "1"]
+    assert list(values(read(file("\n".join(f"{i}" for i in range(99))), fs=4))) == ["0"]  # the only one
+
+
+@pytest.mark.parametrize(
+    ("content", "advice"),
+    [
+        (b"Zeit,EDA\n01.03.2024 10:00:00.000,1\n", "a date like 2024-01-31T10:00:00.250"),
+        (b"Zeit,EDA\n03/01/2024 10:00,1\n", "a date like 2024-01-31T10:00:00.250"),
+        (b"t,EDA\n10:00:00.250,1\n", "a date like 2024-01-31T10:00:00.250"),
+        (b"a|b\n1|2\n", r'delimiter="\|"'),
+        (b"t,EDA\ns,uS\n0,1\n", "delete a row of units"),
+        (b"Device: X\n\nEDA\n1\n", "lines above a table begin with #"),
+        (b"seconds,GSR\n0,1\n", "time_column="),
+        (b"MATLAB 5.0 MAT-file, Platform: GLNXA64\0", "a MATLAB file"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "save its sheet as CSV"),
+    ],
+)
+def test_everyday_files_are_refused_with_what_helps(file, content, advice):
+    with pytest.raises(SignalError, match=advice):
+        read(file(content))

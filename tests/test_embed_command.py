@@ -9,7 +9,7 @@ import signal
 
 import pytest
 from conftest import ROOT, needs_compiler
-from stub_study import Stub, e4, make_study, pulse
+from stub_study import Stub, digests, e4, make_study, pulse
 
 from tiny_biomoe import TinyBioMoE, load_embeddings
 from tiny_biomoe.cli import main
@@ -185,3 +185,26 @@ def test_the_study_among_the_examples(run, tmp_path):
     assert set(table["modality"].to_pylist()) == {"bvp", "ecg", "eda", "resp", "spo2"}
     assert set(table["fs"].to_pylist()) == {4.0, 25.0, 64.0, 100.0, 250.0, 1000.0}
     assert len(table) == 57
+
+
+def test_more_failures_than_are_shown_are_counted(run, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "EDA.csv").write_text("EDA\n" + "".join(f"{value}\n" for value in pulse(60, 4)))
+    for i in range(7):
+        (folder / f"bad{i}.csv").write_text("1\nx\n")
+    read = "--fs", 4, "--modality", "eda"
+    code, out, _ = run("embed", folder, *HERE, *read, "-o", tmp_path / "out")
+    assert code == 2
+    assert out.count(": column") == 5
+    assert out.endswith("  and 2 more\n")
+
+
+def test_a_part_of_the_inputs_is_another_run(run, study, tmp_path):
+    run("embed", study, "--window", 10, *HERE, "-o", tmp_path / "out")
+    before = digests(tmp_path / "out")
+    for part in (study / "S01", study / "S01" / "EDA.csv"):
+        code, _, err = run("embed", part, "--window", 10, *HERE, "-o", tmp_path / "out")
+        assert code == 1
+        assert "inputs" in err
+    assert digests(tmp_path / "out") == before

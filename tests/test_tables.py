@@ -10,7 +10,7 @@ import pyarrow.parquet as parquet
 import pytest
 
 from tiny_biomoe import ConfigError
-from tiny_biomoe.tables import WRITERS, Table, check_output
+from tiny_biomoe.tables import WRITERS, Table, check_output, neutral
 
 
 @pytest.fixture
@@ -31,6 +31,13 @@ def test_csv_round_trip_to_the_last_bit_and_row_105_formula_ids(table, tmp_path)
     vectors = np.array([[float(row[f"e{i}"]) for i in range(192)] for row in rows], np.float32)
     assert vectors.tobytes() == np.array(table.embeddings).tobytes()
     assert [float(row["stop"]) for row in rows] == [10.0, 20.0]
+
+
+def test_row_105_numbers_and_nothing_are_left_alone():
+    for text in ("", "-1", "+1", "-0.5", "S01", "a=b"):
+        assert neutral(text) == text
+    for text in ("=1", "+cmd", "-1+2", "@SUM(1)", "\t1", "-"):
+        assert neutral(text) == "'" + text
 
 
 def test_npz_round_trip(table, tmp_path):

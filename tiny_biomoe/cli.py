@@ -19,12 +19,12 @@ from .embed_command import embed
 from .errors import SignalError, TinyBioMoEError
 from .export import export
 from .images import contact_sheet
-from .later import COMMANDS
+from .later import COMMANDS, HELP
 from .tables import check_output
 from .version import __version__
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(context_settings={"help_option_names": HELP})
 @click.version_option(__version__, prog_name="tiny-biomoe")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def cli(debug: bool) -> None:

@@ -47,10 +47,28 @@ def _pair(kind: Any, value: Any, param: Any, ctx: Any) -> tuple[float, float]:
 CHOICES = ", ".join(MODALITIES)
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+
+def once(ctx: Any, param: Any, values: tuple[str, ...]) -> str | None:
+    """The value of an option that may be given once: of two, none may be dropped in silence."""
+    if len(values) > 1:
+        raise click.BadParameter(f"given {len(values)} times, and one is meant", ctx, param)
+    return values[0] if values else None
+
+
+def one_or_list(ctx: Any, param: Any, values: tuple[str, ...]) -> str | list[str] | None:
+    """The value of an option that may be repeated: None, the one, or a list."""
+    return values[0] if len(values) == 1 else list(values) or None
+
+
 READING_OPTIONS = [
     click.option("--fs", type=float, help="Sampling rate in Hz, where the files do not hold it."),
-    click.option("--modality", help=f"One of {CHOICES}, where the files do not say it."),
-    click.option("--column", help="Name or 0-based number of the column to read; all of them otherwise."),
+    click.option("--modality", multiple=True, callback=once, help=f"One of {CHOICES}, where the files do not say it."),
+    click.option(
+        "--column",
+        multiple=True,
+        callback=one_or_list,
+        help="Name or 0-based number of the column to read, repeatable; all of them otherwise.",
+    ),
     click.option("--format", help="Layout of the files, where their content does not show it."),
     click.option("--delimiter", help="What stands between two cells, where the content leaves a doubt."),
     click.option("--decimal", type=click.Choice([".", ","]), help="Decimal mark, where the content leaves a doubt."),

@@ -21,9 +21,12 @@ import pyarrow as pa  # noqa: E402
 import pyarrow.compute as pc  # noqa: E402
 import pyarrow.csv as pa_csv  # noqa: E402
 
+RISING = 8  # rows; of so many in turn a signal does not rise with each
 SNIFFED = 20  # lines from which delimiter and decimal mark are told
 DELIMITERS = {"tab": "\t", r"\t": "\t", "space": " ", "comma": ",", "semicolon": ";"}  # as a shell can write them
 MISSING = ["", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "null", "NULL", "None", "-"]
+
+RESULT = ["source", "channel", "start", "stop", "fs", "modality", "missing"]  # how embeddings in a file are headed
 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|infinity|nan)", re.ASCII | re.IGNORECASE)
 DECIMAL_COMMA = re.compile(r"[+-]?\d+(,\d+)?([eE][+-]?\d+)?", re.ASCII)
@@ -33,19 +36,27 @@ EXAMPLE = "2024-01-31T10:00:00.250+02:00"
 HEXADECIMAL = re.compile(r"[+-]?0[xX][0-9a-fA-F]+")
 SWAPPED = str.maketrans(",.", ".,")
 REMEDIES = [  # what a cell that is no number looks like, and what to do about it
+    (
+        re.compile(r"^\d{1,2}:\d\d|^\d{1,4}([./-])\d{1,2}\1\d{1,4}\b"),
+        f"a time is a number, or a date like {EXAMPLE}; to read without times choose the other columns, column= "
+        "(--column), and give fs= (--fs)",
+    ),
+    (re.compile(r"^[^|]+\|"), 'name the delimiter, delimiter="|" (--delimiter)'),
     (DATE, "it is a time: name its column, time_column= (--time-column)"),
     (re.compile(r"\d[,.' \u00a0\u202f]\d{3}([,.' \u00a0\u202f]|$)"), "write numbers without thousands separators"),
     (re.compile(r"[\u2212\u2013]\d"), "write the minus sign as '-'"),
     (HEXADECIMAL, "write decimal numbers, not hexadecimal ones"),
     (re.compile(r"^[+-]?\d+,\d+$"), 'is the comma the decimal mark? pass decimal="," (--decimal ,)'),
     (re.compile(r"^[+-]?\d+\.\d+$"), 'is the point the decimal mark? pass decimal="." (--decimal .)'),
-    (re.compile(""), "mend the cell, or choose the columns of numbers, column= (--column)"),
+    (re.compile(""), "mend the cell, or choose the columns of numbers, column= (--column); delete a row of units"),
 ]
 
 
 def read_csv(path: Path, options: Options) -> list[Channel]:
     """Every column of numbers, or the chosen ones; a time column becomes their clock."""
     table = open_table(path, options)
+    if table.names[: len(RESULT)] == RESULT:
+        raise SignalError("the file holds embeddings that this library wrote, not a recording: move it elsewhere")
     clock_at, unit = find_clock(table.names, options.time_column)
     chosen = choose(table.names, options.column, but=clock_at)
     if not chosen:
@@ -60,8 +71,20 @@ def read_csv(path: Path, options: Options) -> list[Channel]:
     if not table.titled and options.column is None and not columns[chosen[-1]].size:
         chosen.pop()  # every row ends with a delimiter, and nothing stands behind it
     clock = None if clock_at is None else Clock(table.names[clock_at], columns[clock_at], unit, table.first_row)
+    if not table.titled and options.column is None and len(chosen) > 1:
+        _refuse_times(table.names, chosen, columns)
     names = {index: table.names[index] or str(index) for index in chosen}
     return [Channel(name, columns[index], kind_of(name), clock=clock) for index, name in names.items()]
+
+
+def _refuse_times(names: list[str], chosen: list[int], columns: dict[int, NDArray[np.float64]]) -> None:
+    """Columns without names are all signals, unless one rises with every row, as no signal does."""
+    for index in chosen:
+        if columns[index].size >= RISING and (np.diff(columns[index]) > 0).all():
+            raise SignalError(
+                f"column {names[index]} rises with every row: if it holds times, name it and its unit, "
+                f'time_column="{names[index]} [s]" (--time-column); else choose the columns to read, column= (--column)'
+            )
 
 
 @dataclass(frozen=True)

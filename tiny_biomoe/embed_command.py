@@ -19,7 +19,7 @@ from .config import PRECISIONS
 from .errors import ConfigError, SignalError, SignalWarning
 from .representations import REPRESENTATIONS
 from .signals import NAN_POLICIES
-from .tables import WRITERS, Table, check_output
+from .tables import WRITERS, Table, check_output, check_spares
 
 if TYPE_CHECKING:
     from .batch import Engine
@@ -140,6 +140,8 @@ def _embed_to_folder(
         click.echo(f"what was not embedded, and why: {printable(str(output / FAILURES))}")
         for name, channel, reason in _first_failures(output / FAILURES):
             click.echo(f"  {printable(name)}{f', {printable(channel)}' if channel else ''}: {printable(reason)}")
+        if (more := _count_failures(output / FAILURES) - SHOWN) > 0:
+            click.echo(f"  and {more} more")
     raise SystemExit(summary.exit_code)
 
 
@@ -149,6 +151,12 @@ def _first_failures(path: Path) -> Iterator[tuple[str, str | None, str]]:
 
     for row in parquet.read_table(path, columns=["source", "channel", "reason"]).slice(0, SHOWN).to_pylist():
         yield row["source"], row["channel"], row["reason"]
+
+
+def _count_failures(path: Path) -> int:
+    from pyarrow import parquet
+
+    return int(parquet.read_metadata(path).num_rows)
 
 
 def _engine(name: str, address: str | None, actors: int | None) -> Engine | None:
@@ -212,6 +220,7 @@ def _embed_to_file(
     if source.is_file() and is_study_file(source):
         raise ConfigError(f"{printable(str(source))} is a study file: embed it into a folder, e.g. -o embeddings/")
     paths, root, skipped = _inputs(source)
+    check_spares(output, paths)
     model = TinyBioMoE.from_pretrained(said.pop("weights"), **{name: said.pop(name) for name in ENGINE})
     said |= {"fusion": said["fusion"] or "concat", "batch_size": run["batch_size"]}
     said["representation"] = list(said["representation"])

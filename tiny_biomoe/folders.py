@@ -89,6 +89,8 @@ def _why_not(entry: os.DirEntry[str], beside: set[str]) -> str | None:
         return "a note by its name, not a recording"
     if ending in WFDB_ENDINGS and f"{stem}.hea" in beside:
         return f"read through {printable(os.path.splitext(entry.name)[0])}.hea"
+    if ending == ".json" and stem in beside:
+        return f"notes of {printable(os.path.splitext(entry.name)[0])}, not samples"
     if name in E4_NOTES and beside & {"bvp.csv", "eda.csv"}:
         return "events or notes of an Empatica E4, not samples"
     return None

@@ -9,6 +9,8 @@ import click
 
 from .channels import MissingExtra
 
+HELP = ["-h", "--help"]
+
 
 def later(name: str, module: str, summary: str) -> click.Command:
     """A command that stands for the one called `name` in a module of the package, its --help included."""
@@ -18,10 +20,12 @@ def later(name: str, module: str, summary: str) -> click.Command:
         try:
             command: click.Command = getattr(import_module(module, __package__), name)
         except MissingExtra as error:
-            if {"-h", "--help"}.isdisjoint(arguments):
+            if set(HELP).isdisjoint(arguments):
                 raise
             return click.echo(f"{summary}\n\nIts options can be listed once it is installed: {error}")
-        return command.main(list(arguments), prog_name=f"tiny-biomoe {name}", standalone_mode=False)
+        return command.main(
+            list(arguments), prog_name=f"tiny-biomoe {name}", standalone_mode=False, help_option_names=HELP
+        )
 
     return click.Command(
         name, callback=call, help=summary, add_help_option=False, params=[click.Argument(["arguments"], nargs=-1)],

@@ -278,7 +278,7 @@ class TinyBioMoE(Network, ModelHubMixin, library_name="tiny-biomoe"):
             Not found, damaged, unsafe, or of another architecture; the message says what to do.
         """
         place, engine = check_device(device), Engine(precision, compile, backend)
-        if compile:
+        if compile or backend == "onnx":
             engine.facts(place)  # compiled now, or refused now
         loaded = weights.load(
             pretrained_model_name_or_path, revision=revision, token=token, cache_dir=cache_dir,

@@ -65,6 +65,11 @@ CHOICES: dict[str, list[str | None]] = {
     "on_hole": ["error", "split"],
     "on_jitter": ["error", "resample"],
 }
+NOT_READ = {  # how files begin that are often taken for recordings, and what to do about them
+    b"PK\x03\x04": "an Excel workbook or another archive: save its sheet as CSV, or unpack it",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook: save its sheet as CSV",
+    b"MATLAB": "a MATLAB file, which is not read: save the signal as CSV, or with scipy.io.loadmat and numpy.save",
+}
 HEAD = 4096  # bytes that recognition looks at
 
 
@@ -198,6 +203,9 @@ def recognise(path: Path) -> str:
         return "wfdb"
     if path.suffix.lower() == ".npz":
         return "numpy"
+    for signature, what in NOT_READ.items():
+        if head.startswith(signature):
+            raise SignalError(f"the file is {what}")
     if b"Sampling Rate (Hz):=" in head:
         return "biosppy"
     return "e4" if looks_like_e4(head) else "csv"
@@ -246,7 +254,10 @@ class Said:
         rate = agree(channel.fs, self.fs)
         if channel.clock is None:
             if rate is None:
-                raise SignalError("the file does not hold its sampling rate: give it in Hz, e.g. fs=100 (--fs 100)")
+                raise SignalError(
+                    "the file does not hold its sampling rate: give it in Hz, e.g. fs=100 (--fs 100), or name a column "
+                    "of times, time_column= (--time-column)"
+                )
             yield Recording(samples, rate, modality, name, channel.start, self.source)
             return
         timing = read_clock(channel.clock, samples.size, rate, self.split, self.resample)

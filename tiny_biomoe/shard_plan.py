@@ -124,7 +124,7 @@ def continued(files: Sequence[File], stored: Sequence[Any]) -> list[File]:
     Raises
     ------
     ConfigError
-        Something is asked for that the run did not begin with.
+        Something is asked for that the run did not begin with, or no longer asked for although it is there.
     """
     now = {str(each.record()[2]): each for each in files}
     known = {str(record[2]) for record in stored}
@@ -132,6 +132,11 @@ def continued(files: Sequence[File], stored: Sequence[Any]) -> list[File]:
         raise ConfigError(
             f"{len(more)} inputs are not those that the run in this folder began with, the first {more[0].source}: "
             "embed them into another folder, or delete this one to begin anew"
+        )
+    if left := [record for record in stored if str(record[2]) not in now and _is_there(record[2][0][0], files)]:
+        raise ConfigError(
+            f"{len(left)} inputs of the run in this folder are not asked for any more although they are there, the "
+            f"first {left[0][2][0][0]}: ask for all of them again, or choose another folder"
         )
     plan, first = [], 0
     for size, digest, facts in stored:
@@ -147,6 +152,15 @@ def continued(files: Sequence[File], stored: Sequence[Any]) -> list[File]:
         plan.append(file)
         first += len(facts)
     return plan
+
+
+def _is_there(source: str, files: Sequence[File]) -> bool:
+    """Whether a file exists, by its name in a study and by where the study's others lie."""
+    for each in files:
+        path = each.path.as_posix()
+        if path.endswith(f"/{each.source}"):
+            return (Path(path.removesuffix(each.source)) / source).exists()
+    return Path(source).exists()
 
 
 def _restored(facts: list[Any]) -> Input:

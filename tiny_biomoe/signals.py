@@ -190,7 +190,7 @@ def fill_gaps(
     if lengths[longest] > max_gap * fs:
         raise SignalError(
             f"{where} has a gap of {lengths[longest] / fs:g} s at index {begins[longest]}, longer than "
-            f"max_gap={max_gap:g} s: cut the signal there, or raise max_gap (--max-gap)"
+            f"max_gap={max_gap:g} s: cut the signal there into recordings of their own, or raise max_gap (--max-gap)"
         )
     borders = edges - np.tile([1, 0], begins.size)  # the last sample before each gap and the first after it
     borders = borders[(borders >= 0) & (borders < signal.size)]

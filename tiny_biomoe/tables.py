@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,9 @@ import numpy as np
 
 from .durable import write_whole
 from .errors import ConfigError
+
+RUN = tuple("=+-@\t\r")  # how text begins that a spreadsheet runs ...
+NUMBER = re.compile(r"[+-]?\d+(\.\d+)?", re.ASCII)  # ... unless it is one
 
 
 @dataclass
@@ -64,7 +68,7 @@ def write_csv(table: Table, path: Path) -> None:
     writer.writerow([*table.facts(), *(f"e{index}" for index in range(width))])
     for facts, vector in zip(zip(*table.facts().values(), strict=True), table.embeddings, strict=True):
         writer.writerow([neutral(facts[0]), neutral(facts[1]), *facts[2:], *map(np.format_float_positional, vector)])
-    _replace(path.with_name(path.name + ".json"), (json.dumps(table.provenance, indent=2) + "\n").encode())
+    _replace(beside(path), (json.dumps(table.provenance, indent=2) + "\n").encode())
     _replace(path, text.getvalue().encode("utf-8", "surrogateescape"))
 
 
@@ -73,8 +77,10 @@ def neutral(text: str) -> str:
 
     >>> neutral("=HYPERLINK(1)")
     "'=HYPERLINK(1)"
+    >>> neutral("-1")
+    '-1'
     """
-    return "'" + text if text[:1] in "=+-@\t\r" else text
+    return "'" + text if text.startswith(RUN) and not NUMBER.fullmatch(text) else text
 
 
 def write_npz(table: Table, path: Path) -> None:
@@ -125,6 +131,25 @@ def check_output(path: Path, endings: Iterable[str] = WRITERS) -> str:
     if not os.access(folder, os.W_OK):
         raise ConfigError(f"the folder {str(folder)!r} cannot be written to: choose another output")
     return path.suffix.lower()
+
+
+def check_spares(output: Path, inputs: Iterable[Path]) -> None:
+    """Refuse an output that would replace one of the inputs: a recording may be there only once.
+
+    Raises
+    ------
+    ConfigError
+        Which of them.
+    """
+    written = [path for path in (output, beside(output)) if path.exists()]
+    for path in inputs if written else ():
+        if path.exists() and any(map(path.samefile, written)):
+            raise ConfigError(f"{str(output)!r} would replace an input, {str(path)!r}: choose another output")
+
+
+def beside(path: Path) -> Path:
+    """The file that holds the provenance of a CSV file of embeddings."""
+    return path.with_name(path.name + ".json")
 
 
 def _replace(path: Path, data: bytes) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import codecs
 import gzip
 import os
+import re
 import zlib
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import numpy as np
 from .channels import MAX_BYTES
 from .errors import ConfigError, SignalError
 
+EXCEL = re.compile(rb'"?sep=.?"?')  # what Excel writes above a table
 MAX_LINE = 1 << 20  # bytes: tens of thousands of columns; what is longer is no table, or one that lies on its side
 
 
@@ -85,16 +87,19 @@ def _as_utf8(data: bytes, encoding: str) -> bytes:
 
 
 def _comments(text: bytes) -> tuple[list[str], int]:
-    """The comments and blank lines at the top, one a row, and where the table begins."""
+    """The comments, blank lines and Excel's `sep=;` at the top, one a row, and where the table begins."""
     comments: list[str] = []
     start = 0
     while start < len(text):
         line = text[start : start + MAX_LINE + 1].partition(b"\n")[0]
-        if line.strip() and not line.lstrip().startswith((b"#", b"%")):
+        told = line.strip()
+        if not start and EXCEL.fullmatch(told):
+            told = b""
+        elif told and not told.startswith((b"#", b"%")):
             break
         if len(line) > MAX_LINE:
             raise _too_long(len(comments) + 1)
-        comments.append(line.decode().strip())
+        comments.append(told.decode())
         start += len(line) + 1
     return comments, start
 
@@ -114,7 +119,8 @@ def _check_lines(body: bytes, first_row: int) -> None:
     for row in np.flatnonzero((first == ord("\n")) | (first == ord(" "))):
         if not body[begins[row] : begins[row] + lengths[row]].strip(b" \n"):
             raise SignalError(
-                f"row {first_row + row} is blank: write NaN if a sample is missing there (skipping would shift time)"
+                f"row {first_row + row} is blank: write NaN if a sample is missing there (skipping would shift "
+                "time); lines above a table begin with #"
             )
     if b'"' in body:
         quotes = np.bincount(np.searchsorted(ends, np.flatnonzero(values == ord('"'))))

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from ..calls import FUSIONS
 from ..channels import printable
+from ..command_options import once
 from ..config import PRECISIONS
 from ..durable import write_whole
 from ..errors import ConfigError, SignalError
@@ -27,7 +28,7 @@ from ..model import TinyBioMoE
 from ..representations import REPRESENTATIONS
 from ..signals import NAN_POLICIES
 from ..studies import Input, Study, open_study
-from ..tables import check_output, neutral
+from ..tables import check_output, check_spares, neutral
 from .augment import NONE, Augmentation
 from .classifier import DESCRIPTION, TrainedClassifier
 from .drawing import draw_samples
@@ -111,8 +112,8 @@ def finetune(study: Path, output: Path, weights: str | None, untrained: bool, de
 @click.argument("classifier", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("source", type=click.Path(exists=True, path_type=Path))
 @click.option("--fs", type=float, help="Sampling rate in Hz, where neither the files nor the study say it.")
-@click.option("--modality", help="Where neither the files nor the study say it.")
-@click.option("--column", help="Name or 0-based number of the column to read; all of them otherwise.")
+@click.option("--modality", multiple=True, callback=once, help="Where neither the files nor the study say it.")
+@click.option("--column", multiple=True, callback=once, help="Name or 0-based number of the column to read.")
 @click.option("--label", default="label", show_default=True, help="Column of the classes, where they are known.")
 @click.option("--group", default="subject", show_default=True, help="Column of the people.")
 @click.option("--join", help="Column whose cells the rows of one sample share, where it has several modalities.")
@@ -120,6 +121,8 @@ def finetune(study: Path, output: Path, weights: str | None, untrained: bool, de
 def predict(classifier: Path, source: Path, output: Path, label: str, group: str, **options: Any) -> None:
     """Ask CLASSIFIER, a folder that `finetune` wrote, about SOURCE: a study, a recording or a folder of them."""
     check_output(output, [".csv"])
+    study = open_study(source)
+    check_spares(output, [source, *(each.path for each in study.inputs)])
     loaded = TrainedClassifier.load(classifier)
     if not isinstance(loaded.about.get("cutting"), dict):
         raise ConfigError(
@@ -127,7 +130,7 @@ def predict(classifier: Path, source: Path, output: Path, label: str, group: str
             "notes: use TrainedClassifier.load(folder).predict(samples) in Python"
         )
     cutting = Cutting(**loaded.about["cutting"])
-    study = _filled(open_study(source), options)
+    study = _filled(study, options)
     modalities = list(dict.fromkeys(view.modality for view in loaded.views))
     stretches, failures = cut_study(
         study, modalities, loaded.backbone.recipe, cutting, label=label, group=group, join=options["join"],
