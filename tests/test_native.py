@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import platform
+import resource
 import stat
 import subprocess
 import sys
@@ -327,6 +329,8 @@ def test_networks_in_turn_and_at_once_keep_their_bytes(pictures):
 def test_pictures_that_are_dropped_leave_the_others_their_bytes(pictures, pause):
     networks = [native.NativeNetwork(TinyBioMoE.from_pretrained(), precision) for precision in ("float32", "bfloat16")]
     expected = [[run(picture, 1).tobytes() for picture in pictures[:2]] for run in networks]
+    networks[0](pictures[0], 3)
+    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for _ in range(5):
         under_way = [(i, native.NativeImage(networks[i % 2], pictures[i // 4], (1, 2, 2, 3)[i % 4])) for i in range(8)]
         sleep(pause)
@@ -339,6 +343,59 @@ def test_pictures_that_are_dropped_leave_the_others_their_bytes(pictures, pause)
         with pytest.raises(ValueError, match="given already"):
             image()
     assert busy() < 0.3
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - held < 400e3  # KiB; a place for each would take 1.2 GB
+
+
+class Log:
+    """The program, and what was called of it."""
+
+    def __init__(self, library):
+        self.library, self.calls = library, []
+
+    def __getattr__(self, name):
+        def call(*arguments):
+            self.calls.append(name)
+            return getattr(self.library, name)(*arguments)
+
+        return call
+
+
+def test_a_network_outlives_its_pictures(pictures, monkeypatch):
+    """Even if both are thrown away at once, by the collector of cycles."""
+    library, digest = program.load_program()
+    log = Log(library)
+    monkeypatch.setattr(native, "load_program", lambda: (log, digest))
+    network = native.NativeNetwork(TinyBioMoE.from_pretrained(), "float32")
+    cycle = [network, native.NativeImage(network, pictures[0], 2)]
+    cycle.append(cycle)
+    del network, cycle
+    gc.collect()
+    assert log.calls == ["build", "begin", "drop", "destroy"]
+
+
+def test_helpers_give_up_a_picture_that_nobody_ends(pictures):
+    network = native.NativeNetwork(TinyBioMoE.from_pretrained(), "float32")
+    expected = network(pictures[0], 1).tobytes()
+    image = native.NativeImage(network, pictures[0], 2)  # as an interrupt may leave it, in a traceback that is kept
+    sleep(2)
+    assert busy() < 0.3
+    assert network(pictures[0], 2).tobytes() == expected
+    assert image().tobytes() == expected
+    assert network(pictures[0], 2).tobytes() == expected
+
+
+def test_a_forked_process_ends_what_its_parent_began(pictures):
+    network = native.NativeNetwork(TinyBioMoE.from_pretrained(), "float32")
+    expected = network(pictures[0], 1).tobytes()
+    for pause in (0, 0.001, 0.003):
+        images = [native.NativeImage(network, pictures[0], 2) for _ in range(2)]
+        sleep(pause)
+        child = os.fork()
+        if not child:
+            images[0].close()
+            os._exit(images[1]().tobytes() != expected)
+        assert os.waitpid(child, 0)[1] == 0
+        assert [image().tobytes() for image in images] == [expected, expected]
 
 
 def test_one_picture_is_begun_before_weights_are_looked_at(pictures, monkeypatch):

@@ -2,17 +2,29 @@
 
 import ctypes
 import gc
+import mmap
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from conftest import needs_compiler
 
 from tiny_biomoe import TinyBioMoE, pages
 from tiny_biomoe.witness import Witness, lay_together
 
-needs_linux = pytest.mark.skipif(not os.access("/proc/self/pagemap", os.R_OK), reason="needs Linux's /proc")
+
+def told() -> bool:
+    """Whether this system has what `pages` asks for; else all is memory like any other."""
+    try:
+        os.close(os.memfd_create("asked"))
+        return os.access("/proc/self/pagemap", os.R_OK)
+    except (AttributeError, OSError):
+        return False
+
+
+needs_linux = pytest.mark.skipif(not told(), reason="needs Linux's memfd_create and /proc")
 
 
 def made(size=3 * 4096 + 5):
@@ -89,6 +101,8 @@ def test_nobody_can_change_the_file_behind_and_it_goes_with_the_memory():
     (file,) = files() - before
     with open(file, "r+b", buffering=0) as writer, pytest.raises(PermissionError):
         writer.write(b"x")
+    with pytest.raises(PermissionError):
+        os.truncate(file, 0)
     assert memory.tobytes() == expected.tobytes()
     assert pages.unwritten(memory)
     del memory
@@ -115,6 +129,26 @@ def test_a_kernel_that_does_not_tell_is_not_believed(answer, monkeypatch):
     assert not pages.unwritten(memory)
 
 
+@needs_linux
+@pytest.mark.parametrize(
+    ("states", "expected"),  # there, swapped, a file's: of the pages, the last one written at once
+    [
+        ([0b101, 0b101, 0b101, 0b101, 0b100], True),
+        ([0b101, 0b000, 0b000, 0b101, 0b100], True),  # not looked at, or given back to the file
+        ([0b101, 0b011, 0b101, 0b101, 0b010], True),  # under way to another place; proof swapped out
+        ([0b101, 0b101, 0b100, 0b101, 0b100], False),
+        ([0b101, 0b101, 0b010, 0b101, 0b100], False),  # written and swapped out
+        ([0b101, 0b101, 0b101, 0b101, 0b101], False),  # the proof says that nobody tells
+        ([0b101, 0b101, 0b101, 0b101, 0b000], False),
+    ],
+)
+def test_what_the_kernel_says_of_a_page(states, expected, monkeypatch):
+    memory, _ = made()
+    entries = (np.array(states, np.uint64) << np.uint64(61)) + np.uint64(12345)  # the lower bits say other things
+    monkeypatch.setattr(os, "pread", lambda file, count, offset: entries.tobytes()[:count])
+    assert pages.unwritten(memory) is expected
+
+
 @pytest.mark.parametrize("refusal", ["absent", "refused"])
 def test_without_such_files_it_is_memory_like_any_other(refusal, monkeypatch):
     def refused(name, flags):
@@ -128,6 +162,7 @@ def test_without_such_files_it_is_memory_like_any_other(refusal, monkeypatch):
     assert memory.tobytes() == expected.tobytes()
     assert memory.ctypes.data % 64 == 0
     assert pages.holding([span(memory)]) is None
+    assert pages.copied([]).shape == (0,)
     tensors = [torch.arange(5.0), torch.ones(700)]
     lay_together(tensors)
     witness = Witness(tensors)
@@ -160,6 +195,21 @@ def test_weights_that_nobody_wrote_are_not_read(monkeypatch):
     assert witness.unchanged(tensors)
     assert read == [witness, witness]
     assert not witness.unchanged([tensor.T if tensor.ndim == 2 else tensor for tensor in tensors])  # read otherwise
+
+
+@needs_linux
+@pytest.mark.parametrize("compile", [False, pytest.param(True, marks=needs_compiler)])
+def test_written_pages_that_are_given_back_are_seen(compile):
+    ask = {"fs": 100, "modality": "ecg", "representation": "waveform"}
+    model, signal = TinyBioMoE.from_pretrained(compile=compile), np.sin(np.arange(1000) / 5)
+    before = model.embed(signal, **ask)
+    weight = model.gate.weight.data
+    weight[3] += 1
+    assert not np.array_equal(model.embed(signal, **ask), before)
+    start, stop = weight.data_ptr() // 4096, -(-(weight.data_ptr() + weight.nbytes) // 4096)
+    libc = ctypes.CDLL(None)
+    assert libc.madvise(ctypes.c_void_p(start * 4096), ctypes.c_size_t((stop - start) * 4096), mmap.MADV_DONTNEED) == 0
+    assert model.embed(signal, **ask).tobytes() == before.tobytes()
 
 
 @needs_linux

@@ -112,19 +112,30 @@ def fast_copy(network: nn.Module) -> FastCopy | None:
     if not isinstance(network, Network):
         return None
     with _BUILDING:  # calls at once share one copy
-        kept = _COPIES.get(network)
-        if (found := own_parts(network)) is None:
-            return None
-        tensors, kinds = found
-        engine = getattr(network, "engine", Engine())
-        made_of = engine, network.config, callers_threads(), kinds
-        if kept and kept.made_of == made_of and kept.witness.unchanged(tensors):
+        if kept := current_copy(network):
             return kept
-        if not mirrors(network):
+        if (found := own_parts(network)) is None or not mirrors(network):
             return None
-        witness = Witness(tensors)  # before the copy: later writes are seen next time
-        kept = _COPIES[network] = build(network, engine, made_of, witness)
+        witness = Witness(found[0])  # before the copy: later writes are seen next time
+        kept = _COPIES[network] = build(network, _made_of(network, found[1]), witness)
         return kept
+
+
+def current_copy(network: nn.Module) -> FastCopy | None:
+    """The fast copy that was made last, if nothing has changed since; one that no longer holds is forgotten."""
+    if not isinstance(network, Network):
+        return None
+    with _BUILDING:
+        kept, found = _COPIES.get(network), own_parts(network)
+        if kept and found and kept.made_of == _made_of(network, found[1]) and kept.witness.unchanged(found[0]):
+            return kept
+        _COPIES.pop(network, None)
+        return None
+
+
+def _made_of(network: Network, kinds: list[type]) -> tuple[Any, ...]:
+    """What decides a fast copy beside the network's numbers; the engine first."""
+    return getattr(network, "engine", Engine()), network.config, callers_threads(), kinds
 
 
 def own_parts(network: nn.Module) -> tuple[list[Tensor], list[type]] | None:
@@ -159,9 +170,9 @@ def _modules(architecture: Architecture) -> list[tuple[str, type]]:
     return [(name, type(module)) for name, module in outline(architecture).named_modules()][1:]
 
 
-def build(network: Network, engine: Engine, made_of: tuple[Any, ...], witness: Witness) -> FastCopy:
+def build(network: Network, made_of: tuple[Any, ...], witness: Witness) -> FastCopy:
     """The fast copy that an engine wants."""
-    device = network.image_norm.weight.device
+    engine, device = made_of[0], network.image_norm.weight.device
     if engine.backend == "onnx":
         from .onnx_file import kept_onnx, run_onnx
 
@@ -169,7 +180,7 @@ def build(network: Network, engine: Engine, made_of: tuple[Any, ...], witness: W
             raise ConfigError(f'backend="onnx" runs on the CPU, and the model is on {device}: move it with .to("cpu")')
         return FastCopy(run_onnx(kept_onnx(network)), lambda: 1, made_of, witness)
     if engine.native(device):
-        return native_copy(network, engine, made_of, witness)
+        return native_copy(network, made_of, witness)
     with threads(1):  # hundreds of small tensors
         fast = FastNetwork(network, getattr(torch, engine.precision)).eval()
     function: Callable[[Tensor], Tensor] = torch.compile(fast) if engine.compile else fast
@@ -183,11 +194,11 @@ def build(network: Network, engine: Engine, made_of: tuple[Any, ...], witness: W
     return FastCopy(run, tried_later(run) if device.type == "cpu" else lambda: 1, made_of, witness)
 
 
-def native_copy(network: Network, engine: Engine, made_of: tuple[Any, ...], witness: Witness) -> FastCopy:
+def native_copy(network: Network, made_of: tuple[Any, ...], witness: Witness) -> FastCopy:
     """Our own program as a fast copy: the number of threads changes no byte."""
     from .native import NativeImage, NativeNetwork
 
-    native = NativeNetwork(network, engine.precision)
+    native = NativeNetwork(network, made_of[0].precision)
 
     def run(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         return np.stack([native(image, torch.get_num_threads()) for image in images])

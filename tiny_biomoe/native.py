@@ -71,9 +71,11 @@ class NativeImage:
         side = network.side
         if picture.dtype != np.uint8 or picture.shape not in ((side, side), (side, side, 3)):
             raise ValueError(f"a picture is ({side}, {side}) or ({side}, {side}, 3) bytes, not {picture.shape}")
-        self._network, self._picture, self._begun = network, np.ascontiguousarray(picture), ctypes.c_void_p()
-        channels, begun = 3 if picture.ndim == 3 else 1, ctypes.byref(self._begun)
-        if network.library.begin(network.made, self._picture.ctypes.data, channels, threads, begun):
+        self._network, self._begun, picture = network, ctypes.c_void_p(), np.ascontiguousarray(picture)
+        self.close = finalize(self, _drop, network, picture, self._begun)  # both outlive what helpers do with them
+        self.close.atexit = False
+        channels = 3 if picture.ndim == 3 else 1
+        if network.library.begin(network.made, picture.ctypes.data, channels, threads, ctypes.byref(self._begun)):
             raise MemoryError("no memory for the maps of one image")
 
     def __call__(self) -> NDArray[np.float32]:
@@ -85,12 +87,10 @@ class NativeImage:
             raise MemoryError("no memory for the maps of one image")
         return out
 
-    def close(self) -> None:
-        """Wait for what helpers do at the moment, and let the rest be; nothing after the call."""
-        if hasattr(self, "_begun"):
-            self._network.library.drop(ctypes.byref(self._begun))
 
-    __del__ = close
+def _drop(network: NativeNetwork, picture: NDArray[np.uint8], begun: ctypes.c_void_p) -> None:
+    """Wait for what helpers do with a picture at the moment, and let the rest be; nothing if it was finished."""
+    network.library.drop(ctypes.byref(begun))
 
 
 def fits(architecture: Architecture) -> bool:

@@ -19,15 +19,16 @@ _MAPPED: WeakValueDictionary[int, Bytes] = WeakValueDictionary()  # by address
 def copied(parts: Iterable[Bytes]) -> Bytes:
     """Bytes end to end in new memory, (n,), from the beginning of a page.
 
-    Linux maps an unnamed file there that nobody can change any more: writing gives the writer, and him alone, a page
-    of his own instead of the file's. Elsewhere, or where that is not allowed, it is memory like any other.
+    Linux maps an unnamed file there that nobody can change any more: a process that writes gets, for itself alone, a
+    page of its own in place of the file's. Elsewhere, or where that is not allowed, it is memory like any other.
     """
     found = list(parts)
     with suppress(AttributeError, ImportError, OSError):
         return _mapped(found)
     size = sum(part.nbytes for part in found)
     room = np.empty(size + mmap.PAGESIZE, np.uint8)
-    return np.concatenate(found, out=room[-room.ctypes.data % mmap.PAGESIZE :][:size])
+    memory = room[-room.ctypes.data % mmap.PAGESIZE :][:size]
+    return np.concatenate([memory[:0], *found], out=memory)
 
 
 def holding(spans: Iterable[tuple[int, int]]) -> Bytes | None:

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from .engine import Engine, FastCopy, Run, exactly, fast_copy, kept_copy
+from .engine import Engine, FastCopy, Run, current_copy, exactly, fast_copy, kept_copy
 from .errors import ConfigError, SignalError
 from .images import PALETTE, Levels
 from .quality import Quality
@@ -171,9 +171,9 @@ def _alone(network: nn.Module, image: Levels) -> NDArray[np.float32]:
     """One image's vector. Where that is possible helpers begin with it while it is looked whether a weight changed."""
     kept = kept_copy(network)
     with kept.begin(image) if kept else nullcontext() as vector:
-        fast = _fast_or_plain(network)
-        if vector and fast is kept:
+        if vector and current_copy(network) is kept:
             return vector()
+    fast = _fast_or_plain(network)
     if fast is None:
         return _as_it_is(network, torch.device("cpu"))(image)
     with threads(fast.threads_for_one()):

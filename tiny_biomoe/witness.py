@@ -39,7 +39,8 @@ class Witness:
         here = [tensor for tensor in self._held if tensor.device.type == "cpu" and tensor.numel()]
         self._copied = [tensor for tensor in here if not tensor.is_contiguous()]  # in an order that only a copy gives
         spans = _spans(tensor for tensor in here if tensor.is_contiguous())
-        self._memory = pages.holding(spans) if spans and not (self._elsewhere or self._copied) else None
+        memory = pages.holding(spans) if spans and not (self._elsewhere or self._copied) else None
+        self._memory = memory if memory is not None and pages.unwritten(memory) else None
         self._pieces = [_in_columns(_bytes_at(*span)) for span in spans]
         self.seen = self.checksum()
 

@@ -99,13 +99,13 @@ struct Network : Any {
             team->offer_first(beginning);
         }
         ~Image() override {
-            if (!team->withdraw())
+            if (!team->withdraw() && !team.lost())
                 while (!team->first_done()) breathe();
             network.give(std::move(space));
         }
 
         void finish(float* out) override {
-            if (team->withdraw()) {  // all helpers slept
+            if (team->withdraw() || team.lost()) {  // all helpers slept, or stayed behind
                 norm(*team);
                 team->both([&] { waterfall(); }, [&] { spectral(); });
             } else {
@@ -137,7 +137,10 @@ struct Network : Any {
     }
     void give(std::unique_ptr<Space> space) {
         std::lock_guard<std::mutex> lock(mutex);
-        idle.push_back(std::move(space));
+        try {
+            idle.push_back(std::move(space));
+        } catch (const std::bad_alloc&) {  // then it is made anew
+        }
     }
 
     // Colour, scale to [0, 1] and LayerNorm of the whole image. Bytes are few: what the norm makes of each is tabled.

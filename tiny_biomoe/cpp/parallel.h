@@ -96,6 +96,7 @@ class Team {
     void begin() {
         if (helpers_.empty()) return;
         std::lock_guard<std::mutex> lock(mutex_);
+        ++loans_;
         working_ = true;
         wake_.notify_all();
     }
@@ -149,15 +150,17 @@ class Team {
 
     void help() {
         constexpr int PATIENCE = 20000;  // looks before a helper without work goes to sleep, up to a millisecond
+        uint64_t forgotten = 0;  // the loan that offered nothing for so long that no one may be at work on it
         for (int idle = 0;;) {
-            if (working_) {
+            const bool working = working_;
+            if (working && (take_first() || take(false))) {
                 idle = 0;
-                if (!take_first() && !take(false)) breathe();
-            } else if (++idle < PATIENCE) {
+            } else if (++idle < (working ? 200 * PATIENCE : PATIENCE)) {
                 breathe();
             } else {
                 std::unique_lock<std::mutex> lock(mutex_);
-                wake_.wait(lock, [this] { return working_.load(); });
+                if (working) forgotten = loans_;
+                wake_.wait(lock, [&] { return working_ && loans_ != forgotten; });
                 idle = 0;
             }
         }
@@ -167,6 +170,7 @@ class Team {
     std::vector<std::thread> helpers_;
     std::mutex mutex_;
     std::condition_variable wake_;
+    uint64_t loans_ = 0;
     std::atomic<bool> working_{false}, failed_{false};
     alignas(64) std::atomic<Round> round_{Round{0, 0, 0}};
     alignas(64) std::atomic<int> done_{0};
@@ -191,16 +195,24 @@ class Loan {
     Team& operator*() { return *team_; }
     Team* operator->() { return team_; }
 
+    // Whether this process was forked meanwhile, and the helpers are not there any more.
+    bool lost() const { return forks_ != pool().forks; }
+
   private:
     struct Pool {
         std::mutex* mutex = new std::mutex;
         std::vector<Team*> idle;
+        int forks = 0;  // between the first process and this one
     };
 
     static Pool& pool() {
         static Pool* made = [] {
 #if defined(__unix__) || defined(__APPLE__)
-            pthread_atfork(nullptr, nullptr, [] { pool() = Pool(); });
+            pthread_atfork(nullptr, nullptr, [] {
+                const int forks = pool().forks + 1;
+                pool() = Pool();
+                pool().forks = forks;
+            });
 #endif
             return new Pool;
         }();
@@ -220,4 +232,5 @@ class Loan {
     }
 
     Team* team_;
+    const int forks_ = pool().forks;
 };
