@@ -36,7 +36,6 @@ from tiny_biomoe.threads import threads
 ROOT = Path(__file__).parent.parent
 DRAWN = (("ecg", 100.0, 1000), ("ecg", 1000.0, 10_000), ("eda", 4.0, 120), ("bvp", 64.0, 640), ("emg", 1000.0, 1500))
 BATCH = 32
-ALONE = 8  # images that are measured one by one
 ENGINES = {
     "float32": Engine(),
     "bfloat16": Engine("bfloat16"),
@@ -119,8 +118,8 @@ def network_cases(engines: dict[str, TinyBioMoE]) -> tuple[dict[str, Case], dict
     images = dict.fromkeys(cases, 0)
 
     def add(name: str, n: int, run: Callable[[slice], object]) -> None:
-        """All images at once; or, of `n` = 1, some of them one after the other, each by itself."""
-        calls = [slice(i, i + n) for i in range(0, ALONE if n == 1 else BATCH, n)]
+        """All images at once; or, of `n` = 1, the same ones one after the other, each by itself."""
+        calls = [slice(i, i + n) for i in range(0, BATCH, n)]
         name = f"{name}, {'one alone' if n == 1 else n}"
         cases[name], images[name] = lambda: [run(call) for call in calls], n * len(calls)
 
