@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -89,3 +90,10 @@ def test_the_output_is_checked_before_the_work(tmp_path, capsys):
             main(["export", "-o", str(output)])
         assert done.value.code == 1
         assert message in capsys.readouterr().err
+
+
+def test_without_its_extra_the_backend_is_refused_before_weights_are_loaded(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tiny_biomoe.onnx_file", None)  # as importing it fails then
+    monkeypatch.setattr("tiny_biomoe.weights.load", lambda *_, **__: 1 // 0)
+    with pytest.raises(ImportError):
+        TinyBioMoE.from_pretrained(backend="onnx")
