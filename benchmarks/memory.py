@@ -5,7 +5,7 @@ other, in batches of 32, and prints resident memory as it goes on, as a Markdown
 quarter of an hour in bfloat16.
 
 `python benchmarks/memory.py --recording 100000000` embeds a hundred windows of one long recording instead, 28 hours at
-1 kHz, under both scales, each in a process of its own; it takes a few minutes.
+1 kHz, under both scales, each in a process of its own; it takes half a minute.
 """
 
 from __future__ import annotations

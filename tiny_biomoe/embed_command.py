@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -138,25 +137,20 @@ def _embed_to_folder(
     click.echo(f"embeddings in {printable(str(output))}")
     if summary.failed or summary.in_part or not summary.windows:
         click.echo(f"what was not embedded, and why: {printable(str(output / FAILURES))}")
-        for name, channel, reason in _first_failures(output / FAILURES):
-            click.echo(f"  {printable(name)}{f', {printable(channel)}' if channel else ''}: {printable(reason)}")
-        if (more := _count_failures(output / FAILURES) - SHOWN) > 0:
-            click.echo(f"  and {more} more")
+        _tell_failures(output / FAILURES)
     raise SystemExit(summary.exit_code)
 
 
-def _first_failures(path: Path) -> Iterator[tuple[str, str | None, str]]:
-    """Source, channel and reason of the first lines of a run's failures."""
+def _tell_failures(path: Path) -> None:
+    """Print the first lines of a run's failures, and how many more there are."""
     from pyarrow import parquet
 
-    for row in parquet.read_table(path, columns=["source", "channel", "reason"]).slice(0, SHOWN).to_pylist():
-        yield row["source"], row["channel"], row["reason"]
-
-
-def _count_failures(path: Path) -> int:
-    from pyarrow import parquet
-
-    return int(parquet.read_metadata(path).num_rows)
+    failures = parquet.read_table(path, columns=["source", "channel", "reason"])
+    for row in failures.slice(0, SHOWN).to_pylist():
+        channel = f", {printable(row['channel'])}" if row["channel"] else ""
+        click.echo(f"  {printable(row['source'])}{channel}: {printable(row['reason'])}")
+    if failures.num_rows > SHOWN:
+        click.echo(f"  and {failures.num_rows - SHOWN} more")
 
 
 def _engine(name: str, address: str | None, actors: int | None) -> Engine | None:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from functools import cache, lru_cache
 from itertools import count
 from threading import RLock
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from .config import IMAGE_SIZE, PRECISIONS, Architecture
+from .config import IMAGE_SIZE, PRECISIONS, Architecture, Config
 from .errors import ConfigError, unknown
 from .fast_network import FastNetwork
 from .network import Network, outline
@@ -75,20 +75,29 @@ class Engine:
         return {**asdict(self), "program": program}
 
 
+class MadeOf(NamedTuple):
+    """What decides a fast copy beside the network's numbers."""
+
+    engine: Engine
+    config: Config
+    threads: int  # the caller's
+    kinds: list[type]  # of all modules
+
+
 @dataclass(frozen=True, eq=False)
 class FastCopy:
     """A network's fast copy, and what tells that the network has changed since.
 
     run : a function from bytes to vectors
     threads_for_one : how many threads shall compute one image alone; to be asked once for each
-    made_of, witness : what the copy was made of, besides numbers; and the numbers
+    made_of, witness : what the copy was made of, beside numbers; and the numbers
     begin : lets helpers begin with one image, (1, 224, 224[, 3]), whose vector is then to be called for; None where
         that is not possible
     """
 
     run: Run
     threads_for_one: Callable[[], int]
-    made_of: tuple[Any, ...]
+    made_of: MadeOf
     witness: Witness
     begin: Callable[[NDArray[np.uint8]], AbstractContextManager[Vector | None]] = lambda images: nullcontext()
 
@@ -133,9 +142,8 @@ def current_copy(network: nn.Module) -> FastCopy | None:
         return None
 
 
-def _made_of(network: Network, kinds: list[type]) -> tuple[Any, ...]:
-    """What decides a fast copy beside the network's numbers; the engine first."""
-    return getattr(network, "engine", Engine()), network.config, callers_threads(), kinds
+def _made_of(network: Network, kinds: list[type]) -> MadeOf:
+    return MadeOf(getattr(network, "engine", Engine()), network.config, callers_threads(), kinds)
 
 
 def own_parts(network: nn.Module) -> tuple[list[Tensor], list[type]] | None:
@@ -170,9 +178,9 @@ def _modules(architecture: Architecture) -> list[tuple[str, type]]:
     return [(name, type(module)) for name, module in outline(architecture).named_modules()][1:]
 
 
-def build(network: Network, made_of: tuple[Any, ...], witness: Witness) -> FastCopy:
+def build(network: Network, made_of: MadeOf, witness: Witness) -> FastCopy:
     """The fast copy that an engine wants."""
-    engine, device = made_of[0], network.image_norm.weight.device
+    engine, device = made_of.engine, network.image_norm.weight.device
     if engine.backend == "onnx":
         from .onnx_file import kept_onnx, run_onnx
 
@@ -194,11 +202,11 @@ def build(network: Network, made_of: tuple[Any, ...], witness: Witness) -> FastC
     return FastCopy(run, tried_later(run) if device.type == "cpu" else lambda: 1, made_of, witness)
 
 
-def native_copy(network: Network, made_of: tuple[Any, ...], witness: Witness) -> FastCopy:
+def native_copy(network: Network, made_of: MadeOf, witness: Witness) -> FastCopy:
     """Our own program as a fast copy: the number of threads changes no byte."""
     from .native import NativeImage, NativeNetwork
 
-    native = NativeNetwork(network, made_of[0].precision)
+    native = NativeNetwork(network, made_of.engine.precision)
 
     def run(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         return np.stack([native(image, torch.get_num_threads()) for image in images])

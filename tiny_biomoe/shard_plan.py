@@ -133,10 +133,12 @@ def continued(files: Sequence[File], stored: Sequence[Any]) -> list[File]:
             f"{len(more)} inputs are not those that the run in this folder began with, the first {more[0].source}: "
             "embed them into another folder, or delete this one to begin anew"
         )
-    if left := [record for record in stored if str(record[2]) not in now and _is_there(record[2][0][0], files)]:
+    root = _root(files)
+    missing = [facts[0][0] for _, _, facts in stored if str(facts) not in now]
+    if left := [source for source in missing if (root / source).exists()]:
         raise ConfigError(
             f"{len(left)} inputs of the run in this folder are not asked for any more although they are there, the "
-            f"first {left[0][2][0][0]}: ask for all of them again, or choose another folder"
+            f"first {left[0]}: ask for all of them again, or choose another folder"
         )
     plan, first = [], 0
     for size, digest, facts in stored:
@@ -154,13 +156,10 @@ def continued(files: Sequence[File], stored: Sequence[Any]) -> list[File]:
     return plan
 
 
-def _is_there(source: str, files: Sequence[File]) -> bool:
-    """Whether a file exists, by its name in a study and by where the study's others lie."""
-    for each in files:
-        path = each.path.as_posix()
-        if path.endswith(f"/{each.source}"):
-            return (Path(path.removesuffix(each.source)) / source).exists()
-    return Path(source).exists()
+def _root(files: Sequence[File]) -> Path:
+    """The folder that names in a study are relative to, by the first file that tells it."""
+    paths = ((each.path.as_posix(), each.source) for each in files)
+    return next((Path(path.removesuffix(name)) for path, name in paths if path.endswith(f"/{name}")), Path())
 
 
 def _restored(facts: list[Any]) -> Input:
