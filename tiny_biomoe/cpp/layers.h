@@ -91,8 +91,8 @@ struct Conv {
     int kernel, stride;
     Product<T> product;
 
-    Conv(Reader& reader, int inputs, int outputs, int kernel, int stride, float least = UNBOUNDED)
-        : kernel(kernel), stride(stride), product(reader, outputs, kernel, kernel * inputs, least) {}
+    Conv(Reader& reader, int inputs, int outputs, int kernel, int stride, bool relu = false)
+        : kernel(kernel), stride(stride), product(reader, outputs, kernel, kernel * inputs, relu) {}
 
     template <class Out>
     void row(const Map<T>& in, int y, Out* out) const {

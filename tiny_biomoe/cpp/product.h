@@ -166,21 +166,62 @@ inline void multiply(const float* a, long lda, int rows, int inner, const float*
         }
 }
 
-constexpr float UNBOUNDED = -std::numeric_limits<float>::infinity(), RELU = 0;  // what results are at least
+// Rows, `lda` apart, times panels that lie one behind the other: each is filled up, and begins where the last one ends.
+// done(row, panel) gives the `Done` of a tile whose first row that is.
+template <class T, class Begin>
+void rows_times_panels(const T* a, long lda, int rows, Pieces pieces, const T* panels, int count, const Begin& done) {
+    const long size = long(pieces.count) * filled<T>(pieces.length) * PANEL;
+    const auto each = [&](int from, int to, const auto& compute) {
+        for (int panel = 0; panel < count; ++panel)
+            for (int row = from; row < to;) row += compute(row, panels + panel * size, done(row, panel));
+    };
+#if HAS_TILES
+    if constexpr (sizeof(T) == 2)
+        if (tiles_allowed()) {
+            const int whole = rows / HIGH * HIGH;
+            for (int part = 0; part < 2; ++part) {  // whole tiles, then what is left
+                const int from = part ? whole : 0, to = part ? rows : whole, n = std::min(HIGH, to - from);
+                if (from == to) continue;
+                const Shape shape(std::min(n, 16), n - 16);
+                _tile_loadconfig(&shape);
+                each(from, to, [&](int row, const T* b, const auto& done) {
+                    hardware_tile(n, a + row * lda, lda, pieces, b, done);
+                    return n;
+                });
+            }
+            _tile_release();  // else every change of threads would save them
+            return;
+        }
+#endif
+    if (!rows) return;
+    const int blocks = (rows + ROWS - 1) / ROWS, high = (rows + blocks - 1) / blocks;
+    each(0, rows, [&](int row, const T* b, const auto& done) {
+        const int n = std::min(high, rows - row);
+        rows_times_panel(n, a + row * lda, lda, pieces, b, PANEL, done);
+        return n;
+    });
+}
 
-// Bias, ReLU and residual of a tile's rows, on their way to where the result lies: `width` columns from `out` on.
-template <class Out>
+// What becomes of a product's results once the bias is added.
+enum class End { PLAIN, RELU, RESIDUAL };
+
+// Bias and end of a tile's rows, on their way to where the result lies: `width` columns from `out` on.
+template <class Out, End END>
 struct Finish {
-    Vec bias_a, bias_b, least;
+    Vec bias_a, bias_b;
     int width;
     Out* out;
     long ldo;
-    const float* residual;  // or null; whole panels are read, of which what lies beyond `width` counts for nothing
+    const float* residual;  // whole panels are read, of which what lies beyond `width` counts for nothing
 
     void operator()(int r, Vec a, Vec b) const {
-        a = larger(a + bias_a, least);
-        b = larger(b + bias_b, least);
-        if (residual) {
+        a += bias_a;
+        b += bias_b;
+        if constexpr (END == End::RELU) {
+            a = larger(a, Vec{});
+            b = larger(b, Vec{});
+        }
+        if constexpr (END == End::RESIDUAL) {
             a += load(residual + r * ldo);
             b += load(residual + r * ldo + LANES);
         }
@@ -188,18 +229,18 @@ struct Finish {
     }
 };
 
-// The weights of a linear layer or a convolution, with bias and perhaps a ReLU.
+// The weights of a linear layer or a convolution, with bias and perhaps a ReLU, which takes no residual.
 template <class T>
 struct Product {
     int outputs;
     Pieces pieces;  // but for the stride, which belongs to what is read
-    float least;
+    bool relu;
     Array<T> panels;
     Array<float> bias;
 
     // weights (outputs, pieces, length), then biases (outputs)
-    Product(Reader& reader, int outputs, int count, int length, float least = UNBOUNDED)
-        : outputs(outputs), pieces{count, length, 0}, least(least), panels(long(panel_count()) * panel_size()),
+    Product(Reader& reader, int outputs, int count, int length, bool relu = false)
+        : outputs(outputs), pieces{count, length, 0}, relu(relu), panels(long(panel_count()) * panel_size()),
           bias(panel_count() * PANEL) {
         const float* weight = reader.take(long(outputs) * count * length);
         for (int o = 0; o < outputs; ++o)
@@ -221,45 +262,28 @@ struct Product {
     template <class Out>
     void panels_of(int first, int last, const T* a, long lda, long stride, int rows, Out* out, long ldo,
                    const float* residual) const {
-        if (!rows) return;
-        const Pieces reach{pieces.count, pieces.length, stride};
-        const auto each = [&](int from, int to, const auto& compute) {
-            for (int panel = first; panel < last; ++panel)
-                for (int row = from; row < to;) {
-                    const long place = row * ldo + panel * PANEL;
-                    const float *b = bias.data() + panel * PANEL, *more = residual ? residual + place : nullptr;
-                    const Finish<Out> finish{load(b), load(b + LANES), all(least), std::min(PANEL, outputs - panel * PANEL),
-                                             out + place, ldo, more};
-                    row += compute(row, panels.data() + panel * panel_size(), finish);
-                }
-        };
-#if HAS_TILES
-        if constexpr (sizeof(T) == 2)
-            if (tiles_allowed()) {
-                const int whole = rows / HIGH * HIGH;
-                for (int part = 0; part < 2; ++part) {  // whole tiles, then what is left
-                    const int from = part ? whole : 0, to = part ? rows : whole, n = std::min(HIGH, to - from);
-                    if (from == to) continue;
-                    const Shape shape(std::min(n, 16), n - 16);
-                    _tile_loadconfig(&shape);
-                    each(from, to, [&](int row, const T* b, const auto& finish) {
-                        hardware_tile(n, a + row * lda, lda, reach, b, finish);
-                        return n;
-                    });
-                }
-                _tile_release();  // else every change of threads would save them
-                return;
-            }
-#endif
-        const int blocks = (rows + ROWS - 1) / ROWS, high = (rows + blocks - 1) / blocks;
-        each(0, rows, [&](int row, const T* b, const auto& finish) {
-            const int n = std::min(high, rows - row);
-            rows_times_panel(n, a + row * lda, lda, reach, b, PANEL, finish);
-            return n;
-        });
+        if (residual)
+            ended<End::RESIDUAL>(first, last, a, lda, stride, rows, out, ldo, residual);
+        else if (relu)
+            ended<End::RELU>(first, last, a, lda, stride, rows, out, ldo, residual);
+        else
+            ended<End::PLAIN>(first, last, a, lda, stride, rows, out, ldo, residual);
     }
 
   private:
+    template <End END, class Out>
+    void ended(int first, int last, const T* a, long lda, long stride, int rows, Out* out, long ldo,
+               const float* residual) const {
+        const Pieces reach{pieces.count, pieces.length, stride};
+        rows_times_panels(a, lda, rows, reach, panels.data() + first * panel_size(), last - first, [&](int row, int panel) {
+            const int column = (first + panel) * PANEL;
+            const long place = row * ldo + column;
+            return Finish<Out, END>{load(bias.data() + column), load(bias.data() + column + LANES),
+                                    std::min(PANEL, outputs - column), out + place, ldo,
+                                    residual + (END == End::RESIDUAL ? place : 0)};
+        });
+    }
+
     T& at(int output, int piece, int k) {
         T* panel = panels.data() + output / PANEL * panel_size() + long(piece) * filled<T>(pieces.length) * PANEL;
         const int column = output % PANEL;

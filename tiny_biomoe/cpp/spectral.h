@@ -145,9 +145,9 @@ struct SpectralEncoder {
     SpectralEncoder(Reader& reader, int image, int channels, int stem_width, const int* widths, const int* ratios,
                     const int* heads)
         : side(image / 4), width(stem_width), outputs(widths[3]) {
-        stem.emplace_back(new Conv<T>(reader, channels, width, 7, 2, RELU));
-        stem.emplace_back(new Conv<T>(reader, width, width, 3, 1, RELU));
-        stem.emplace_back(new Conv<T>(reader, width, width, 3, 1, RELU));
+        stem.emplace_back(new Conv<T>(reader, channels, width, 7, 2, true));
+        stem.emplace_back(new Conv<T>(reader, width, width, 3, 1, true));
+        stem.emplace_back(new Conv<T>(reader, width, width, 3, 1, true));
         stem.emplace_back(new Conv<T>(reader, width, widths[0], 3, 2));
         stem_norm.reset(new Norm(reader, widths[0]));
         int s = side;

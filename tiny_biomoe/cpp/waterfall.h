@@ -10,7 +10,7 @@ struct Mixer {
     Product<T> expand, reduce;
 
     Mixer(Reader& reader, int channels)
-        : depthwise(reader, channels, 1), expand(reader, 2 * channels, 1, channels, RELU),
+        : depthwise(reader, channels, 1), expand(reader, 2 * channels, 1, channels, true),
           reduce(reader, channels, 1, 2 * channels) {}
 
     // x (side, side, channels), in place.
@@ -126,8 +126,8 @@ struct Merging {
     Mixer<T> after;
 
     Merging(Reader& reader, int side, int inputs, int outputs)
-        : side(side), before(reader, inputs), expand(reader, 4 * inputs, 1, inputs, RELU),
-          depthwise(reader, 4 * inputs, 2), squeeze(reader, inputs, 1, 4 * inputs, RELU),
+        : side(side), before(reader, inputs), expand(reader, 4 * inputs, 1, inputs, true),
+          depthwise(reader, 4 * inputs, 2), squeeze(reader, inputs, 1, 4 * inputs, true),
           excite(reader, 4 * inputs, 1, inputs), reduce(reader, outputs, 1, 4 * inputs),
           after(reader, outputs) {}
 
@@ -177,7 +177,7 @@ struct WaterfallEncoder {
         int inputs = channels, side = image / 16;
         for (int i = 0; i < 4; ++i) {
             const int width = widths[0] >> (3 - i);
-            patches.emplace_back(new Conv<T>(reader, inputs, width, 3, 2, i < 3 ? RELU : UNBOUNDED));
+            patches.emplace_back(new Conv<T>(reader, inputs, width, 3, 2, i < 3));
             inputs = width;
         }
         for (int i = 0; i < 3; ++i) {
