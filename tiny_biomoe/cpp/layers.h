@@ -1,4 +1,4 @@
-// What both encoders are made of: maps, norms, convolutions, dense layers, attention.
+// What both encoders are made of: maps, norms, convolutions, dense layers.
 #pragma once
 
 #include "activations.h"
@@ -198,56 +198,6 @@ void convolve(Team& team, const Depthwise<T, Activate>& depthwise, const T* x, i
         depthwise.row(around, side, out + long(y) * results * depthwise.channels);
     });
 }
-
-// One head of attention: each query gathers values by how its product with their keys compares.
-struct Attention {
-    int tokens, key_dim, value_dim;
-    int columns() const { return (tokens + PANEL - 1) / PANEL * PANEL; }
-    int width() const { return (value_dim + PANEL - 1) / PANEL * PANEL; }
-
-    // q (queries, key_dim), k (tokens, key_dim), v (tokens, value_dim): rows `ld` apart; bias (queries, columns()) or null.
-    void operator()(const float* q, int queries, const float* k, const float* v, long ld, float scale, const float* bias,
-                    float* out, long ldo) const {
-        const int wide = columns(), broad = width();
-        float* keys = scratch<Attention, float>(long(key_dim + ROWS) * wide + long(tokens) * broad);
-        float* values = keys + long(key_dim) * wide;
-        float* scores = values + long(tokens) * broad;
-        for (int t = 0; t < tokens; ++t) {
-            for (int d = 0; d < key_dim; ++d) keys[long(d) * wide + t] = k[t * ld + d] * scale;
-            std::memcpy(values + long(t) * broad, v + t * ld, 4 * value_dim);
-        }
-        for (int from = 0; from < queries; from += ROWS, q += ROWS * ld, out += ROWS * ldo) {
-            const int rows = std::min(ROWS, queries - from);
-            multiply(q, ld, rows, key_dim, keys, wide, scores, wide, wide);
-            float shares[ROWS];
-            for (int r = 0; r < rows; ++r)
-                shares[r] = 1 / softmax(scores + long(r) * wide, bias ? bias + long(from + r) * wide : nullptr);
-            for (int n = 0; n < value_dim; n += PANEL)
-                rows_times_panel(rows, scores, wide, {1, tokens, 0}, values + n, broad, [&](int r, Vec a, Vec b) {
-                    store_some(out + r * ldo + n, a * shares[r], b * shares[r], std::min(PANEL, value_dim - n));
-                });
-        }
-    }
-
-  private:
-    // exp(x - the largest) in place; returns their sum.
-    float softmax(float* x, const float* bias) const {
-        const int end = int(whole(tokens, LANES));
-        if (bias)
-            for (int i = 0; i < tokens; i += LANES) store(x + i, load(x + i) + load(bias + i));
-        for (int i = tokens; i < end; ++i) x[i] = -std::numeric_limits<float>::infinity();
-        Vec top = load(x);
-        for (int i = LANES; i < end; i += LANES) top = larger(top, load(x + i));
-        const float most = largest(top);
-        Vec total{};
-        for (int i = 0; i < end; i += LANES) {
-            const Vec e = exponential(load(x + i) - most);
-            store(x + i, e);
-            total += e;
-        }
-        return sum(total);
-    }
-};
 
 // x as the numbers that products take: itself in float32, in bfloat16 a copy that holds until the next one.
 template <class T>

@@ -31,6 +31,20 @@ constexpr int filled(int length) {
     return sizeof(T) == 4 ? length : (length + DEEP - 1) / DEEP * DEEP;
 }
 
+constexpr int panels(int columns) { return (columns + PANEL - 1) / PANEL; }
+
+template <class T>
+constexpr long panel_size(Pieces pieces) {
+    return long(pieces.count) * filled<T>(pieces.length) * PANEL;
+}
+
+// Where number k of a piece lies that a column weighs, in panels one behind the other: in bfloat16 two by two.
+template <class T>
+constexpr long place(Pieces pieces, int column, int piece, int k) {
+    const long before = column / PANEL * panel_size<T>(pieces) + long(piece) * filled<T>(pieces.length) * PANEL;
+    return before + (sizeof(T) == 4 ? k * PANEL + column % PANEL : (k / 2 * PANEL + column % PANEL) * 2 + k % 2);
+}
+
 // Two steps of a sum of products of bfloat16: `pair` of a row, times a vector of pairs, one pair a column.
 inline Vec dot(Vec sum, uint32_t pair, const bf16* columns) {
     Words w;
@@ -170,7 +184,7 @@ inline void multiply(const float* a, long lda, int rows, int inner, const float*
 // done(row, panel) gives the `Done` of a tile whose first row that is.
 template <class T, class Begin>
 void rows_times_panels(const T* a, long lda, int rows, Pieces pieces, const T* panels, int count, const Begin& done) {
-    const long size = long(pieces.count) * filled<T>(pieces.length) * PANEL;
+    const long size = panel_size<T>(pieces);
     const auto each = [&](int from, int to, const auto& compute) {
         for (int panel = 0; panel < count; ++panel)
             for (int row = from; row < to;) row += compute(row, panels + panel * size, done(row, panel));
@@ -235,22 +249,21 @@ struct Product {
     int outputs;
     Pieces pieces;  // but for the stride, which belongs to what is read
     bool relu;
-    Array<T> panels;
+    Array<T> weights;  // in panels
     Array<float> bias;
 
     // weights (outputs, pieces, length), then biases (outputs)
     Product(Reader& reader, int outputs, int count, int length, bool relu = false)
-        : outputs(outputs), pieces{count, length, 0}, relu(relu), panels(long(panel_count()) * panel_size()),
-          bias(panel_count() * PANEL) {
+        : outputs(outputs), pieces{count, length, 0}, relu(relu),
+          weights(panel_count() * panel_size<T>(pieces)), bias(panel_count() * PANEL) {
         const float* weight = reader.take(long(outputs) * count * length);
         for (int o = 0; o < outputs; ++o)
             for (int piece = 0; piece < count; ++piece)
-                for (int k = 0; k < length; ++k) assign(at(o, piece, k), *weight++);
+                for (int k = 0; k < length; ++k) assign(weights[place<T>(pieces, o, piece, k)], *weight++);
         std::memcpy(bias.data(), reader.take(outputs), 4 * outputs);
     }
 
-    int panel_count() const { return (outputs + PANEL - 1) / PANEL; }
-    long panel_size() const { return long(pieces.count) * filled<T>(pieces.length) * PANEL; }
+    int panel_count() const { return panels(outputs); }
 
     // Rows of the left matrix, `lda` apart, to rows of `out`, `ldo` apart; `residual` lies as `out` does.
     template <class Out>
@@ -275,18 +288,13 @@ struct Product {
     void ended(int first, int last, const T* a, long lda, long stride, int rows, Out* out, long ldo,
                const float* residual) const {
         const Pieces reach{pieces.count, pieces.length, stride};
-        rows_times_panels(a, lda, rows, reach, panels.data() + first * panel_size(), last - first, [&](int row, int panel) {
+        rows_times_panels(a, lda, rows, reach, weights.data() + first * panel_size<T>(pieces), last - first,
+                          [&](int row, int panel) {
             const int column = (first + panel) * PANEL;
             const long place = row * ldo + column;
             return Finish<Out, END>{load(bias.data() + column), load(bias.data() + column + LANES),
                                     std::min(PANEL, outputs - column), out + place, ldo,
                                     residual + (END == End::RESIDUAL ? place : 0)};
         });
-    }
-
-    T& at(int output, int piece, int k) {
-        T* panel = panels.data() + output / PANEL * panel_size() + long(piece) * filled<T>(pieces.length) * PANEL;
-        const int column = output % PANEL;
-        return sizeof(T) == 4 ? panel[k * PANEL + column] : panel[(k / 2 * PANEL + column) * 2 + k % 2];
     }
 };

@@ -1,6 +1,7 @@
 // Encoder 1: spectral filters in the wide early stages, self-attention in the late ones (spectral_encoder.py).
 #pragma once
 
+#include "attention.h"
 #include "filter.h"
 
 // Self-attention over tokens, with the norm before it and the residual sum. The first `queries` tokens alone may ask.
@@ -17,18 +18,18 @@ struct SelfAttention {
     // x (tokens, channels), of which the first `queries` are changed.
     void operator()(Team& team, float* x, int tokens, int queries) const {
         const int dim = channels / heads;
-        const Attention head{tokens, dim, dim};
+        const Attention<T> head{tokens, dim, dim};
         T* normed = scratch<Norm, T>(long(tokens) * channels);
-        float* qkv = scratch<SelfAttention, float>(4L * tokens * channels);
-        float* mixed = qkv + 3L * tokens * channels;
+        T* qkv = scratch<SelfAttention, T>(4L * tokens * channels);
+        T* mixed = qkv + 3L * tokens * channels;
         norm.tokens(x, normed, tokens);
-        dense(team, query_key_value, normed, tokens, qkv);
+        dense(team, query_key_value, static_cast<const T*>(normed), tokens, qkv);
         team.each(heads, [&](int h) {
-            const float* q = qkv + h * dim;
+            const T* q = qkv + h * dim;
             head(q, queries, q + channels, q + 2 * channels, 3 * channels, 1 / std::sqrt(float(dim)), nullptr,
                  mixed + h * dim, channels);
         });
-        dense(team, projection, as<T>(mixed, long(queries) * channels), queries, x, x);
+        dense(team, projection, static_cast<const T*>(mixed), queries, x, x);
     }
 };
 

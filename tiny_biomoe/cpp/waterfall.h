@@ -1,6 +1,7 @@
 // Encoder 2: convolutional mixing around waterfall attention (waterfall_encoder.py).
 #pragma once
 
+#include "attention.h"
 #include "layers.h"
 
 // Depthwise convolution and feed-forward network, both with their residual sums.
@@ -59,7 +60,7 @@ struct Waterfall {
 
   private:
     std::vector<Head> read(Reader& reader, const int* kernels) const {
-        const int tokens = window * window, wide = Attention{tokens, key_dim, value_dim}.columns();
+        const int tokens = window * window, wide = Attention<float>{tokens, key_dim, value_dim}.columns();
         std::vector<Head> made;
         for (int h = 0; h < heads; ++h) {
             const int k = kernels[h];
@@ -77,7 +78,7 @@ struct Waterfall {
     // One window, which begins at x within a map, to the same place of `mixed`, behind the ReLU.
     void attend(const float* x, float* mixed) const {
         const int tokens = window * window, width = 2 * key_dim + value_dim;
-        const Attention core{tokens, key_dim, value_dim};
+        const Attention<float> core{tokens, key_dim, value_dim};
         const int most = std::max(value_dim, key_dim);  // of a token: what a head reads, then its spread queries
         float* part = scratch<Waterfall, float, 1>(long(tokens) * (most + value_dim + width));
         float* given = part + long(tokens) * most;
