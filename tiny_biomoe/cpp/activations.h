@@ -58,10 +58,36 @@ struct Excess {
 template <class T>
 inline const Excess<sizeof(T) == 4 ? 4 : 2> excess;
 
+#if defined(__AVX512FP16__)
+// The same of 32 numbers of 16 bits, all of whose terms lie in registers.
+struct HalfExcess {
+    HalfVec terms[3];
+
+    HalfExcess() {
+        const Excess<2> exact;
+        for (int k = 0; k < 3; ++k)
+            for (int i = 0; i < 32; ++i) terms[k][i] = half(exact.terms[k][i]);
+    }
+
+    HalfVec operator()(HalfVec x) const {
+        constexpr half rounding = 1536;  // 1.5 * 2^10, see ROUNDING
+        const HalfVec steps = (HalfVec)_mm512_abs_ph((__m512h)(x * half(1 / Excess<2>::STEP)));
+        const HalfVec shifted = (HalfVec)_mm512_min_ph((__m512h)(rounding + 31 - HalfVec{}), (__m512h)(steps + rounding));
+        const HalfVec rest = steps - (shifted - rounding);
+        const auto term = [&](int k) { return (HalfVec)_mm512_permutexvar_epi16((__m512i)shifted, (__m512i)terms[k]); };
+        return (term(2) * rest + term(1)) * rest + term(0);
+    }
+};
+inline const HalfExcess half_excess;
+#endif
+
 // x times the normal distribution's share below x, off by at most 2e-7; for numbers of bfloat16 by 1e-4.
 template <class T>
 struct Gelu {
     Vec operator()(Vec x) const { return larger(x, Vec{}) - excess<T>(x); }
+#if defined(__AVX512FP16__)
+    HalfVec operator()(HalfVec x) const { return (HalfVec)_mm512_max_ph(__m512h{}, (__m512h)x) - half_excess(x); }
+#endif
 };
 #else
 // x times the normal distribution's share below x; erf by a quotient fitted to it, 7e-8 off up to 4 and constant beyond.
@@ -86,6 +112,9 @@ struct Linear {
 
 struct Relu {
     Vec operator()(Vec x) const { return larger(x, Vec{}); }
+#if defined(__AVX512FP16__)
+    HalfVec operator()(HalfVec x) const { return (HalfVec)_mm512_max_ph(__m512h{}, (__m512h)x); }
+#endif
 };
 
 inline Vec sigmoid(Vec x) { return 1.0f / (1.0f + exponential(smaller(-x, all(88)))); }

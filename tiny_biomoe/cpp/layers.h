@@ -125,77 +125,81 @@ void dense(Team& team, const Product<T>& product, const T* x, int tokens, Out* o
 template <class T, class Activate = Linear>
 struct Depthwise {
     int channels, stride;
-    Array<float> weight, bias;  // (3, 3, channels) and (channels), each PANEL of them in the order of `Two`
+    Array<Weight<T>> weight, bias;  // (3, 3, channels) and (channels), each PANEL of them in the order of `load2`
 
     Depthwise(Reader& reader, int channels, int stride)
         : channels(channels), stride(stride), weight(9L * channels), bias(channels) {
         const float *weights = reader.take(9L * channels), *biases = reader.take(channels);
         for (int c = 0; c < channels; ++c) {
             const int from = c / PANEL * PANEL + order<T>(c % PANEL);
-            bias[c] = biases[from];
-            for (int tap = 0; tap < 9; ++tap) weight[tap * channels + c] = weights[tap * channels + from];
+            bias[c] = Weight<T>(biases[from]);
+            for (int tap = 0; tap < 9; ++tap) weight[tap * channels + c] = Weight<T>(weights[tap * channels + from]);
         }
     }
 
-    // One row of the result; `rows` are the three above, in and below it, null where they lie outside of the map.
-    void row(const T* const (&rows)[3], int side, T* out) const {
+    // ROWS rows of the result, one behind the other; `rows` are those that they read, null where they lie outside of the map.
+    template <int ROWS, class Out>
+    void row(const T* const (&rows)[ROWS + 2], int side, Out* out) const {
         const int results = (side + stride - 1) / stride;
         for (int x = 0; x < results;) {
             const int n = results - x >= 4 ? 4 : 1, from = x * stride - 1;
-            T* to = out + long(x) * channels;
+            Out* to = out + long(x) * channels;
             if (stride == 1)
-                n == 4 ? run<4, 1>(rows, from, side, to) : run<1, 1>(rows, from, side, to);
+                n == 4 ? run<ROWS, 4, 1>(rows, from, side, to) : run<ROWS, 1, 1>(rows, from, side, to);
             else
-                n == 4 ? run<4, 2>(rows, from, side, to) : run<1, 2>(rows, from, side, to);
+                n == 4 ? run<ROWS, 4, 2>(rows, from, side, to) : run<ROWS, 1, 2>(rows, from, side, to);
             x += n;
         }
     }
 
   private:
     // N results side by side, from column `from` on: what they share is read once.
-    template <int N, int STRIDE>
-    void run(const T* const (&rows)[3], int from, int side, T* out) const {
+    template <int ROWS, int N, int STRIDE, class Out>
+    void run(const T* const (&rows)[ROWS + 2], int from, int side, Out* out) const {
         const Activate activate;
         constexpr int WIDE = (N - 1) * STRIDE + 3;
         const T* zeros = scratch<Depthwise, T>(channels);  // never written
-        const T* taps[3][WIDE];
-        for (int dy = 0; dy < 3; ++dy)
+        const T* taps[ROWS + 2][WIDE];
+        for (int y = 0; y < ROWS + 2; ++y)
             for (int i = 0; i < WIDE; ++i)
-                taps[dy][i] = rows[dy] && from + i >= 0 && from + i < side ? rows[dy] + long(from + i) * channels : zeros;
+                taps[y][i] = rows[y] && from + i >= 0 && from + i < side ? rows[y] + long(from + i) * channels : zeros;
+        const long row = long((side + STRIDE - 1) / STRIDE) * channels;
         for (int c = 0; c < channels; c += PANEL) {
-            Two sums[N];
-            for (int n = 0; n < N; ++n) sums[n] = load2(bias.data() + c);
-#pragma GCC unroll 3
-            for (int dy = 0; dy < 3; ++dy) {
-                Two in[WIDE];
+            decltype(load2(rows[0])) sums[ROWS][N], in[WIDE];
+            for (int r = 0; r < ROWS; ++r)
+                for (int n = 0; n < N; ++n) sums[r][n] = load2(bias.data() + c);
+#pragma GCC unroll 4
+            for (int y = 0; y < ROWS + 2; ++y) {
 #pragma GCC unroll 9
-                for (int i = 0; i < WIDE; ++i) in[i] = load2(taps[dy][i] + c);
+                for (int i = 0; i < WIDE; ++i) in[i] = load2(taps[y][i] + c);
+#pragma GCC unroll 2
+                for (int r = 0; r < ROWS; ++r)
 #pragma GCC unroll 3
-                for (int dx = 0; dx < 3; ++dx) {
-                    const Two w = load2(weight.data() + (3 * dy + dx) * channels + c);
+                    for (int dx = 0; dx < 3; ++dx) {
+                        if (y - r < 0 || y - r > 2) continue;
+                        const auto w = load2(weight.data() + (3 * (y - r) + dx) * channels + c);
 #pragma GCC unroll 4
-                    for (int n = 0; n < N; ++n) {
-                        sums[n].a += in[n * STRIDE + dx].a * w.a;
-                        sums[n].b += in[n * STRIDE + dx].b * w.b;
+                        for (int n = 0; n < N; ++n) add_product(sums[r][n], in[n * STRIDE + dx], w);
                     }
-                }
             }
+#pragma GCC unroll 2
+            for (int r = 0; r < ROWS; ++r)
 #pragma GCC unroll 4
-            for (int n = 0; n < N; ++n) store2(out + n * channels + c, {activate(sums[n].a), activate(sums[n].b)});
+                for (int n = 0; n < N; ++n) store2(out + r * row + n * channels + c, each_of(activate, sums[r][n]));
         }
     }
 };
 
 // Each row of a map's depthwise convolution.
-template <class T, class Activate>
-void convolve(Team& team, const Depthwise<T, Activate>& depthwise, const T* x, int side, T* out) {
+template <class T, class Activate, class Out>
+void convolve(Team& team, const Depthwise<T, Activate>& depthwise, const T* x, int side, Out* out) {
     const int results = (side + depthwise.stride - 1) / depthwise.stride;
     const long row = long(side) * depthwise.channels;
     team.each(results, [&](int y) {
         const int middle = y * depthwise.stride;
         const T* here = x + middle * row;
         const T* const around[3] = {middle > 0 ? here - row : nullptr, here, middle + 1 < side ? here + row : nullptr};
-        depthwise.row(around, side, out + long(y) * results * depthwise.channels);
+        depthwise.template row<1>(around, side, out + long(y) * results * depthwise.channels);
     });
 }
 

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 #include <utility>
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -91,6 +92,22 @@ inline void store_some(bf16* p, Vec v, int n) {
 #endif
 }
 
+#if defined(__AVX512FP16__)
+// Numbers of 16 bits whose sums and products the processor computes 32 at a time: three more bits of mantissa than
+// bfloat16, and at most 65504; what is larger ends as NaN.
+typedef _Float16 half;
+typedef half HalfVec __attribute__((vector_size(64)));
+
+inline void store(half* p, Vec v, Vec w) {
+    const __m256i a = _mm512_cvtps_ph((__m512)v, _MM_FROUND_TO_NEAREST_INT), b = _mm512_cvtps_ph((__m512)w, _MM_FROUND_TO_NEAREST_INT);
+    std::memcpy(p, &a, sizeof a);
+    std::memcpy(p + LANES, &b, sizeof b);
+}
+inline void store_some(half* p, Vec v, int n) {
+    _mm256_mask_storeu_epi16(p, __mmask16((1u << n) - 1), _mm512_cvtps_ph((__m512)v, _MM_FROUND_TO_NEAREST_INT));
+}
+#endif
+
 // The first n numbers of two vectors.
 template <class T>
 inline void store_some(T* p, Vec v, Vec w, int n) {
@@ -106,7 +123,7 @@ struct Two {
 
 template <class T>
 constexpr int order(int i) {
-    return sizeof(T) == 4 ? i : i < LANES ? 2 * i : 2 * (i - LANES) + 1;
+    return !std::is_same<T, bf16>() ? i : i < LANES ? 2 * i : 2 * (i - LANES) + 1;
 }
 
 inline Two load2(const float* p) { return {load(p), load(p + LANES)}; }
@@ -121,6 +138,43 @@ inline void store2(bf16* p, Two x) {
     const Words w = (rounded(x.a) >> 16) | (rounded(x.b) & 0xffff0000);
     std::memcpy(p, &w, sizeof w);
 }
+
+inline void add_product(Two& sum, Two x, Two y) {
+    sum.a += x.a * y.a;
+    sum.b += x.b * y.b;
+}
+template <class Function>
+Two each_of(const Function& function, Two x) {
+    return {function(x.a), function(x.b)};
+}
+
+#if defined(__AVX512FP16__)
+inline HalfVec load2(const half* p) {
+    HalfVec v;
+    std::memcpy(&v, p, sizeof v);
+    return v;
+}
+inline void store2(bf16* p, HalfVec x) {
+    const auto part = [&](auto extract) { return (Vec)_mm512_cvtph_ps(extract); };
+    const __m512i w = (__m512i)x;
+    store(p, part(_mm512_castsi512_si256(w)), part(_mm512_extracti64x4_epi64(w, 1)));
+}
+inline void add_product(HalfVec& sum, HalfVec x, HalfVec y) { sum += x * y; }
+template <class Function>
+HalfVec each_of(const Function& function, HalfVec x) {
+    return function(x);
+}
+
+template <class T>
+using Hidden = std::conditional_t<std::is_same<T, bf16>::value, half, T>;  // of maps between two products
+template <class T>
+using Weight = std::conditional_t<std::is_same<T, half>::value, half, float>;  // that such a map is multiplied with
+#else
+template <class T>
+using Hidden = T;
+template <class T>
+using Weight = float;
+#endif
 
 inline bf16 narrow(float x) {
     uint32_t w;

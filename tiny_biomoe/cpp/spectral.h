@@ -39,7 +39,7 @@ struct Mlp {
     int side, channels, hidden;
     Norm norm;
     Product<T> expand;
-    Depthwise<T, Gelu<T>> depthwise;
+    Depthwise<Hidden<T>, Gelu<T>> depthwise;
     Product<T> reduce;
 
     Mlp(Reader& reader, int side, int channels, int hidden)
@@ -67,12 +67,12 @@ struct Mlp {
     template <class Then>
     void small(Team& team, const float* grid, float* out, const Then& then) const {
         const int tokens = side * side;
-        T* normed = scratch<Mlp, T>(long(tokens) * (channels + 2 * hidden));
-        T* wide = normed + long(tokens) * channels;
-        T* mixed = wide + long(tokens) * hidden;
+        T* normed = scratch<Mlp, T>(long(tokens) * (channels + hidden));
+        T* mixed = normed + long(tokens) * channels;
+        Hidden<T>* wide = scratch<Mlp, Hidden<T>, 1>(long(tokens) * hidden);
         norm.tokens(grid, normed, tokens);
         dense(team, expand, static_cast<const T*>(normed), tokens, wide);
-        convolve(team, depthwise, static_cast<const T*>(wide), side, mixed);
+        convolve(team, depthwise, static_cast<const Hidden<T>*>(wide), side, mixed);
         dense(team, reduce, static_cast<const T*>(mixed), tokens, out, grid);
         for (int y = 0; y < side; ++y) then(y);
     }
@@ -89,9 +89,9 @@ struct Mlp {
         static thread_local Kept kept{};
         const long row = long(side) * channels, wide = long(side) * hidden;
         const int first = std::max(0, y - 1), last = std::min(end + 1, side);
-        T* normed = scratch<Mlp, T>((STEP + 2) * (row + wide) + STEP * wide);
-        T* rows = normed + (STEP + 2) * row;  // of the wide map, from `first` to before `last`
-        T* mixed = rows + (STEP + 2) * wide;
+        Hidden<T>* rows = scratch<Mlp, Hidden<T>, 1>((STEP + 2) * wide);  // of the wide map, from `first` to before `last`
+        T* normed = scratch<Mlp, T>((STEP + 2) * row + STEP * wide);
+        T* mixed = normed + (STEP + 2) * row;
         int from = std::max(first, kept.first), to = std::min(last, kept.last);  // the rows that are there already
         if (kept.call == call && from < to)
             std::memmove(static_cast<void*>(rows + (from - first) * wide), rows + (from - kept.first) * wide,
@@ -105,10 +105,17 @@ struct Mlp {
         fill(first, from);
         fill(to, last);
         kept = {call, first, last};
-        for (int r = y; r < end; ++r) {
-            const T* middle = rows + (r - first) * wide;
-            const T* const around[3] = {r > 0 ? middle - wide : nullptr, middle, r + 1 < side ? middle + wide : nullptr};
-            depthwise.row(around, side, mixed + (r - y) * wide);
+        constexpr int PAIR = sizeof(T) == 2 ? 2 : 1;
+        int r = y;
+        if constexpr (PAIR == 2) for (; r + 2 <= end; r += 2) {
+            const Hidden<T>* middle = rows + (r - first) * wide;
+            const Hidden<T>* const around[4] = {r > 0 ? middle - wide : nullptr, middle, middle + wide, r + 2 < side ? middle + 2 * wide : nullptr};
+            depthwise.template row<2>(around, side, mixed + (r - y) * wide);
+        }
+        for (; r < end; ++r) {
+            const Hidden<T>* middle = rows + (r - first) * wide;
+            const Hidden<T>* const around[3] = {r > 0 ? middle - wide : nullptr, middle, r + 1 < side ? middle + wide : nullptr};
+            depthwise.template row<1>(around, side, mixed + (r - y) * wide);
         }
         reduce(mixed, hidden, 0, (end - y) * side, out + y * row, channels, grid + y * row);
         for (int r = y; r < end; ++r) then(r);

@@ -122,7 +122,7 @@ struct Merging {
     int side;
     Mixer<T> before;
     Product<T> expand;
-    Depthwise<T, Relu> depthwise;
+    Depthwise<Hidden<T>, Relu> depthwise;
     Product<T> squeeze, excite, reduce;
     Mixer<T> after;
 
@@ -139,10 +139,10 @@ struct Merging {
         const long wide = long(side) * side * hidden, size = long(tokens) * hidden;
         float* mean = scratch<Merging, float>(2L * hidden + squeeze.outputs);
         float *share = mean + hidden, *squeezed = share + hidden;
-        T* expanded = scratch<Merging, T, 1>(wide + size);
-        T* mixed = expanded + wide;
+        Hidden<T>* expanded = scratch<Merging, Hidden<T>, 1>(wide);
+        T* mixed = scratch<Merging, T, 2>(size);
         dense(team, expand, as<T>(x, long(side) * side * expand.pieces.length), side * side, expanded);
-        convolve(team, depthwise, static_cast<const T*>(expanded), side, mixed);
+        convolve(team, depthwise, static_cast<const Hidden<T>*>(expanded), side, mixed);
         for (int c = 0; c < hidden; c += LANES) {
             Vec total{};
             for (int t = 0; t < tokens; ++t) total += load(mixed + long(t) * hidden + c);
