@@ -52,14 +52,14 @@ struct Attention {
             lay_values(v + t * ld, t + 1 < tokens ? v + (t + 1) * ld : zeros, value_dim, values + t * PANEL, panel_size<T>({1, tokens, 0}));
         for (int from = 0; from < queries; from += TOGETHER, q += TOGETHER * ld, out += TOGETHER * ldo) {
             const int rows = std::min(TOGETHER, queries - from);
-            rows_times_panels(q, ld, rows, {1, key_dim, 0}, keys, key_panels, [&](int row, int panel) {
+            rows_times_panels<T>({q, nullptr, ld, rows}, {1, key_dim, 0}, keys, key_panels, [&](int, int row, int panel) {
                 return [=, to = scores + long(row) * wide + panel * PANEL](int r, Vec a, Vec b) { store(to + r * wide, a, b); };
             });
             float sums[TOGETHER];
             for (int r = 0; r < rows; ++r)
                 sums[r] = exponentials(scores + long(r) * wide, bias ? bias + long(from + r) * wide : nullptr, scale,
                                        shares + long(r) * wide);
-            rows_times_panels(shares, wide, rows, {1, tokens, 0}, values, value_panels, [&](int row, int panel) {
+            rows_times_panels<T>({shares, nullptr, wide, rows}, {1, tokens, 0}, values, value_panels, [&](int, int row, int panel) {
                 const int column = panel * PANEL;
                 return [=, &sums](int r, Vec a, Vec b) {
                     const float part = 1 / sums[row + r];

@@ -94,15 +94,20 @@ struct Conv {
     Conv(Reader& reader, int inputs, int outputs, int kernel, int stride, bool relu = false)
         : kernel(kernel), stride(stride), product(reader, outputs, kernel, kernel * inputs, relu) {}
 
-    template <class Out>
-    void row(const Map<T>& in, int y, Out* out) const {
-        const T* corner = in.at(y * stride - kernel / 2, -(kernel / 2));
-        product(corner, stride * in.channels, in.pitch, (in.side + stride - 1) / stride, out, product.outputs);
+    // The whole map. then(y) is called when row y of `out` is there.
+    template <class Out, class Then>
+    void operator()(Team& team, const Map<T>& in, Map<Out>& out, const Then& then) const {
+        team.each((out.side + 1) / 2, [&](int i) {  // two rows at a time: tiles are higher than small maps are wide
+            const int y = 2 * i, end = std::min(y + 2, out.side);
+            const T* corner = in.at(y * stride - kernel / 2, -(kernel / 2));
+            const Left<T> left{corner, end > y + 1 ? corner + stride * in.pitch : nullptr, long(stride) * in.channels, out.side};
+            product.panels_of(0, product.panel_count(), left, in.pitch, out.at(y), out.pitch, product.outputs, nullptr);
+            for (int done = y; done < end; ++done) then(done);
+        });
     }
-
     template <class Out>
     void operator()(Team& team, const Map<T>& in, Map<Out>& out) const {
-        team.each(out.side, [&](int y) { row(in, y, out.at(y)); });
+        (*this)(team, in, out, [](int) {});
     }
 };
 
@@ -116,8 +121,8 @@ void dense(Team& team, const Product<T>& product, const T* x, int tokens, Out* o
     team.each(panels * blocks, [&](int task) {
         const int panel = task / blocks, block = task % blocks;
         const long from = long(tokens) * block / blocks, to = long(tokens) * (block + 1) / blocks;
-        product.panels_of(panel, panel + 1, x + from * inputs, inputs, 0, int(to - from), out + from * outputs, outputs,
-                          residual ? residual + from * outputs : nullptr);
+        product.panels_of(panel, panel + 1, {x + from * inputs, nullptr, inputs, int(to - from)}, 0, out + from * outputs,
+                          0, outputs, residual ? residual + from * outputs : nullptr);
     });
 }
 

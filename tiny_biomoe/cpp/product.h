@@ -131,37 +131,38 @@ struct alignas(64) Shape {  // of the eight tiles, each of up to 16 rows of 64 b
     }
 };
 
-// Up to 32 rows, for which the tiles are shaped, times one panel of 32.
-template <class Done>
-void hardware_tile(int rows, const bf16* a, long lda, Pieces pieces, const bf16* b, const Done& done) {
+// `upper` rows and `lower` ones, for which the tiles are shaped, times one panel of 32.
+template <class Upper, class Lower>
+void hardware_tile(int upper, int lower, const bf16* a, const bf16* low, long lda, Pieces pieces, const bf16* b,
+                   const Upper& upper_done, const Lower& lower_done) {
     alignas(64) float c[HIGH * PANEL];
-    const bool low = rows > 16;
     _tile_zero(0);
     _tile_zero(1);
-    if (low) {
+    if (lower) {
         _tile_zero(2);
         _tile_zero(3);
     }
-    for (int piece = 0; piece < pieces.count; ++piece, a += pieces.stride)
+    for (int piece = 0; piece < pieces.count; ++piece, a += pieces.stride, low += pieces.stride)
         for (int k = 0; k < pieces.length; k += DEEP, b += DEEP * PANEL) {
             _tile_loadd(4, a + k, 2 * lda);
             _tile_loadd(6, b, 4 * PANEL);
             _tile_loadd(7, b + PANEL, 4 * PANEL);
             _tile_dpbf16ps(0, 4, 6);
             _tile_dpbf16ps(1, 4, 7);
-            if (low) {
-                _tile_loadd(5, a + 16 * lda + k, 2 * lda);
+            if (lower) {
+                _tile_loadd(5, low + k, 2 * lda);
                 _tile_dpbf16ps(2, 5, 6);
                 _tile_dpbf16ps(3, 5, 7);
             }
         }
     _tile_stored(0, c, 4 * PANEL);
     _tile_stored(1, c + LANES, 4 * PANEL);
-    if (low) {
+    if (lower) {
         _tile_stored(2, c + 16 * PANEL, 4 * PANEL);
         _tile_stored(3, c + 16 * PANEL + LANES, 4 * PANEL);
     }
-    for (int r = 0; r < rows; ++r) done(r, load(c + r * PANEL), load(c + r * PANEL + LANES));
+    for (int r = 0; r < upper; ++r) upper_done(r, load(c + r * PANEL), load(c + r * PANEL + LANES));
+    for (int r = 0; r < lower; ++r) lower_done(r, load(c + (16 + r) * PANEL), load(c + (16 + r) * PANEL + LANES));
 }
 #else
 inline bool tiles_allowed() { return false; }
@@ -180,40 +181,51 @@ inline void multiply(const float* a, long lda, int rows, int inner, const float*
         }
 }
 
-// Rows, `lda` apart, times panels that lie one behind the other: each is filled up, and begins where the last one ends.
-// done(row, panel) gives the `Done` of a tile whose first row that is.
+// The left matrix: rows that lie `lda` apart, and as many in another place, if there is one.
+template <class T>
+struct Left {
+    const T *first, *second;
+    long lda;
+    int rows;
+};
+
+// The left matrix times panels that lie one behind the other: each is filled up, and begins where the last one ends.
+// done(place, row, panel) gives the `Done` of a tile whose first row that is, of the first or the second place.
 template <class T, class Begin>
-void rows_times_panels(const T* a, long lda, int rows, Pieces pieces, const T* panels, int count, const Begin& done) {
-    const long size = panel_size<T>(pieces);
-    const auto each = [&](int from, int to, const auto& compute) {
-        for (int panel = 0; panel < count; ++panel)
-            for (int row = from; row < to;) row += compute(row, panels + panel * size, done(row, panel));
-    };
+void rows_times_panels(Left<T> left, Pieces pieces, const T* panels, int count, const Begin& done) {
+    const long size = panel_size<T>(pieces), lda = left.lda;
 #if HAS_TILES
     if constexpr (sizeof(T) == 2)
         if (tiles_allowed()) {
-            const int whole = rows / HIGH * HIGH;
+            const bool two = left.second;
+            const int step = two ? 16 : 32, whole = left.rows / step * step;
             for (int part = 0; part < 2; ++part) {  // whole tiles, then what is left
-                const int from = part ? whole : 0, to = part ? rows : whole, n = std::min(HIGH, to - from);
+                const int from = part ? whole : 0, to = part ? left.rows : whole, n = std::min(step, to - from);
                 if (from == to) continue;
-                const Shape shape(std::min(n, 16), n - 16);
-                _tile_loadconfig(&shape);
-                each(from, to, [&](int row, const T* b, const auto& done) {
-                    hardware_tile(n, a + row * lda, lda, pieces, b, done);
-                    return n;
-                });
+                const int upper = std::min(n, 16), lower = n - 16 + (two ? 16 : 0);
+                if (!part || !whole || upper != 16 || (lower != 16 && lower > 0)) {
+                    const Shape shape(upper, lower);
+                    _tile_loadconfig(&shape);
+                }
+                for (int panel = 0; panel < count; ++panel)
+                    for (int row = from; row < to; row += n) {
+                        const T* a = left.first + row * lda;
+                        hardware_tile(upper, std::max(lower, 0), a, two ? left.second + row * lda : a + 16 * lda, lda,
+                                      pieces, panels + panel * size, done(0, row, panel),
+                                      done(two, two ? row : row + 16, panel));
+                    }
             }
             _tile_release();  // else every change of threads would save them
             return;
         }
 #endif
-    if (!rows) return;
-    const int blocks = (rows + ROWS - 1) / ROWS, high = (rows + blocks - 1) / blocks;
-    each(0, rows, [&](int row, const T* b, const auto& done) {
-        const int n = std::min(high, rows - row);
-        rows_times_panel(n, a + row * lda, lda, pieces, b, PANEL, done);
-        return n;
-    });
+    if (!left.rows) return;
+    const int blocks = (left.rows + ROWS - 1) / ROWS, high = (left.rows + blocks - 1) / blocks;
+    for (int panel = 0; panel < count; ++panel)
+        for (int place = 0; place < (left.second ? 2 : 1); ++place)
+            for (int row = 0; row < left.rows; row += high)
+                rows_times_panel(std::min(high, left.rows - row), (place ? left.second : left.first) + row * lda, lda,
+                                 pieces, panels + panel * size, PANEL, done(place, row, panel));
 }
 
 // What becomes of a product's results once the bias is added.
@@ -269,32 +281,33 @@ struct Product {
     template <class Out>
     void operator()(const T* a, long lda, long stride, int rows, Out* out, long ldo,
                     const float* residual = nullptr) const {
-        panels_of(0, panel_count(), a, lda, stride, rows, out, ldo, residual);
+        panels_of(0, panel_count(), {a, nullptr, lda, rows}, stride, out, 0, ldo, residual);
     }
 
+    // Some panels of it. Rows of the second place go to `pitch` behind those of the first one.
     template <class Out>
-    void panels_of(int first, int last, const T* a, long lda, long stride, int rows, Out* out, long ldo,
+    void panels_of(int first, int last, Left<T> left, long stride, Out* out, long pitch, long ldo,
                    const float* residual) const {
         if (residual)
-            ended<End::RESIDUAL>(first, last, a, lda, stride, rows, out, ldo, residual);
+            ended<End::RESIDUAL>(first, last, left, stride, out, pitch, ldo, residual);
         else if (relu)
-            ended<End::RELU>(first, last, a, lda, stride, rows, out, ldo, residual);
+            ended<End::RELU>(first, last, left, stride, out, pitch, ldo, residual);
         else
-            ended<End::PLAIN>(first, last, a, lda, stride, rows, out, ldo, residual);
+            ended<End::PLAIN>(first, last, left, stride, out, pitch, ldo, residual);
     }
 
   private:
     template <End END, class Out>
-    void ended(int first, int last, const T* a, long lda, long stride, int rows, Out* out, long ldo,
+    void ended(int first, int last, Left<T> left, long stride, Out* out, long pitch, long ldo,
                const float* residual) const {
         const Pieces reach{pieces.count, pieces.length, stride};
-        rows_times_panels(a, lda, rows, reach, weights.data() + first * panel_size<T>(pieces), last - first,
-                          [&](int row, int panel) {
+        rows_times_panels(left, reach, weights.data() + first * panel_size<T>(pieces), last - first,
+                          [&](int place, int row, int panel) {
             const int column = (first + panel) * PANEL;
-            const long place = row * ldo + column;
+            const long to = place * pitch + row * ldo + column;
             return Finish<Out, END>{load(bias.data() + column), load(bias.data() + column + LANES),
-                                    std::min(PANEL, outputs - column), out + place, ldo,
-                                    residual + (END == End::RESIDUAL ? place : 0)};
+                                    std::min(PANEL, outputs - column), out + to, ldo,
+                                    residual + (END == End::RESIDUAL ? to : 0)};
         });
     }
 };

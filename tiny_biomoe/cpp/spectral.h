@@ -221,10 +221,7 @@ struct SpectralEncoder {
 
   private:
     static void shrink(Team& team, const Conv<T>& conv, const Norm& norm, const Map<T>& in, Map<float>& out) {
-        team.each(out.side, [&](int y) {
-            conv.row(in, y, out.at(y));
-            norm.tokens(out.at(y), out.at(y), out.side);
-        });
+        conv(team, in, out, [&](int y) { norm.tokens(out.at(y), out.at(y), out.side); });
     }
 
     // The class token, at first the grid's mean, asks every token and itself.
