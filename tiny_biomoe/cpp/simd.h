@@ -57,7 +57,11 @@ inline Words rounded(Vec v) {
 
 // One vector, or two behind one another.
 inline void store(bf16* p, Vec v) {
-    Halves h = __builtin_convertvector(rounded(v) >> 16, Halves);
+#if defined(__AVX512BF16__)
+    const __m256bh h = _mm512_cvtneps_pbh((__m512)v);
+#else
+    const Halves h = __builtin_convertvector(rounded(v) >> 16, Halves);
+#endif
     std::memcpy(p, &h, sizeof h);
 }
 inline void store(float* p, Vec v, Vec w) {
