@@ -142,22 +142,38 @@ struct Depthwise {
         }
     }
 
-    // ROWS rows of the result, one behind the other; `rows` are those that they read, null where they lie outside of the map.
-    template <int ROWS, class Out>
-    void row(const T* const (&rows)[ROWS + 2], int side, Out* out) const {
-        const int results = (side + stride - 1) / stride;
-        for (int x = 0; x < results;) {
-            const int n = results - x >= 4 ? 4 : 1, from = x * stride - 1;
-            Out* to = out + long(x) * channels;
-            if (stride == 1)
-                n == 4 ? run<ROWS, 4, 1>(rows, from, side, to) : run<ROWS, 1, 1>(rows, from, side, to);
-            else
-                n == 4 ? run<ROWS, 4, 2>(rows, from, side, to) : run<ROWS, 1, 2>(rows, from, side, to);
-            x += n;
+    // How many rows of the result are computed at once, where the registers hold them.
+    int together() const { return sizeof(T) == 2 && stride == 1 ? 2 : 1; }
+
+    // Rows [y, end) of the result; x begins with row `first` of a map of `side` rows, and holds all that they read.
+    template <class Out>
+    void rows(const T* x, int first, int side, int y, int end, Out* out) const {
+        const long row = long((side + stride - 1) / stride) * channels;
+        for (const int begin = y; y < end;) {
+            Out* to = out + (y - begin) * row;
+            if (stride == 2)
+                row_of<1, 2>(x, first, side, y++, to);
+            else if (together() == 1 || y + 1 == end)
+                row_of<1, 1>(x, first, side, y++, to);
+            else if constexpr (sizeof(T) == 2)
+                row_of<2, 1>(x, first, side, std::exchange(y, y + 2), to);
         }
     }
 
   private:
+    template <int ROWS, int STRIDE, class Out>
+    void row_of(const T* x, int first, int side, int y, Out* out) const {
+        const T* above[ROWS + 2];  // null outside of the map
+        for (int i = 0; i < ROWS + 2; ++i) {
+            const int r = y * STRIDE + i - 1;
+            above[i] = r >= 0 && r < side ? x + long(r - first) * side * channels : nullptr;
+        }
+        const int results = (side + STRIDE - 1) / STRIDE;
+        int done = 0;
+        for (; done + 4 <= results; done += 4) run<ROWS, 4, STRIDE>(above, done * STRIDE - 1, side, out + long(done) * channels);
+        for (; done < results; ++done) run<ROWS, 1, STRIDE>(above, done * STRIDE - 1, side, out + long(done) * channels);
+    }
+
     // N results side by side, from column `from` on: what they share is read once.
     template <int ROWS, int N, int STRIDE, class Out>
     void run(const T* const (&rows)[ROWS + 2], int from, int side, Out* out) const {
@@ -195,16 +211,13 @@ struct Depthwise {
     }
 };
 
-// Each row of a map's depthwise convolution.
+// A whole map's depthwise convolution.
 template <class T, class Activate, class Out>
 void convolve(Team& team, const Depthwise<T, Activate>& depthwise, const T* x, int side, Out* out) {
-    const int results = (side + depthwise.stride - 1) / depthwise.stride;
-    const long row = long(side) * depthwise.channels;
-    team.each(results, [&](int y) {
-        const int middle = y * depthwise.stride;
-        const T* here = x + middle * row;
-        const T* const around[3] = {middle > 0 ? here - row : nullptr, here, middle + 1 < side ? here + row : nullptr};
-        depthwise.template row<1>(around, side, out + long(y) * results * depthwise.channels);
+    const int results = (side + depthwise.stride - 1) / depthwise.stride, rows = depthwise.together();
+    team.each((results + rows - 1) / rows, [&](int i) {
+        const int y = rows * i;
+        depthwise.rows(x, 0, side, y, std::min(y + rows, results), out + long(y) * results * depthwise.channels);
     });
 }
 

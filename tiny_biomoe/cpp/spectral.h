@@ -46,16 +46,16 @@ struct Mlp {
         : side(side), channels(channels), hidden(hidden), norm(reader, channels), expand(reader, hidden, 1, channels),
           depthwise(reader, hidden, 1), reduce(reader, channels, 1, hidden) {}
 
-    // grid to out, both (side, side, channels); then(y) is called when row y of `out` is there.
-    template <class Then>
-    void operator()(Team& team, const float* grid, float* out, const Then& then) const {
-        if (side <= SMALL) return small(team, grid, out, then);
+    // Of a grid (side, side, channels). done(y, row) is called with each row of the result, which lies there for that long.
+    template <class Done>
+    void operator()(Team& team, const float* grid, const Done& done) const {
+        if (side <= SMALL) return small(team, grid, done);
         static std::atomic<uint64_t> calls{0};
         const uint64_t call = ++calls;
         const int threads = team.threads(), rows = threads > 2 ? (side + threads - 1) / threads : STEP;  // of a task
         team.each((side + rows - 1) / rows, [&](int i) {
             const int end = std::min(rows * (i + 1), side);
-            for (int y = rows * i; y < end; y += STEP) this->step(call, y, std::min(y + STEP, end), grid, out, then);
+            for (int y = rows * i; y < end; y += STEP) this->step(call, y, std::min(y + STEP, end), grid, done);
         });
     }
 
@@ -64,24 +64,25 @@ struct Mlp {
     static constexpr int SMALL = 16;  // side of a map that is computed layer by layer, at most
 
     // A small map, layer by layer.
-    template <class Then>
-    void small(Team& team, const float* grid, float* out, const Then& then) const {
+    template <class Done>
+    void small(Team& team, const float* grid, const Done& done) const {
         const int tokens = side * side;
         T* normed = scratch<Mlp, T>(long(tokens) * (channels + hidden));
         T* mixed = normed + long(tokens) * channels;
         Hidden<T>* wide = scratch<Mlp, Hidden<T>, 1>(long(tokens) * hidden);
+        float* out = scratch<Mlp, float, 2>(long(tokens) * channels);
         norm.tokens(grid, normed, tokens);
         dense(team, expand, static_cast<const T*>(normed), tokens, wide);
         convolve(team, depthwise, static_cast<const Hidden<T>*>(wide), side, mixed);
         dense(team, reduce, static_cast<const T*>(mixed), tokens, out, grid);
-        for (int y = 0; y < side; ++y) then(y);
+        for (int y = 0; y < side; ++y) done(y, out + long(y) * side * channels);
     }
 
     // Rows [y, end) of a large map: the wide map between the dense layers never leaves the cache. A thread keeps the rows
     // of it that it computed last, for its next ones: of two threads the caller goes down the map, the helper up, until
     // they meet. More than two would meet one another's rows all the time: each is given a band.
-    template <class Then>
-    void step(uint64_t call, int y, int end, const float* grid, float* out, const Then& then) const {
+    template <class Done>
+    void step(uint64_t call, int y, int end, const float* grid, const Done& done) const {
         struct Kept {
             uint64_t call;
             int first, last;
@@ -92,6 +93,7 @@ struct Mlp {
         Hidden<T>* rows = scratch<Mlp, Hidden<T>, 1>((STEP + 2) * wide);  // of the wide map, from `first` to before `last`
         T* normed = scratch<Mlp, T>((STEP + 2) * row + STEP * wide);
         T* mixed = normed + (STEP + 2) * row;
+        float* out = scratch<Mlp, float, 2>(STEP * row);
         int from = std::max(first, kept.first), to = std::min(last, kept.last);  // the rows that are there already
         if (kept.call == call && from < to)
             std::memmove(static_cast<void*>(rows + (from - first) * wide), rows + (from - kept.first) * wide,
@@ -105,20 +107,9 @@ struct Mlp {
         fill(first, from);
         fill(to, last);
         kept = {call, first, last};
-        constexpr int PAIR = sizeof(T) == 2 ? 2 : 1;
-        int r = y;
-        if constexpr (PAIR == 2) for (; r + 2 <= end; r += 2) {
-            const Hidden<T>* middle = rows + (r - first) * wide;
-            const Hidden<T>* const around[4] = {r > 0 ? middle - wide : nullptr, middle, middle + wide, r + 2 < side ? middle + 2 * wide : nullptr};
-            depthwise.template row<2>(around, side, mixed + (r - y) * wide);
-        }
-        for (; r < end; ++r) {
-            const Hidden<T>* middle = rows + (r - first) * wide;
-            const Hidden<T>* const around[3] = {r > 0 ? middle - wide : nullptr, middle, r + 1 < side ? middle + wide : nullptr};
-            depthwise.template row<1>(around, side, mixed + (r - y) * wide);
-        }
-        reduce(mixed, hidden, 0, (end - y) * side, out + y * row, channels, grid + y * row);
-        for (int r = y; r < end; ++r) then(r);
+        depthwise.rows(rows, first, side, y, end, mixed);
+        reduce(mixed, hidden, 0, (end - y) * side, out, channels, grid + y * row);
+        for (int r = y; r < end; ++r) done(r, out + (r - y) * row);
     }
 };
 
@@ -127,7 +118,7 @@ template <class T>
 struct SpectralSpace {
     Map<T> first, second;  // of the stem
     std::vector<Map<T>> normed;  // of each stage, as the next one reads it
-    std::vector<Map<float>> grids;  // two of each stage: what its block reads and gives
+    std::vector<Map<float>> grids;  // of each stage
     Array<float> re, im;
 };
 
@@ -190,7 +181,6 @@ struct SpectralEncoder {
             const int s = stage.mlp->side, c = stage.mlp->channels;
             made.normed.emplace_back(s, c, 1);
             made.grids.emplace_back(s, c);
-            made.grids.emplace_back(s, c);
             if (stage.filter) largest = std::max(largest, long(s) * (s / 2 + 1) * c);
         }
         made.re = Array<float>(largest);
@@ -206,15 +196,18 @@ struct SpectralEncoder {
         shrink(team, *stem[3], *stem_norm, space.first, space.grids[0]);
         for (size_t i = 0; i < stages.size(); ++i) {
             const Stage& stage = stages[i];
-            Map<float>&grid = space.grids[2 * i], &mixed = space.grids[2 * i + 1];
+            Map<float>& grid = space.grids[i];
             if (stage.filter)
                 (*stage.filter)(team, *stage.filter_norm, grid.at(0), space.re.data(), space.im.data());
             else
                 (*stage.attention)(team, grid.at(0), grid.tokens(), grid.tokens());
-            (*stage.mlp)(team, grid.at(0), mixed.at(0), [&](int y) {
-                if (stage.norm) stage.norm->tokens(mixed.at(y), space.normed[i].at(y), mixed.side);
+            (*stage.mlp)(team, grid.at(0), [&](int y, const float* row) {
+                if (stage.norm)
+                    stage.norm->tokens(row, space.normed[i].at(y), grid.side);
+                else
+                    std::memcpy(grid.at(y), row, sizeof(float) * grid.pitch);
             });
-            if (stage.conv) shrink(team, *stage.conv, *stage.conv_norm, space.normed[i], space.grids[2 * i + 2]);
+            if (stage.conv) shrink(team, *stage.conv, *stage.conv_norm, space.normed[i], space.grids[i + 1]);
         }
         gather(team, space.grids.back(), out);
     }
