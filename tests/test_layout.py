@@ -42,6 +42,7 @@ RUNNING = [
     "fast_waterfall",
     "fast_network",
     "pages",
+    "parts",
     "witness",
     "program",
     "native",
@@ -66,7 +67,7 @@ TOOLS = ["train", "estimators", "cluster", "export", "progress", "command_option
 ORDER = [*FIRST_HALF, *NETWORK, *RUNNING, *FILES, "model", "embedding", "selfcheck", "tables", *BATCH, *TOOLS]
 MODULES = [name for name in ORDER if (PACKAGE / f"{name}.py").exists()]
 SOURCES = sorted(PACKAGE.rglob("*.py"))
-PROGRAM = ["memory", "simd", "activations", "parallel", "product", "layers"]  # cpp/
+PROGRAM = ["memory", "simd", "activations", "parallel", "product", "layers", "attention"]  # cpp/
 PROGRAM += ["filter", "spectral", "waterfall", "network"]
 
 

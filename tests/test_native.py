@@ -108,7 +108,7 @@ def test_helpers_rest_between_calls(pictures, monkeypatch):
     model = compiled(TinyBioMoE.from_pretrained())
     embed_levels(model, pictures[:1], 32)
     assert busy() < 0.3
-    monkeypatch.setattr("tiny_biomoe.engine.own_parts", lambda network: 1 // 0)
+    monkeypatch.setattr("tiny_biomoe.engine.Parts.unchanged", lambda parts, network: 1 // 0)
     with pytest.raises(ZeroDivisionError) as caught:  # and is kept, with all that its frames hold
         embed_levels(model, pictures[:1], 32)
     assert busy() < 0.3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from weakref import WeakValueDictionary
@@ -12,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Bytes = NDArray[np.uint8]
+
+_HIGHEST = 7 if sys.byteorder == "little" else 0  # byte of a word
 
 _MAPPED: WeakValueDictionary[int, Bytes] = WeakValueDictionary()  # by address
 
@@ -56,7 +59,7 @@ def unwritten(memory: Bytes) -> bool:
         read = b""
     if len(read) != 8 * count:
         return False
-    states = np.frombuffer(read, np.uint64) >> np.uint64(61)
+    states = np.frombuffer(read, np.uint8)[_HIGHEST::8] >> 5
     written = (states > 0) & (states % 2 == 0)
     return bool(written[-1]) and not written[:-1].any()
 

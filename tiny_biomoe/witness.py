@@ -84,8 +84,10 @@ def digest_now(network: nn.Module) -> str:
 
 
 def places(tensors: Iterable[Tensor]) -> list[tuple[Any, ...]]:
-    """Where tensors lie in memory, and how they are to be read there."""
-    return [(tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride()) for tensor in tensors]
+    """Where tensors lie in memory, and how they are to be read there: one behind the other, or in these strides."""
+    return [
+        (tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.is_contiguous() or tensor.stride()) for tensor in tensors
+    ]
 
 
 def lay_together(tensors: Iterable[Tensor]) -> None:
