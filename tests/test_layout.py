@@ -67,7 +67,7 @@ TOOLS = ["train", "estimators", "cluster", "export", "progress", "command_option
 ORDER = [*FIRST_HALF, *NETWORK, *RUNNING, *FILES, "model", "embedding", "selfcheck", "tables", *BATCH, *TOOLS]
 MODULES = [name for name in ORDER if (PACKAGE / f"{name}.py").exists()]
 SOURCES = sorted(PACKAGE.rglob("*.py"))
-PROGRAM = ["memory", "simd", "activations", "parallel", "product", "layers", "attention"]  # cpp/
+PROGRAM = ["memory", "simd", "activations", "parallel", "panels", "tiles", "product", "layers", "attention"]  # cpp/
 PROGRAM += ["filter", "spectral", "waterfall", "network"]
 
 

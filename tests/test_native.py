@@ -25,6 +25,7 @@ from tiny_biomoe.images import colour
 from tiny_biomoe.recordings import read
 from tiny_biomoe.runtime import embed_levels
 from tiny_biomoe.threads import threads
+from tiny_biomoe.waterfall_encoder import PatchMerging
 
 pytestmark = needs_compiler
 
@@ -115,6 +116,24 @@ def test_helpers_rest_between_calls(pictures, monkeypatch):
     assert caught.value
 
 
+@pytest.mark.parametrize("factor", [1e-4, 1e-2, 1e2, 3e4, 1e8])
+def test_numbers_beyond_sixteen_bits_are_right_or_told(factor, pictures):
+    model = TinyBioMoE.from_pretrained(precision="bfloat16", compile=True)
+    expected = embed_levels(model, pictures, 32)
+    merging = next(module for module in model.modules() if isinstance(module, PatchMerging))
+    with torch.no_grad():  # the ReLUs in between leave a factor as it is
+        for tensor in (merging.expand.norm.weight, merging.expand.norm.bias, merging.depthwise.norm.bias):
+            tensor *= factor
+        merging.depthwise.norm.running_mean *= factor
+        merging.squeeze_excite.squeeze.weight /= factor
+        merging.reduce.conv.weight /= factor
+    try:
+        found = embed_levels(model, pictures, 32)
+    except SignalError:
+        found = expected if factor > 1e3 else np.nan
+    np.testing.assert_allclose(found, expected, rtol=0, atol=0.02)
+
+
 def test_functions_of_one_number_are_exact_to_rounding(tmp_path):
     source = r"""
         #include "activations.h"
@@ -129,24 +148,41 @@ def test_functions_of_one_number_are_exact_to_rounding(tmp_path):
                 power = std::max(power, std::fabs(exponential(all(z))[0] / std::exp(double(z)) - 1));
                 share = std::max(share, std::fabs(sigmoid(all(z))[0] - 1 / (1 + std::exp(-double(z)))));
             }
+            double narrow = 0;
+            int told = 4;
+        #if defined(__AVX512FP16__)
+            for (float x = -12; x < 12; x += 0.003f) {
+                const float y = float(_Float16(x));
+                const double expected = y * 0.5 * std::erfc(-y / std::sqrt(2.0));
+                const _Float16 found = Gelu<bf16>()(HalfVec{} + _Float16(y))[31];
+                narrow = std::max(narrow, std::fabs(found - expected) / std::max(0.1, std::fabs(expected)));
+            }
+            told = 0;
+            for (float x : {INFINITY, -INFINITY})
+                for (_Float16 y : {Gelu<bf16>()(HalfVec{} + _Float16(x))[0], Relu()(HalfVec{} + _Float16(x))[31]})
+                    told += std::isnan(float(y)) || std::isinf(float(y));
+        #endif
             const Vec most = all(INFINITY), least = all(-INFINITY), none = all(NAN);
             const Vec hidden[] = {Gelu<float>()(least), Gelu<bf16>()(least), Gelu<bf16>()(none), exponential(none)};
             int finite = 0;
             for (Vec x : hidden) finite += std::isfinite(x[0]);
-            std::printf("%g %g %g %g %d %g %g", gelu, half, power, share, finite, sigmoid(most)[0], sigmoid(least)[0]);
+            std::printf("%g %g %g %g %d %g %g ", gelu, half, power, share, finite, sigmoid(most)[0], sigmoid(least)[0]);
+            std::printf("%g %d", narrow, told);
         }
     """
     (tmp_path / "try.cpp").write_text(dedent(source))
     command = [*program.compiler(), "-I", str(program.SOURCE), str(tmp_path / "try.cpp"), "-o", str(tmp_path / "try")]
     subprocess.run([word for word in command if word != "-shared"], check=True)
     done = subprocess.run([str(tmp_path / "try")], capture_output=True, text=True, check=True)
-    gelu, half, power, share, finite, most, least = map(float, done.stdout.split())
+    gelu, half, power, share, finite, most, least, narrow, told = map(float, done.stdout.split())
     assert gelu < 1e-6
     assert half < 2e-4
     assert power < 4e-7
     assert share < 2e-7
     assert (finite, most) == (0, 1)
     assert 0 <= least < 1e-37
+    assert narrow < 2e-3
+    assert told == 4
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no fork")

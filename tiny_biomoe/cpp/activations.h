@@ -113,7 +113,7 @@ struct Linear {
 struct Relu {
     Vec operator()(Vec x) const { return larger(x, Vec{}); }
 #if defined(__AVX512FP16__)
-    HalfVec operator()(HalfVec x) const { return (HalfVec)_mm512_max_ph(__m512h{}, (__m512h)x); }
+    HalfVec operator()(HalfVec x) const { return (HalfVec)_mm512_max_ph(__m512h{}, (__m512h)x) + x * half(0); }  // NaN of -inf
 #endif
 };
 

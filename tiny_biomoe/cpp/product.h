@@ -6,44 +6,7 @@
 
 #include <limits>
 
-#include "memory.h"
-#include "simd.h"
-
-#if defined(__AVX512F__) && defined(__AMX_BF16__) && defined(__AMX_TILE__) && defined(__linux__)
-#include <sys/syscall.h>
-#include <unistd.h>
-#define HAS_TILES 1
-#else
-#define HAS_TILES 0
-#endif
-
-// A row of the left matrix: `count` pieces of `length` numbers, `stride` apart; the rows of a kernel, or a plain row.
-struct Pieces {
-    int count, length;
-    long stride;
-};
-
-constexpr int DEEP = 32;  // numbers of a row that hardware tiles of bfloat16 take at once: pieces are filled up to these
-constexpr int HIGH = 32;  // rows that two hardware tiles take at once
-
-template <class T>
-constexpr int filled(int length) {
-    return sizeof(T) == 4 ? length : (length + DEEP - 1) / DEEP * DEEP;
-}
-
-constexpr int panels(int columns) { return (columns + PANEL - 1) / PANEL; }
-
-template <class T>
-constexpr long panel_size(Pieces pieces) {
-    return long(pieces.count) * filled<T>(pieces.length) * PANEL;
-}
-
-// Where number k of a piece lies that a column weighs, in panels one behind the other: in bfloat16 two by two.
-template <class T>
-constexpr long place(Pieces pieces, int column, int piece, int k) {
-    const long before = column / PANEL * panel_size<T>(pieces) + long(piece) * filled<T>(pieces.length) * PANEL;
-    return before + (sizeof(T) == 4 ? k * PANEL + column % PANEL : (k / 2 * PANEL + column % PANEL) * 2 + k % 2);
-}
+#include "tiles.h"
 
 // Two steps of a sum of products of bfloat16: `pair` of a row, times a vector of pairs, one pair a column.
 inline Vec dot(Vec sum, uint32_t pair, const bf16* columns) {
@@ -111,63 +74,6 @@ void rows_times_panel(int rows, const T* a, long lda, Pieces pieces, const T* b,
     tile_of<T, Done>(rows, std::make_integer_sequence<int, ROWS>{})(a, lda, pieces, b, ldb, done);
 }
 
-#if HAS_TILES
-// Whether the operating system lets this process use the matrix tiles of its processor.
-inline bool tiles_allowed() {
-    static const bool allowed = syscall(SYS_arch_prctl, 0x1023 /* ARCH_REQ_XCOMP_PERM */, 18 /* tile data */) == 0;
-    return allowed;
-}
-
-struct alignas(64) Shape {  // of the eight tiles, each of up to 16 rows of 64 bytes
-    uint8_t palette = 1, start = 0, reserved[14] = {};
-    uint16_t bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-    uint8_t rows[16] = {};
-
-    // Sums in tiles 0 to 3, `upper` rows of the left matrix in tile 4 and `lower` ones in 5, a panel in 6 and 7.
-    Shape(int upper, int lower) {
-        for (int i : {0, 1, 4}) rows[i] = uint8_t(upper);
-        for (int i : {2, 3, 5}) rows[i] = uint8_t(std::max(lower, 1));
-        rows[6] = rows[7] = 16;
-    }
-};
-
-// `upper` rows and `lower` ones, for which the tiles are shaped, times one panel of 32.
-template <class Upper, class Lower>
-void hardware_tile(int upper, int lower, const bf16* a, const bf16* low, long lda, Pieces pieces, const bf16* b,
-                   const Upper& upper_done, const Lower& lower_done) {
-    alignas(64) float c[HIGH * PANEL];
-    _tile_zero(0);
-    _tile_zero(1);
-    if (lower) {
-        _tile_zero(2);
-        _tile_zero(3);
-    }
-    for (int piece = 0; piece < pieces.count; ++piece, a += pieces.stride, low += pieces.stride)
-        for (int k = 0; k < pieces.length; k += DEEP, b += DEEP * PANEL) {
-            _tile_loadd(4, a + k, 2 * lda);
-            _tile_loadd(6, b, 4 * PANEL);
-            _tile_loadd(7, b + PANEL, 4 * PANEL);
-            _tile_dpbf16ps(0, 4, 6);
-            _tile_dpbf16ps(1, 4, 7);
-            if (lower) {
-                _tile_loadd(5, low + k, 2 * lda);
-                _tile_dpbf16ps(2, 5, 6);
-                _tile_dpbf16ps(3, 5, 7);
-            }
-        }
-    _tile_stored(0, c, 4 * PANEL);
-    _tile_stored(1, c + LANES, 4 * PANEL);
-    if (lower) {
-        _tile_stored(2, c + 16 * PANEL, 4 * PANEL);
-        _tile_stored(3, c + 16 * PANEL + LANES, 4 * PANEL);
-    }
-    for (int r = 0; r < upper; ++r) upper_done(r, load(c + r * PANEL), load(c + r * PANEL + LANES));
-    for (int r = 0; r < lower; ++r) lower_done(r, load(c + (16 + r) * PANEL), load(c + (16 + r) * PANEL + LANES));
-}
-#else
-inline bool tiles_allowed() { return false; }
-#endif
-
 // Plain product of float32: c (rows, columns) = a (rows, inner) b (inner, columns), columns a multiple of PANEL.
 inline void multiply(const float* a, long lda, int rows, int inner, const float* b, long ldb, float* c, long ldc,
                      int columns) {
@@ -180,14 +86,6 @@ inline void multiply(const float* a, long lda, int rows, int inner, const float*
                              [=](int r, Vec x, Vec y) { store(out + r * ldc, x, y); });
         }
 }
-
-// The left matrix: rows that lie `lda` apart, and as many in another place, if there is one.
-template <class T>
-struct Left {
-    const T *first, *second;
-    long lda;
-    int rows;
-};
 
 // The left matrix times panels that lie one behind the other: each is filled up, and begins where the last one ends.
 // done(place, row, panel) gives the `Done` of a tile whose first row that is, of the first or the second place.
@@ -202,16 +100,16 @@ void rows_times_panels(Left<T> left, Pieces pieces, const T* panels, int count, 
             for (int part = 0; part < 2; ++part) {  // whole tiles, then what is left
                 const int from = part ? whole : 0, to = part ? left.rows : whole, n = std::min(step, to - from);
                 if (from == to) continue;
-                const int upper = std::min(n, 16), lower = n - 16 + (two ? 16 : 0);
-                if (!part || !whole || upper != 16 || (lower != 16 && lower > 0)) {
+                const int upper = std::min(n, 16), lower = two ? upper : n - upper;
+                const bool shaped = part && whole && upper == 16 && (lower == 16 || !lower);  // as whole tiles were
+                if (!shaped) {
                     const Shape shape(upper, lower);
                     _tile_loadconfig(&shape);
                 }
                 for (int panel = 0; panel < count; ++panel)
                     for (int row = from; row < to; row += n) {
-                        const T* a = left.first + row * lda;
-                        hardware_tile(upper, std::max(lower, 0), a, two ? left.second + row * lda : a + 16 * lda, lda,
-                                      pieces, panels + panel * size, done(0, row, panel),
+                        const T *a = left.first + row * lda, *low = two ? left.second + row * lda : a + 16 * lda;
+                        hardware_tile(upper, lower, a, low, lda, pieces, panels + panel * size, done(0, row, panel),
                                       done(two, two ? row : row + 16, panel));
                     }
             }

@@ -97,8 +97,8 @@ inline void store_some(bf16* p, Vec v, int n) {
 }
 
 #if defined(__AVX512FP16__)
-// Numbers of 16 bits whose sums and products the processor computes 32 at a time: three more bits of mantissa than
-// bfloat16, and at most 65504; what is larger ends as NaN.
+// Numbers of 16 bits whose sums and products the processor computes 32 at a time. From 6e-5 to 65504 they are eight times
+// as fine as bfloat16, and down to 1e-5 as fine; what is larger must end as NaN, not unnoticed.
 typedef _Float16 half;
 typedef half HalfVec __attribute__((vector_size(64)));
 
