@@ -34,8 +34,8 @@ Vector = Callable[[], NDArray[np.float32]]  # of one image, (1, embedding_dim)
 class Engine:
     """What changes speed, and no more than the rounding of a vector.
 
-    precision : "float32", or "bfloat16" (products and wide maps; attention, norms, the sum of each block and fusion
-        stay float32, and uncompiled the small maps as well)
+    precision : "float32", or "bfloat16" (products and wide maps; norms, the sum of each block and fusion stay float32,
+        and so does attention, but for encoder 1's when compiled; uncompiled the small maps as well)
     compile : whether the network runs as a program compiled for this machine: on a CPU our own (`native`), which takes
         a C++ compiler some seconds, once; elsewhere what PyTorch's compiler makes of the fast copy
     backend : "torch", or "onnx": ONNX Runtime, in float32, on a CPU

@@ -52,7 +52,13 @@ struct Mlp {
         if (side <= SMALL) return small(team, grid, done);
         static std::atomic<uint64_t> calls{0};
         const uint64_t call = ++calls;
-        const int threads = team.threads(), rows = threads > 2 ? (side + threads - 1) / threads : STEP;  // of a task
+        const int threads = team.threads();
+        if (threads == 2) {  // the steps that are left where they meet are the short ones
+            const int half = (side + 1) / 2, steps = (half + STEP - 1) / STEP;
+            const auto begin = [&](int i) { return i <= steps ? std::min(STEP * i, half) : side - STEP * (2 * steps - i); };
+            return team.each(2 * steps, [&](int i) { this->step(call, begin(i), begin(i + 1), grid, done); });
+        }
+        const int rows = threads > 2 ? (side + threads - 1) / threads : STEP;  // of a task
         team.each((side + rows - 1) / rows, [&](int i) {
             const int end = std::min(rows * (i + 1), side);
             for (int y = rows * i; y < end; y += STEP) this->step(call, y, std::min(y + STEP, end), grid, done);
