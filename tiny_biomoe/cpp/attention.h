@@ -39,27 +39,36 @@ struct Attention {
         constexpr int TOGETHER = sizeof(T) == 4 ? ROWS : HIGH;  // queries
         constexpr int GROUP = 4 / sizeof(T);  // numbers of a column that lie side by side
         const int wide = columns(), key_panels = panels(tokens), value_panels = panels(value_dim);
-        const long key_size = key_panels * panel_size<T>({1, key_dim, 0});
-        const long value_size = value_panels * panel_size<T>({1, tokens, 0});
-        T* keys = scratch<Attention, T>(key_size + value_size + TOGETHER * wide);
-        T *values = keys + key_size, *shares = values + value_size;
+        const Pieces of_key{1, key_dim, 0}, of_values{1, tokens, 0};
+        const long key_size = panel_size<T>(of_key), value_size = panel_size<T>(of_values);
+        const long laid = key_panels * key_size + value_panels * value_size;
+        T* keys = scratch<Attention, T>(laid + TOGETHER * wide);
+        T *values = keys + key_panels * key_size, *shares = keys + laid;
         float* scores = scratch<Attention, float, 1>(TOGETHER * wide);
         const T* zeros = scratch<Attention, T, 2>(value_dim);  // never written
-        std::memset(static_cast<void*>(keys), 0, sizeof(T) * (key_size + value_size));
+        std::memset(static_cast<void*>(keys), 0, sizeof(T) * laid);
         for (int t = 0; t < tokens; ++t)
-            lay_key(k + t * ld, key_dim, keys + t / PANEL * panel_size<T>({1, key_dim, 0}) + t % PANEL * GROUP);
-        for (int t = 0; t < tokens; t += GROUP)
-            lay_values(v + t * ld, t + 1 < tokens ? v + (t + 1) * ld : zeros, value_dim, values + t * PANEL, panel_size<T>({1, tokens, 0}));
+            lay_key(k + t * ld, key_dim, keys + t / PANEL * key_size + t % PANEL * GROUP);
+        for (int t = 0; t < tokens; t += GROUP) {
+            const T* next = t + 1 < tokens ? v + (t + 1) * ld : zeros;
+            lay_values(v + t * ld, next, value_dim, values + t * PANEL, value_size);
+        }
         for (int from = 0; from < queries; from += TOGETHER, q += TOGETHER * ld, out += TOGETHER * ldo) {
             const int rows = std::min(TOGETHER, queries - from);
-            rows_times_panels<T>({q, nullptr, ld, rows}, {1, key_dim, 0}, keys, key_panels, [&](int, int row, int panel) {
-                return [=, to = scores + long(row) * wide + panel * PANEL](int r, Vec a, Vec b) { store(to + r * wide, a, b); };
+            rows_times_panels<T>({q, nullptr, ld, rows}, of_key, keys, key_panels, [&](int, int row, int panel) {
+                float* to = scores + row * wide + panel * PANEL;
+                return [=](int r, Vec a, Vec b) { store(to + r * wide, a, b); };
             });
             float sums[TOGETHER];
-            for (int r = 0; r < rows; ++r)
-                sums[r] = exponentials(scores + long(r) * wide, bias ? bias + long(from + r) * wide : nullptr, scale,
-                                       shares + long(r) * wide);
-            rows_times_panels<T>({shares, nullptr, wide, rows}, {1, tokens, 0}, values, value_panels, [&](int, int row, int panel) {
+            for (int r = 0; r < rows;) {
+                float* x = scores + r * wide;
+                const float* added = bias ? bias + long(from + r) * wide : nullptr;
+                if (r + 2 <= rows)
+                    exponentials<2>(x, added, scale, shares + r * wide, sums + r), r += 2;
+                else
+                    exponentials<1>(x, added, scale, shares + r * wide, sums + r), ++r;
+            }
+            rows_times_panels<T>({shares, nullptr, wide, rows}, of_values, values, value_panels, [&](int, int row, int panel) {
                 const int column = panel * PANEL;
                 return [=, &sums](int r, Vec a, Vec b) {
                     const float part = 1 / sums[row + r];
@@ -70,22 +79,34 @@ struct Attention {
     }
 
   private:
-    // exp(scale * (x + bias - the largest)), and zeros behind them; returns their sum.
-    float exponentials(float* x, const float* bias, float scale, T* out) const {
-        const int end = int(whole(tokens, LANES));
-        if (bias)
-            for (int i = 0; i < tokens; i += LANES) store(x + i, load(x + i) + load(bias + i));
-        for (int i = tokens; i < end; ++i) x[i] = -std::numeric_limits<float>::infinity();
-        Vec top = load(x);
-        for (int i = LANES; i < end; i += LANES) top = larger(top, load(x + i));
-        const float most = largest(top);
-        Vec total{};
-        for (int i = 0; i < end; i += LANES) {
-            const Vec e = exponential((load(x + i) - most) * scale);
-            store(out + i, e);
-            total += e;
+    // exp(scale * (x + bias - the largest)) of N rows, and zeros behind them; and their sums.
+    template <int N>
+    void exponentials(float* x, const float* bias, float scale, T* out, float* sums) const {
+        const int end = int(whole(tokens, LANES)), ld = columns();
+        Vec tops[N], totals[N]{};
+        float most[N];
+        for (int n = 0; n < N; ++n) {
+            if (bias)
+                for (int i = n * ld; i < n * ld + tokens; i += LANES) store(x + i, load(x + i) + load(bias + i));
+            for (int i = tokens; i < end; ++i) x[n * ld + i] = -std::numeric_limits<float>::infinity();
+            tops[n] = load(x + n * ld);
         }
-        for (int i = end; i < columns(); i += LANES) store(out + i, Vec{});
-        return sum(total);
+        for (int i = LANES; i < end; i += LANES)
+#pragma GCC unroll 2
+            for (int n = 0; n < N; ++n) tops[n] = larger(tops[n], load(x + n * ld + i));
+#pragma GCC unroll 2
+        for (int n = 0; n < N; ++n) most[n] = largest(tops[n]);
+        for (int i = 0; i < end; i += LANES)
+#pragma GCC unroll 2
+            for (int n = 0; n < N; ++n) {
+                const Vec e = exponential((load(x + n * ld + i) - most[n]) * scale);
+                store(out + n * ld + i, e);
+                totals[n] += e;
+            }
+#pragma GCC unroll 2
+        for (int n = 0; n < N; ++n) {
+            for (int i = end; i < ld; i += LANES) store(out + n * ld + i, Vec{});
+            sums[n] = sum(totals[n]);
+        }
     }
 };
