@@ -32,17 +32,37 @@ MORLET_END = 9.0  # standard deviations behind which the gain, 3e-18, is lost to
 
 def angle(signal: Signal, fs: float, band: Band, recipe: Recipe) -> Matrix:
     """Spectrogram-angle: phase of each cell in [-pi, pi], counted from the start of its frame."""
-    return np.angle(spectrogram(signal, fs, band, recipe)[0])[::-1]
+    return _angles(spectrogram(signal, fs, band, recipe)[0]).T[::-1]
 
 
 def phase(signal: Signal, fs: float, band: Band, recipe: Recipe) -> Matrix:
     """Spectrogram-phase: the angle unwrapped along frequency, radians."""
-    phases = np.angle(spectrogram(signal, fs, band, recipe)[0].T)  # (instants, frequencies) in [-pi, pi]:
+    phases = _angles(spectrogram(signal, fs, band, recipe)[0])  # in [-pi, pi]:
     jump = np.diff(phases)  # so of one turn at most
-    turns = np.zeros(phases.shape, np.int16)  # up to each frequency
-    turns[:, 1:] = (jump < -np.pi).view(np.int8) - (jump > np.pi).view(np.int8)
-    phases += 2.0 * np.pi * np.cumsum(turns, axis=1, out=turns)
+    turns = np.ones(phases.shape, np.uint16)  # and one more at each frequency, so that none is negative
+    turns[:, 1:] = np.uint8(1) + (jump < -np.pi).view(np.uint8) - (jump > np.pi).view(np.uint8)
+    phases += 2.0 * np.pi * (_running_sums(turns).view(np.int16) - _UP_TO_EACH)
     return phases.T[::-1]
+
+
+_UP_TO_EACH = np.arange(1, IMAGE_SIZE + 1, dtype=np.int16)
+_FOUR = np.uint64(0x0001_0001_0001_0001)
+
+
+def _running_sums(numbers: NDArray[np.uint16]) -> NDArray[np.uint16]:
+    """`np.cumsum` along rows, four numbers at a time: `_FOUR` times a word adds up the four of which it is made."""
+    words = numbers.astype("<u2", copy=False).view("<u8") * _FOUR
+    words[:, 1:] += np.cumsum(words >> np.uint64(48), axis=1)[:, :-1] * _FOUR  # the last of each word
+    return words.view("<u2").astype(np.uint16, copy=False)
+
+
+def _angles(spectrum: NDArray[np.complex128]) -> Matrix:
+    """Phases of (frequencies, instants) as (instants, frequencies); of numbers side by side, which takes half the time."""
+    angles = np.empty((IMAGE_SIZE, IMAGE_SIZE))
+    for start in range(0, IMAGE_SIZE, AT_ONCE):
+        some = spectrum.T[start : start + AT_ONCE]
+        np.arctan2(some.imag.copy(), some.real.copy(), out=angles[start : start + AT_ONCE])
+    return angles
 
 
 def psd(signal: Signal, fs: float, band: Band, recipe: Recipe) -> Matrix:
