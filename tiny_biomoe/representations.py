@@ -57,7 +57,7 @@ def _running_sums(numbers: NDArray[np.uint16]) -> NDArray[np.uint16]:
 
 
 def _angles(spectrum: NDArray[np.complex128]) -> Matrix:
-    """Phases of (frequencies, instants) as (instants, frequencies): of numbers side by side, which is twice as quick."""
+    """Phases of (frequencies, instants) as (instants, frequencies): of numbers side by side, twice as quick."""
     angles = np.empty((IMAGE_SIZE, IMAGE_SIZE))
     for start in range(0, IMAGE_SIZE, AT_ONCE):
         some = spectrum.T[start : start + AT_ONCE]
