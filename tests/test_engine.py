@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import gc
 import os
 import subprocess
 import sys
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -209,6 +211,37 @@ def test_a_hook_or_another_layer_means_the_plain_network(pictures):
     model.gate = nn.Sequential(model.gate)
     assert fast_copy(model) is None
     assert embed_levels(model, pictures[:2], 32).shape == (2, 192)
+
+
+def test_what_changes_once_a_copy_is_made_is_seen():
+    model = TinyBioMoE.from_pretrained()
+    first = fast_copy(model)
+    assert fast_copy(model) is first
+    handle = model.gate.register_forward_hook(lambda module, given, gave: gave)
+    assert fast_copy(model) is None
+    handle.remove()
+    second = fast_copy(model)
+    assert second not in (None, first)
+    model.gate.forward = model.gate.forward
+    assert fast_copy(model) is None
+    del model.gate.forward
+    assert fast_copy(model) not in (None, second)
+    mixer = model.waterfall_encoder.blocks[0].before.depthwise
+    conv = mixer.conv
+    del mixer.conv
+    mixer.conv = conv  # the same layers, the norm first
+    assert fast_copy(model) is None
+
+
+def test_a_network_that_its_parts_refer_to_is_freed():
+    model = TinyBioMoE.from_pretrained()
+    model.gate.register_full_backward_hook(model.train)  # a method: it holds the model
+    model.gate.weight.owner = model
+    assert fast_copy(model) is not None
+    alive = weakref.ref(model)
+    del model
+    gc.collect()
+    assert alive() is None
 
 
 def test_a_network_in_training_is_left_in_training(pictures):

@@ -42,7 +42,6 @@ RUNNING = [
     "fast_waterfall",
     "fast_network",
     "pages",
-    "parts",
     "witness",
     "program",
     "native",

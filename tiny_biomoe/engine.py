@@ -20,7 +20,6 @@ from .config import IMAGE_SIZE, PRECISIONS, Architecture, Config
 from .errors import ConfigError, unknown
 from .fast_network import FastNetwork
 from .network import Network, outline
-from .parts import Parts
 from .recorded import Recorded
 from .threads import callers_threads, threads
 from .witness import Witness
@@ -76,42 +75,22 @@ class Engine:
         return {**asdict(self), "program": program}
 
 
-class Settings(NamedTuple):
-    """What decides a fast copy beside the network's parts and their numbers."""
+class MadeOf(NamedTuple):
+    """What decides a fast copy beside the network's numbers."""
 
     engine: Engine
     config: Config
     threads: int  # the caller's
-
-    @classmethod
-    def of(cls, network: Network) -> Settings:
-        """As they are now."""
-        return cls(getattr(network, "engine", Engine()), network.config, callers_threads())
-
-
-class MadeOf(NamedTuple):
-    """All that decides a fast copy."""
-
-    settings: Settings
-    parts: Parts
-    witness: Witness  # of the parts' tensors
-
-    def unchanged(self, network: Network) -> bool:
-        """Whether a copy that was made of this is a network's copy now."""
-        return (
-            self.settings == Settings.of(network)
-            and self.parts.unchanged(network)
-            and self.witness.unchanged(self.parts.tensors)
-        )
+    kinds: list[type]  # of all modules
 
 
 @dataclass(frozen=True, eq=False)
 class FastCopy:
-    """A network's fast copy.
+    """A network's fast copy, and what tells that the network has changed since.
 
     run : a function from bytes to vectors
     threads_for_one : how many threads shall compute one image alone; to be asked once for each
-    made_of : what tells that it is still the network's copy
+    made_of, witness : what the copy was made of, beside numbers; and the numbers
     begin : lets helpers begin with one image, (1, 224, 224[, 3]), whose vector is then to be called for; None where
         that is not possible
     """
@@ -119,6 +98,7 @@ class FastCopy:
     run: Run
     threads_for_one: Callable[[], int]
     made_of: MadeOf
+    witness: Witness
     begin: Callable[[NDArray[np.uint8]], AbstractContextManager[Vector | None]] = lambda images: nullcontext()
 
 
@@ -143,10 +123,10 @@ def fast_copy(network: nn.Module) -> FastCopy | None:
     with _BUILDING:  # calls at once share one copy
         if kept := current_copy(network):
             return kept
-        if (parts := Parts.of(network)) is None or not mirrors(network):
+        if (found := own_parts(network)) is None or not mirrors(network):
             return None
-        made_of = MadeOf(Settings.of(network), parts, Witness(parts.tensors))  # first: later writes are seen next time
-        kept = _COPIES[network] = build(network, made_of)
+        witness = Witness(found[0])  # before the copy: later writes are seen next time
+        kept = _COPIES[network] = build(network, _made_of(network, found[1]), witness)
         return kept
 
 
@@ -155,11 +135,33 @@ def current_copy(network: nn.Module) -> FastCopy | None:
     if not isinstance(network, Network):
         return None
     with _BUILDING:
-        kept = _COPIES.get(network)
-        if kept and kept.made_of.unchanged(network):
+        kept, found = _COPIES.get(network), own_parts(network)
+        if kept and found and kept.made_of == _made_of(network, found[1]) and kept.witness.unchanged(found[0]):
             return kept
         _COPIES.pop(network, None)
         return None
+
+
+def _made_of(network: Network, kinds: list[type]) -> MadeOf:
+    return MadeOf(getattr(network, "engine", Engine()), network.config, callers_threads(), kinds)
+
+
+def own_parts(network: nn.Module) -> tuple[list[Tensor], list[type]] | None:
+    """Every parameter and buffer, and every module's type; None where a hook or an own forward changes what they do."""
+    tensors: list[Tensor | None] = []
+    modules: list[nn.Module | None] = [network]
+    for module in modules:  # grows while it is walked
+        if module is None:
+            continue
+        own = vars(module)
+        if "_forward_hooks" not in own:  # a scripted module
+            return None
+        if own["_forward_hooks"] or own["_forward_pre_hooks"] or "forward" in own or "encode" in own:
+            return None
+        tensors.extend(own["_parameters"].values())
+        tensors.extend(own["_buffers"].values())
+        modules.extend(own["_modules"].values())
+    return [tensor for tensor in tensors if tensor is not None], [type(module) for module in modules]
 
 
 def mirrors(network: Network) -> bool:
@@ -178,17 +180,17 @@ def _modules(architecture: Architecture) -> list[tuple[str, type]]:
     return [(name, type(module)) for name, module in outline(architecture).named_modules()][1:]
 
 
-def build(network: Network, made_of: MadeOf) -> FastCopy:
+def build(network: Network, made_of: MadeOf, witness: Witness) -> FastCopy:
     """The fast copy that an engine wants."""
-    engine, device = made_of.settings.engine, network.image_norm.weight.device
+    engine, device = made_of.engine, network.image_norm.weight.device
     if engine.backend == "onnx":
         from .onnx_file import kept_onnx, run_onnx
 
         if device.type != "cpu":
             raise ConfigError(f'backend="onnx" runs on the CPU, and the model is on {device}: move it with .to("cpu")')
-        return FastCopy(run_onnx(kept_onnx(network)), lambda: 1, made_of)
+        return FastCopy(run_onnx(kept_onnx(network)), lambda: 1, made_of, witness)
     if engine.native(device):
-        return native_copy(network, made_of)
+        return native_copy(network, made_of, witness)
     with threads(1):  # hundreds of small tensors
         fast = FastNetwork(network, getattr(torch, engine.precision)).eval()
     function: Callable[[Tensor], Tensor] = torch.compile(fast) if engine.compile else fast
@@ -199,14 +201,14 @@ def build(network: Network, made_of: MadeOf) -> FastCopy:
         with exactly(device):
             return function(torch.tensor(images).to(device)).cpu().numpy()
 
-    return FastCopy(run, tried_later(run) if device.type == "cpu" else lambda: 1, made_of)
+    return FastCopy(run, tried_later(run) if device.type == "cpu" else lambda: 1, made_of, witness)
 
 
-def native_copy(network: Network, made_of: MadeOf) -> FastCopy:
+def native_copy(network: Network, made_of: MadeOf, witness: Witness) -> FastCopy:
     """Our own program as a fast copy: the number of threads changes no byte."""
     from .native import NativeImage, NativeNetwork
 
-    native = NativeNetwork(network, made_of.settings.engine.precision)
+    native = NativeNetwork(network, made_of.engine.precision)
 
     def run(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         return np.stack([native(image, torch.get_num_threads()) for image in images])
@@ -216,7 +218,7 @@ def native_copy(network: Network, made_of: MadeOf) -> FastCopy:
         with closing(NativeImage(native, images[0], callers_threads())) as image:
             yield lambda: image()[None]
 
-    return FastCopy(run, callers_threads, made_of, begin)
+    return FastCopy(run, callers_threads, made_of, witness, begin)
 
 
 @contextmanager

@@ -184,8 +184,7 @@ def _joined(rows: list[NDArray[np.float32]]) -> NDArray[np.float32]:
     vectors = np.concatenate(rows) if rows else np.empty((0, 0), np.float32)
     if not np.isfinite(vectors).all():
         raise SignalError(
-            "the network gave a vector that is not finite: check the weights with `tiny-biomoe weights verify`; "
-            'if they are sound, their numbers may be too large for precision="bfloat16": try "float32"'
+            "the network gave a vector that is not finite: check the weights with `tiny-biomoe weights verify`"
         )
     return vectors
 

@@ -1,6 +1,8 @@
 // Attention: each query gathers values by how its product with their keys compares.
 #pragma once
 
+#include <limits>
+
 #include "activations.h"
 #include "product.h"
 
@@ -79,7 +81,7 @@ struct Attention {
     }
 
   private:
-    // exp(scale * (x + bias - the largest)) of N rows, and zeros behind them; and their sums.
+    // exp(scale * (x + bias - the largest)) of N rows, nothing worth telling behind them, then zeros; and their sums.
     template <int N>
     void exponentials(float* x, const float* bias, float scale, T* out, float* sums) const {
         const int end = int(whole(tokens, LANES)), ld = columns();

@@ -143,7 +143,7 @@ struct Depthwise {
     }
 
     // How many rows of the result are computed at once, where the registers hold them.
-    int together() const { return sizeof(T) == 2 && stride == 1 ? 2 : 1; }
+    int rows_at_once() const { return sizeof(T) == 2 && stride == 1 ? 2 : 1; }
 
     // Rows [y, end) of the result; x begins with row `first` of a map of `side` rows, and holds all that they read.
     template <class Out>
@@ -153,7 +153,7 @@ struct Depthwise {
             Out* to = out + (y - begin) * row;
             if (stride == 2)
                 row_of<1, 2>(x, first, side, y++, to);
-            else if (together() == 1 || y + 1 == end)
+            else if (rows_at_once() == 1 || y + 1 == end)
                 row_of<1, 1>(x, first, side, y++, to);
             else if constexpr (sizeof(T) == 2)
                 row_of<2, 1>(x, first, side, std::exchange(y, y + 2), to);
@@ -161,40 +161,40 @@ struct Depthwise {
     }
 
   private:
-    template <int ROWS, int STRIDE, class Out>
+    template <int TALL, int STRIDE, class Out>
     void row_of(const T* x, int first, int side, int y, Out* out) const {
-        const T* above[ROWS + 2];  // null outside of the map
-        for (int i = 0; i < ROWS + 2; ++i) {
+        const T* above[TALL + 2];  // null outside of the map
+        for (int i = 0; i < TALL + 2; ++i) {
             const int r = y * STRIDE + i - 1;
             above[i] = r >= 0 && r < side ? x + long(r - first) * side * channels : nullptr;
         }
         const int results = (side + STRIDE - 1) / STRIDE;
         int done = 0;
-        for (; done + 4 <= results; done += 4) run<ROWS, 4, STRIDE>(above, done * STRIDE - 1, side, out + long(done) * channels);
-        for (; done < results; ++done) run<ROWS, 1, STRIDE>(above, done * STRIDE - 1, side, out + long(done) * channels);
+        for (; done + 4 <= results; done += 4) run<TALL, 4, STRIDE>(above, done * STRIDE - 1, side, out + long(done) * channels);
+        for (; done < results; ++done) run<TALL, 1, STRIDE>(above, done * STRIDE - 1, side, out + long(done) * channels);
     }
 
-    // N results side by side, from column `from` on: what they share is read once.
-    template <int ROWS, int N, int STRIDE, class Out>
-    void run(const T* const (&rows)[ROWS + 2], int from, int side, Out* out) const {
+    // TALL rows of N results side by side, from column `from` on: what they share is read once.
+    template <int TALL, int N, int STRIDE, class Out>
+    void run(const T* const (&rows)[TALL + 2], int from, int side, Out* out) const {
         const Activate activate;
         constexpr int WIDE = (N - 1) * STRIDE + 3;
         const T* zeros = scratch<Depthwise, T>(channels);  // never written
-        const T* taps[ROWS + 2][WIDE];
-        for (int y = 0; y < ROWS + 2; ++y)
+        const T* taps[TALL + 2][WIDE];
+        for (int y = 0; y < TALL + 2; ++y)
             for (int i = 0; i < WIDE; ++i)
                 taps[y][i] = rows[y] && from + i >= 0 && from + i < side ? rows[y] + long(from + i) * channels : zeros;
         const long row = long((side + STRIDE - 1) / STRIDE) * channels;
         for (int c = 0; c < channels; c += PANEL) {
-            decltype(load2(rows[0])) sums[ROWS][N], in[WIDE];
-            for (int r = 0; r < ROWS; ++r)
+            decltype(load2(rows[0])) sums[TALL][N], in[WIDE];
+            for (int r = 0; r < TALL; ++r)
                 for (int n = 0; n < N; ++n) sums[r][n] = load2(bias.data() + c);
 #pragma GCC unroll 4
-            for (int y = 0; y < ROWS + 2; ++y) {
+            for (int y = 0; y < TALL + 2; ++y) {
 #pragma GCC unroll 9
                 for (int i = 0; i < WIDE; ++i) in[i] = load2(taps[y][i] + c);
 #pragma GCC unroll 2
-                for (int r = 0; r < ROWS; ++r)
+                for (int r = 0; r < TALL; ++r)
 #pragma GCC unroll 3
                     for (int dx = 0; dx < 3; ++dx) {
                         if (y - r < 0 || y - r > 2) continue;
@@ -204,7 +204,7 @@ struct Depthwise {
                     }
             }
 #pragma GCC unroll 2
-            for (int r = 0; r < ROWS; ++r)
+            for (int r = 0; r < TALL; ++r)
 #pragma GCC unroll 4
                 for (int n = 0; n < N; ++n) store2(out + r * row + n * channels + c, each_of(activate, sums[r][n]));
         }
@@ -214,7 +214,7 @@ struct Depthwise {
 // A whole map's depthwise convolution.
 template <class T, class Activate, class Out>
 void convolve(Team& team, const Depthwise<T, Activate>& depthwise, const T* x, int side, Out* out) {
-    const int results = (side + depthwise.stride - 1) / depthwise.stride, rows = depthwise.together();
+    const int results = (side + depthwise.stride - 1) / depthwise.stride, rows = depthwise.rows_at_once();
     team.each((results + rows - 1) / rows, [&](int i) {
         const int y = rows * i;
         depthwise.rows(x, 0, side, y, std::min(y + rows, results), out + long(y) * results * depthwise.channels);

@@ -4,8 +4,6 @@
 // gives the same bytes.
 #pragma once
 
-#include <limits>
-
 #include "tiles.h"
 
 // Two steps of a sum of products of bfloat16: `pair` of a row, times a vector of pairs, one pair a column.
@@ -90,18 +88,18 @@ inline void multiply(const float* a, long lda, int rows, int inner, const float*
 // The left matrix times panels that lie one behind the other: each is filled up, and begins where the last one ends.
 // done(place, row, panel) gives the `Done` of a tile whose first row that is, of the first or the second place.
 template <class T, class Begin>
-void rows_times_panels(Left<T> left, Pieces pieces, const T* panels, int count, const Begin& done) {
+void rows_times_panels(Left<T> left, Pieces pieces, const T* right, int count, const Begin& done) {
     const long size = panel_size<T>(pieces), lda = left.lda;
 #if HAS_TILES
     if constexpr (sizeof(T) == 2)
         if (tiles_allowed()) {
             const bool two = left.second;
-            const int step = two ? 16 : 32, whole = left.rows / step * step;
+            const int step = two ? 16 : 32, full = left.rows / step * step;
             for (int part = 0; part < 2; ++part) {  // whole tiles, then what is left
-                const int from = part ? whole : 0, to = part ? left.rows : whole, n = std::min(step, to - from);
+                const int from = part ? full : 0, to = part ? left.rows : full, n = std::min(step, to - from);
                 if (from == to) continue;
                 const int upper = std::min(n, 16), lower = two ? upper : n - upper;
-                const bool shaped = part && whole && upper == 16 && (lower == 16 || !lower);  // as whole tiles were
+                const bool shaped = part && full && upper == 16 && !lower;  // as whole tiles were
                 if (!shaped) {
                     const Shape shape(upper, lower);
                     _tile_loadconfig(&shape);
@@ -109,7 +107,7 @@ void rows_times_panels(Left<T> left, Pieces pieces, const T* panels, int count, 
                 for (int panel = 0; panel < count; ++panel)
                     for (int row = from; row < to; row += n) {
                         const T *a = left.first + row * lda, *low = two ? left.second + row * lda : a + 16 * lda;
-                        hardware_tile(upper, lower, a, low, lda, pieces, panels + panel * size, done(0, row, panel),
+                        hardware_tile(upper, lower, a, low, lda, pieces, right + panel * size, done(0, row, panel),
                                       done(two, two ? row : row + 16, panel));
                     }
             }
@@ -123,7 +121,7 @@ void rows_times_panels(Left<T> left, Pieces pieces, const T* panels, int count, 
         for (int place = 0; place < (left.second ? 2 : 1); ++place)
             for (int row = 0; row < left.rows; row += high)
                 rows_times_panel(std::min(high, left.rows - row), (place ? left.second : left.first) + row * lda, lda,
-                                 pieces, panels + panel * size, PANEL, done(place, row, panel));
+                                 pieces, right + panel * size, PANEL, done(place, row, panel));
 }
 
 // What becomes of a product's results once the bias is added.

@@ -99,15 +99,15 @@ inline void store_some(bf16* p, Vec v, int n) {
 #if defined(__AVX512FP16__)
 // Numbers of 16 bits whose sums and products the processor computes 32 at a time. From 6e-5 to 65504 they are eight times
 // as fine as bfloat16, and down to 1e-5 as fine; what is larger must end as NaN, not unnoticed.
-typedef _Float16 half;
-typedef half HalfVec __attribute__((vector_size(64)));
+typedef _Float16 fp16;
+typedef fp16 Fp16Vec __attribute__((vector_size(64)));
 
-inline void store(half* p, Vec v, Vec w) {
+inline void store(fp16* p, Vec v, Vec w) {
     const __m256i a = _mm512_cvtps_ph((__m512)v, _MM_FROUND_TO_NEAREST_INT), b = _mm512_cvtps_ph((__m512)w, _MM_FROUND_TO_NEAREST_INT);
     std::memcpy(p, &a, sizeof a);
     std::memcpy(p + LANES, &b, sizeof b);
 }
-inline void store_some(half* p, Vec v, int n) {
+inline void store_some(fp16* p, Vec v, int n) {
     _mm256_mask_storeu_epi16(p, __mmask16((1u << n) - 1), _mm512_cvtps_ph((__m512)v, _MM_FROUND_TO_NEAREST_INT));
 }
 #endif
@@ -153,26 +153,26 @@ Two each_of(const Function& function, Two x) {
 }
 
 #if defined(__AVX512FP16__)
-inline HalfVec load2(const half* p) {
-    HalfVec v;
+inline Fp16Vec load2(const fp16* p) {
+    Fp16Vec v;
     std::memcpy(&v, p, sizeof v);
     return v;
 }
-inline void store2(bf16* p, HalfVec x) {
+inline void store2(bf16* p, Fp16Vec x) {
     const auto part = [&](auto extract) { return (Vec)_mm512_cvtph_ps(extract); };
     const __m512i w = (__m512i)x;
     store(p, part(_mm512_castsi512_si256(w)), part(_mm512_extracti64x4_epi64(w, 1)));
 }
-inline void add_product(HalfVec& sum, HalfVec x, HalfVec y) { sum += x * y; }
+inline void add_product(Fp16Vec& sum, Fp16Vec x, Fp16Vec y) { sum += x * y; }
 template <class Function>
-HalfVec each_of(const Function& function, HalfVec x) {
+Fp16Vec each_of(const Function& function, Fp16Vec x) {
     return function(x);
 }
 
 template <class T>
-using Hidden = std::conditional_t<std::is_same<T, bf16>::value, half, T>;  // of maps between two products
+using Hidden = std::conditional_t<std::is_same<T, bf16>::value, fp16, T>;  // of maps between two products
 template <class T>
-using Weight = std::conditional_t<std::is_same<T, half>::value, half, float>;  // that such a map is multiplied with
+using Weight = std::conditional_t<std::is_same<T, fp16>::value, fp16, float>;  // that such a map is multiplied with
 #else
 template <class T>
 using Hidden = T;

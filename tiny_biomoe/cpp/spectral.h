@@ -33,20 +33,21 @@ struct SelfAttention {
     }
 };
 
-// Norm, dense layer, depthwise convolution, GELU, dense layer and residual sum.
-template <class T>
+// Norm, dense layer, depthwise convolution, GELU, dense layer and residual sum; hidden numbers are of type H.
+template <class T, class H>
 struct Mlp {
     int side, channels, hidden;
     Norm norm;
     Product<T> expand;
-    Depthwise<Hidden<T>, Gelu<T>> depthwise;
+    Depthwise<H, Gelu<T>> depthwise;
     Product<T> reduce;
 
     Mlp(Reader& reader, int side, int channels, int hidden)
         : side(side), channels(channels), hidden(hidden), norm(reader, channels), expand(reader, hidden, 1, channels),
           depthwise(reader, hidden, 1), reduce(reader, channels, 1, hidden) {}
 
-    // Of a grid (side, side, channels). done(y, row) is called with each row of the result, which lies there for that long.
+    // Of a grid (side, side, channels). done(y, row) is called with each row of the result, which lies
+    // there for that long; of a large grid, which others still read, it must not write anything.
     template <class Done>
     void operator()(Team& team, const float* grid, const Done& done) const {
         if (side <= SMALL) return small(team, grid, done);
@@ -75,11 +76,11 @@ struct Mlp {
         const int tokens = side * side;
         T* normed = scratch<Mlp, T>(long(tokens) * (channels + hidden));
         T* mixed = normed + long(tokens) * channels;
-        Hidden<T>* wide = scratch<Mlp, Hidden<T>, 1>(long(tokens) * hidden);
+        H* wide = scratch<Mlp, H, 1>(long(tokens) * hidden);
         float* out = scratch<Mlp, float, 2>(long(tokens) * channels);
         norm.tokens(grid, normed, tokens);
         dense(team, expand, static_cast<const T*>(normed), tokens, wide);
-        convolve(team, depthwise, static_cast<const Hidden<T>*>(wide), side, mixed);
+        convolve(team, depthwise, static_cast<const H*>(wide), side, mixed);
         dense(team, reduce, static_cast<const T*>(mixed), tokens, out, grid);
         for (int y = 0; y < side; ++y) done(y, out + long(y) * side * channels);
     }
@@ -96,14 +97,14 @@ struct Mlp {
         static thread_local Kept kept{};
         const long row = long(side) * channels, wide = long(side) * hidden;
         const int first = std::max(0, y - 1), last = std::min(end + 1, side);
-        Hidden<T>* rows = scratch<Mlp, Hidden<T>, 1>((STEP + 2) * wide);  // of the wide map, from `first` to before `last`
+        H* rows = scratch<Mlp, H, 1>((STEP + 2) * wide);  // of the wide map, from `first` to before `last`
         T* normed = scratch<Mlp, T>((STEP + 2) * row + STEP * wide);
         T* mixed = normed + (STEP + 2) * row;
         float* out = scratch<Mlp, float, 2>(STEP * row);
         int from = std::max(first, kept.first), to = std::min(last, kept.last);  // the rows that are there already
         if (kept.call == call && from < to)
             std::memmove(static_cast<void*>(rows + (from - first) * wide), rows + (from - kept.first) * wide,
-                         (to - from) * wide * sizeof(T));
+                         (to - from) * wide * sizeof(H));
         else
             from = to = last;
         const auto fill = [&](int begin, int stop) {
@@ -128,13 +129,13 @@ struct SpectralSpace {
     Array<float> re, im;
 };
 
-template <class T>
+template <class T, class H>
 struct SpectralEncoder {
     struct Stage {
         std::unique_ptr<SpectralFilter> filter;
         std::unique_ptr<Norm> filter_norm;
         std::unique_ptr<SelfAttention<T>> attention;
-        std::unique_ptr<Mlp<T>> mlp;
+        std::unique_ptr<Mlp<T, H>> mlp;
         std::unique_ptr<Norm> norm;  // behind the stage, before what makes the grid smaller; none at the last one
         std::unique_ptr<Conv<T>> conv;
         std::unique_ptr<Norm> conv_norm;
@@ -164,7 +165,7 @@ struct SpectralEncoder {
                 stage.filter_norm.reset(new Norm(reader, widths[i]));
                 stage.filter.reset(new SpectralFilter(reader, s, widths[i]));
             }
-            stage.mlp.reset(new Mlp<T>(reader, s, widths[i], ratios[i] * widths[i]));
+            stage.mlp.reset(new Mlp<T, H>(reader, s, widths[i], ratios[i] * widths[i]));
             if (i < 3) {
                 stage.norm.reset(new Norm(reader, widths[i]));
                 stage.conv.reset(new Conv<T>(reader, widths[i], widths[i + 1], 3, 2));

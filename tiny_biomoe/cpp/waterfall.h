@@ -116,13 +116,13 @@ struct Waterfall {
     }
 };
 
-// Half the map, at another width.
-template <class T>
+// Half the map, at another width; hidden numbers are of type H.
+template <class T, class H>
 struct Merging {
     int side;
     Mixer<T> before;
     Product<T> expand;
-    Depthwise<Hidden<T>, Relu> depthwise;
+    Depthwise<H, Relu> depthwise;
     Product<T> squeeze, excite, reduce;
     Mixer<T> after;
 
@@ -139,10 +139,10 @@ struct Merging {
         const long wide = long(side) * side * hidden, size = long(tokens) * hidden;
         float* mean = scratch<Merging, float>(2L * hidden + squeeze.outputs);
         float *share = mean + hidden, *squeezed = share + hidden;
-        Hidden<T>* expanded = scratch<Merging, Hidden<T>, 1>(wide);
+        H* expanded = scratch<Merging, H, 1>(wide);
         T* mixed = scratch<Merging, T, 2>(size);
         dense(team, expand, as<T>(x, long(side) * side * expand.pieces.length), side * side, expanded);
-        convolve(team, depthwise, static_cast<const Hidden<T>*>(expanded), side, mixed);
+        convolve(team, depthwise, static_cast<const H*>(expanded), side, mixed);
         for (int c = 0; c < hidden; c += LANES) {
             Vec total{};
             for (int t = 0; t < tokens; ++t) total += load(mixed + long(t) * hidden + c);
@@ -165,12 +165,12 @@ struct WaterfallSpace {
     std::vector<Map<float>> grids;
 };
 
-template <class T>
+template <class T, class H>
 struct WaterfallEncoder {
     int image, outputs;
     std::vector<std::unique_ptr<Conv<T>>> patches;
     std::vector<std::unique_ptr<Waterfall<T>>> blocks;
-    std::vector<std::unique_ptr<Merging<T>>> merges;
+    std::vector<std::unique_ptr<Merging<T, H>>> merges;
 
     WaterfallEncoder(Reader& reader, int image, int channels, const int* widths, const int* heads, int key_dim,
                      const int* kernels, int window)
@@ -184,7 +184,7 @@ struct WaterfallEncoder {
         for (int i = 0; i < 3; ++i) {
             blocks.emplace_back(
                 new Waterfall<T>(reader, side, widths[i], heads[i], key_dim, kernels, std::min(side, window)));
-            if (i < 2) merges.emplace_back(new Merging<T>(reader, side, widths[i], widths[i + 1]));
+            if (i < 2) merges.emplace_back(new Merging<T, H>(reader, side, widths[i], widths[i + 1]));
             side = (side + 1) / 2;
         }
     }
