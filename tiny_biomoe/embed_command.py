@@ -72,7 +72,7 @@ _RUN = [
 @click.option(
     "--compile",
     is_flag=True,
-    help="Compile the network for this processor (needs c++, g++ or clang++; 10 s once). Fastest with bfloat16.",
+    help="Compile the network for this processor (needs c++, g++ or clang++; 10 to 25 s once). Fastest with bfloat16.",
 )
 @options(_RUN)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="A folder, or a file: .csv, .npz, .parquet.")

@@ -58,8 +58,7 @@ struct Attention {
         for (int from = 0; from < queries; from += TOGETHER, q += TOGETHER * ld, out += TOGETHER * ldo) {
             const int rows = std::min(TOGETHER, queries - from);
             rows_times_panels<T>({q, nullptr, ld, rows}, of_key, keys, key_panels, [&](int, int row, int panel) {
-                float* to = scores + row * wide + panel * PANEL;
-                return [=](int r, Vec a, Vec b) { store(to + r * wide, a, b); };
+                return Finish<float>{Vec{}, Vec{}, false, PANEL, scores + row * wide + panel * PANEL, wide, nullptr};
             });
             float sums[TOGETHER];
             for (int r = 0; r < rows;) {

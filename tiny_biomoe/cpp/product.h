@@ -124,26 +124,24 @@ void rows_times_panels(Left<T> left, Pieces pieces, const T* right, int count, c
                                  pieces, right + panel * size, PANEL, done(place, row, panel));
 }
 
-// What becomes of a product's results once the bias is added.
-enum class End { PLAIN, RELU, RESIDUAL };
-
-// Bias and end of a tile's rows, on their way to where the result lies: `width` columns from `out` on.
-template <class Out, End END>
+// Bias, ReLU and residual of a tile's rows, on their way to where the result lies: `width` columns from `out` on.
+template <class Out>
 struct Finish {
     Vec bias_a, bias_b;
+    bool relu;
     int width;
     Out* out;
     long ldo;
-    const float* residual;  // whole panels are read, of which what lies beyond `width` counts for nothing
+    const float* residual;  // or null; whole panels are read, of which what lies beyond `width` counts for nothing
 
     void operator()(int r, Vec a, Vec b) const {
         a += bias_a;
         b += bias_b;
-        if constexpr (END == End::RELU) {
+        if (relu) {
             a = larger(a, Vec{});
             b = larger(b, Vec{});
         }
-        if constexpr (END == End::RESIDUAL) {
+        if (residual) {
             a += load(residual + r * ldo);
             b += load(residual + r * ldo + LANES);
         }
@@ -151,7 +149,7 @@ struct Finish {
     }
 };
 
-// The weights of a linear layer or a convolution, with bias and perhaps a ReLU, which takes no residual.
+// The weights of a linear layer or a convolution, with bias and perhaps a ReLU.
 template <class T>
 struct Product {
     int outputs;
@@ -184,26 +182,13 @@ struct Product {
     template <class Out>
     void panels_of(int first, int last, Left<T> left, long stride, Out* out, long pitch, long ldo,
                    const float* residual) const {
-        if (residual)
-            ended<End::RESIDUAL>(first, last, left, stride, out, pitch, ldo, residual);
-        else if (relu)
-            ended<End::RELU>(first, last, left, stride, out, pitch, ldo, residual);
-        else
-            ended<End::PLAIN>(first, last, left, stride, out, pitch, ldo, residual);
-    }
-
-  private:
-    template <End END, class Out>
-    void ended(int first, int last, Left<T> left, long stride, Out* out, long pitch, long ldo,
-               const float* residual) const {
         const Pieces reach{pieces.count, pieces.length, stride};
         rows_times_panels(left, reach, weights.data() + first * panel_size<T>(pieces), last - first,
                           [&](int place, int row, int panel) {
             const int column = (first + panel) * PANEL;
             const long to = place * pitch + row * ldo + column;
-            return Finish<Out, END>{load(bias.data() + column), load(bias.data() + column + LANES),
-                                    std::min(PANEL, outputs - column), out + to, ldo,
-                                    residual + (END == End::RESIDUAL ? to : 0)};
+            return Finish<Out>{load(bias.data() + column), load(bias.data() + column + LANES), relu,
+                               std::min(PANEL, outputs - column), out + to, ldo, residual ? residual + to : nullptr};
         });
     }
 };
