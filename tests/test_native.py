@@ -154,12 +154,12 @@ def test_functions_of_one_number_are_exact_to_rounding(tmp_path):
             for (float x = -12; x < 12; x += 0.003f) {
                 const float y = float(_Float16(x));
                 const double expected = y * 0.5 * std::erfc(-y / std::sqrt(2.0));
-                const _Float16 found = Gelu<bf16>()(HalfVec{} + _Float16(y))[31];
+                const _Float16 found = Gelu<bf16>()(Fp16Vec{} + _Float16(y))[31];
                 narrow = std::max(narrow, std::fabs(found - expected) / std::max(0.1, std::fabs(expected)));
             }
             told = 0;
             for (float x : {INFINITY, -INFINITY})
-                for (_Float16 y : {Gelu<bf16>()(HalfVec{} + _Float16(x))[0], Relu()(HalfVec{} + _Float16(x))[31]})
+                for (_Float16 y : {Gelu<bf16>()(Fp16Vec{} + _Float16(x))[0], Relu()(Fp16Vec{} + _Float16(x))[31]})
                     told += std::isnan(float(y)) || std::isinf(float(y));
         #endif
             const Vec most = all(INFINITY), least = all(-INFINITY), none = all(NAN);
