@@ -95,10 +95,7 @@ def _drop(network: NativeNetwork, picture: NDArray[np.uint8], begun: ctypes.c_vo
 
 def fits(architecture: Architecture) -> bool:
     """Whether vectors of up to 32 numbers fill the channels that are computed side by side."""
-    stages = zip(architecture.spectral_widths, architecture.spectral_mlp_ratios, strict=True)
-    widths = [*architecture.waterfall_widths]
-    for width, ratio in stages:
-        widths += [width * ratio, width]
+    widths = (*architecture.spectral_widths, *architecture.waterfall_widths)
     return (
         not any(width % 32 for width in widths)
         and architecture.waterfall_key_dim % 16 == 0
