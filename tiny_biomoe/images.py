@@ -72,7 +72,8 @@ def to_levels(matrix: Matrix, representation: str, recipe: Recipe, own_range: bo
         unit = matrix / (matrix.max() if own_range else farthest)
         if representation == "scalogram":
             unit **= recipe.scalogram_gamma
-    np.clip(unit, 0.0, 1.0, out=unit)
+    if representation == "psd" or not own_range:  # the others end at 0 and 1 by themselves
+        np.clip(unit, 0.0, 1.0, out=unit)
     unit *= 255.0
     unit += 0.5
     return np.ascontiguousarray(unit.astype(np.uint8))  # brought into order as bytes, an eighth of the memory

@@ -26,6 +26,7 @@ WORKING_RATE = 2.5  # times the highest frequency shown: a faster signal is deci
 KEPT_BINS = 2**16  # of a spectrum whose wavelets (up to 24 MB) are kept for the next signal of that length
 AT_ONCE = 56  # rows or instants, a divisor of 224, that are computed at once: they stay in the processor's cache
 PERIOD = 2 * IMAGE_SIZE  # bins of a signal's cosines, behind which the same ones come again at the image's instants
+_HALF_AN_INSTANT = np.exp(1j * np.pi / PERIOD * np.arange(IMAGE_SIZE))  # from an instant's border to its middle
 MORLET_REACH = 5.0  # standard deviations of the wavelet's spectrum that are kept (the rest is below 4e-6)
 MORLET_END = 9.0  # standard deviations behind which the gain, 3e-18, is lost to rounding
 
@@ -61,7 +62,7 @@ def _angles(spectrum: NDArray[np.complex128]) -> Matrix:
     angles = np.empty((IMAGE_SIZE, IMAGE_SIZE))
     for start in range(0, IMAGE_SIZE, AT_ONCE):
         some = spectrum.T[start : start + AT_ONCE]
-        np.arctan2(some.imag.copy(), some.real.copy(), out=angles[start : start + AT_ONCE])
+        np.arctan2(some.imag + 0.0, some.real + 0.0, out=angles[start : start + AT_ONCE])  # the angle of -0 is pi
     return angles
 
 
@@ -83,7 +84,7 @@ def spectrogram(signal: Signal, fs: float, band: Band, recipe: Recipe) -> tuple[
     signal = signal - signal[0]  # exact zeros where the signal is flat
     signal -= signal.mean()
     if (factor := int(fs / (WORKING_RATE * high))) > 1:
-        signal, fs = scipy.signal.resample_poly(signal, 1, factor), fs / factor
+        signal, fs = scipy.signal.resample_poly(signal, 1, factor, window=_low_pass(factor)), fs / factor
     longest = recipe.frame_steps * IMAGE_SIZE / (high - low)  # seconds
     frame = max(4, round(min(recipe.frame_fraction * signal.size, fs * longest)))  # samples
     padded = fft.next_fast_len(max(frame + 1, round(fs * (IMAGE_SIZE - 1) / (high - low))), real=True)
@@ -96,8 +97,13 @@ def spectrogram(signal: Signal, fs: float, band: Band, recipe: Recipe) -> tuple[
         some = slice(start, start + AT_ONCE)
         np.multiply(frames[starts[some]], window[some], out=room[:, : frame + 1])
         np.multiply(fft.rfft(room)[:, first : first + IMAGE_SIZE], turn[some], out=spectrum[some])
-        spectrum[some] += 0.0  # the angle of -0 is pi
     return spectrum.T, frame
+
+
+@lru_cache(maxsize=16)
+def _low_pass(factor: int) -> NDArray[np.float64]:
+    """The filter of `scipy.signal.resample_poly`, which it would design for every signal."""
+    return np.asarray(scipy.signal.firwin(20 * factor + 1, 1 / factor, window=("kaiser", 5.0)))
 
 
 @lru_cache(maxsize=16)
@@ -120,30 +126,26 @@ def scalogram(signal: Signal, fs: float, band: Band, recipe: Recipe) -> Matrix:
     Normalised so that a tone of amplitude 1 gives 1 in its row, whatever its frequency.
     """
     # The signal and its mirror image make one seamless period of 2n samples: a sum of cosines about the mirror. Each
-    # row is that sum weighted by a Gaussian around the row's frequency, and the same sum of sines, a quarter turned. At
-    # the 224 even instants, each the middle of its part of the signal, bin 448 q + r equals bin r times (-1)^q, and bin
-    # 448 - r equals bin r with its cosine's sign changed: 224 cosines and as many sines are left.
+    # row is the sum of z[k] exp(pi i k (2t + 1) / 448), z being those amplitudes weighted by a Gaussian around the
+    # row's frequency, at the 224 instants t, each the middle of its part of the signal. Bin k + 448 is there bin k with
+    # its sign changed. At an even instant bin k + 224 is bin k times i, so that 224 bins are left; and the odd
+    # instants, whose magnitudes are those of even ones behind the mirror (447 - t), come with the same transform.
     bins = np.zeros((-(-signal.size // PERIOD), PERIOD))  # bin k is k / 2n of the rate
     bins.reshape(-1)[: signal.size] = fft.dct(signal - signal.mean()) / signal.size  # amplitudes of the cosines
     bins[1::2] *= -1.0
-    bins[:, 1:IMAGE_SIZE] *= 0.5  # of each term that two bins share
-    bins[:, IMAGE_SIZE + 1 :] *= 0.5
     matrix = np.empty((IMAGE_SIZE, IMAGE_SIZE))
     wavelets = _kept_wavelets if signal.size <= KEPT_BINS else _wavelets
     for start, parts in wavelets(signal.size, fs / (2 * signal.size), band, recipe.morlet_omega):
-        folded = np.zeros((AT_ONCE, PERIOD))
+        folded = np.zeros((AT_ONCE, IMAGE_SIZE), np.complex128)
         for period, rows, gain in parts:
-            folded[rows, : gain.shape[1]] += gain * bins[period, : gain.shape[1]]
-        mirrored = folded[:, :IMAGE_SIZE:-1]  # bins 447 to 225
-        sines, cosines = folded[:, 1 : IMAGE_SIZE + 1].copy(), folded[:, :IMAGE_SIZE]
-        sines[:, :-1] += mirrored
-        cosines[:, 1:] -= mirrored
-        squares = fft.dct(cosines, type=3, overwrite_x=True)
-        squares *= squares
-        sines = fft.dst(sines, type=3, overwrite_x=True)
-        sines *= sines
-        squares += sines
-        np.sqrt(squares, out=matrix[start : start + AT_ONCE])
+            weighted = gain * bins[period, : gain.shape[1]]
+            first, second = weighted[:, :IMAGE_SIZE], weighted[:, IMAGE_SIZE:]
+            folded.real[rows, : first.shape[1]] += first
+            folded.imag[rows, : second.shape[1]] += second
+        folded *= _HALF_AN_INSTANT
+        magnitude = np.abs(fft.ifft(folded, norm="forward", overwrite_x=True))  # at instants 0, 2, ... 446
+        matrix[start : start + AT_ONCE, ::2] = magnitude[:, : IMAGE_SIZE // 2]
+        matrix[start : start + AT_ONCE, :0:-2] = magnitude[:, IMAGE_SIZE // 2 :]
     return matrix[::-1]
 
 
