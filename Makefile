@@ -20,8 +20,10 @@ lint: setup
 
 setup: .venv/ready
 
+PROGRAM := setup.py tiny_biomoe/compiler.py $(wildcard tiny_biomoe/cpp/*)
+
 # constraints.txt pins torch first, because a range would take a build of several gigabytes
-.venv/ready: pyproject.toml constraints.txt
+.venv/ready: pyproject.toml constraints.txt $(PROGRAM)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test]"

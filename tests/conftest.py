@@ -75,6 +75,13 @@ def recordings() -> Path:
     return folder
 
 
+@pytest.fixture(params=["as it comes", "by PyTorch"])
+def either(request, monkeypatch):
+    """The network computed by what a user gets, and by PyTorch alone as where the package brought no program."""
+    if request.param == "by PyTorch":
+        monkeypatch.setattr("tiny_biomoe.program.shipped_program", lambda precision: None)
+
+
 @pytest.fixture
 def run(capsys):
     """Run the command line; gives exit code, standard output, standard error."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tiny_biomoe import Architecture, Recipe
-from tiny_biomoe.engine import Engine
+from tiny_biomoe.engine import Engine, engine_facts
 
 START = 1_600_000_000  # unix seconds of every recording
 
@@ -35,7 +35,7 @@ class Stub(nn.Module):
         named = dict.fromkeys(("weights", "weights_sha256", "tensors_sha256"), self.weights)
         return {
             **named,
-            **self.engine.facts(torch.device("cpu")),
+            **engine_facts(self),
             "weights_source": self.source,
             "fs": fs,
             "modality": modality,

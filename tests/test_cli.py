@@ -178,7 +178,7 @@ def test_weights_info_and_verify_tell_the_same_hash(run):
     assert info["recipe"]["version"] == "1"
 
 
-@pytest.mark.parametrize("how", [[], pytest.param(["--compile"], marks=needs_compiler)])
+@pytest.mark.parametrize("how", [[], ["--no-compile"], pytest.param(["--compile"], marks=needs_compiler)])
 def test_selfcheck_says_that_this_machine_is_good(run, how):
     code, out, _ = run("selfcheck", *how)
     assert code == 0

@@ -55,7 +55,7 @@ def test_another_precision_is_another_run(run, study, tmp_path):
     assert "engine.precision was float32, now bfloat16" in err
 
 
-@pytest.mark.parametrize("how", [[], pytest.param(["--compile"], marks=needs_compiler)])
+@pytest.mark.parametrize("how", [[], ["--no-compile"], pytest.param(["--compile"], marks=needs_compiler)])
 def test_a_file_says_how_it_was_made(capsys, tmp_path, how):
     (tmp_path / "pulse.csv").write_text("".join(f"{value}\n" for value in pulse(10, 64)))
     arguments = ["embed", str(tmp_path / "pulse.csv"), "--fs", "64", "--modality", "bvp", "--precision", "bfloat16"]
@@ -63,7 +63,9 @@ def test_a_file_says_how_it_was_made(capsys, tmp_path, how):
         main([*arguments, *how, "-o", str(tmp_path / "out.csv")])
     assert done.value.code == 0
     (facts,) = json.loads((tmp_path / "out.csv.json").read_text()).values()
-    assert (facts["precision"], facts["compile"]) == ("bfloat16", bool(how))
+    asked = {"--compile": True, "--no-compile": False}[how[0]] if how else None
+    assert (facts["precision"], facts["compile"]) == ("bfloat16", asked)
+    assert facts["program"] is None or how != ["--no-compile"]
 
 
 def test_a_compiler_that_is_missing_or_fails_is_told_before_a_folder_is_made(run, study, tmp_path, monkeypatch):

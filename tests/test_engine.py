@@ -18,7 +18,7 @@ import torch
 from conftest import ROOT, needs_compiler
 from torch import nn
 
-from tiny_biomoe import REPRESENTATIONS, Architecture, ConfigError, TinyBioMoE, engine
+from tiny_biomoe import REPRESENTATIONS, Architecture, ConfigError, TinyBioMoE, fast_threads
 from tiny_biomoe.engine import Engine, FastCopy, fast_copy
 from tiny_biomoe.packed import packs
 from tiny_biomoe.recordings import read
@@ -47,6 +47,7 @@ def randomised(gate="released", **architecture):
     return model.eval()
 
 
+@pytest.mark.usefixtures("either")
 @pytest.mark.parametrize("gate", ["released", "paper"])
 def test_fast_is_plain_to_rounding(pictures, gate):
     model = randomised(gate)
@@ -54,13 +55,14 @@ def test_fast_is_plain_to_rounding(pictures, gate):
 
 
 def test_fast_is_plain_without_onednn(pictures):
-    model = TinyBioMoE.from_pretrained()
+    model = TinyBioMoE.from_pretrained(compile=False)
     with torch.backends.mkldnn.flags(enabled=False):
         assert not packs(torch.device("cpu"))
         found = embed_levels(model, pictures, 32)
     np.testing.assert_allclose(found, plain(model, pictures), rtol=0, atol=1e-5)
 
 
+@pytest.mark.usefixtures("either")
 def test_bytes_of_a_picture_do_not_depend_on_neighbours_place_or_threads(pictures):
     rng = np.random.default_rng(0)
     for precision in ("float32", "bfloat16"):
@@ -72,6 +74,7 @@ def test_bytes_of_a_picture_do_not_depend_on_neighbours_place_or_threads(picture
             assert [row.tobytes() for row in found] == [alone[i] for i in order]
 
 
+@pytest.mark.usefixtures("either")
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_picture_alone_keeps_its_bytes_on_several_threads(pictures, precision):
     model = TinyBioMoE.from_pretrained(precision=precision)
@@ -85,11 +88,12 @@ def test_a_picture_alone_keeps_its_bytes_on_several_threads(pictures, precision)
 
 def test_an_image_alone_gets_threads_only_where_they_leave_its_bytes_alone():
     with threads(3):
-        assert engine.threads_alone(lambda images: np.ones(1, np.float32)) == 3
-        assert engine.threads_alone(lambda images: np.array([torch.get_num_threads()], np.float32)) == 1
-        assert engine.threads_alone(lambda images: np.array([torch.get_num_threads() > 2], np.float32)) == 2
+        assert fast_threads.threads_alone(lambda images: np.ones(1, np.float32)) == 3
+        assert fast_threads.threads_alone(lambda images: np.array([torch.get_num_threads()], np.float32)) == 1
+        assert fast_threads.threads_alone(lambda images: np.array([torch.get_num_threads() > 2], np.float32)) == 2
 
 
+@pytest.mark.usefixtures("either")
 @pytest.mark.parametrize("write", ["in place", "data", "numpy", "load", "replace", "turn", "strided"])
 def test_a_changed_weight_is_seen(pictures, write):
     model = randomised()
@@ -120,8 +124,8 @@ def test_a_changed_weight_is_seen(pictures, write):
 
 def test_one_picture_and_no_more_tries_no_threads(pictures, monkeypatch):
     with threads(2):
-        model, tried = TinyBioMoE.from_pretrained(), []
-        monkeypatch.setattr(engine, "threads_alone", lambda run: tried.append(run) or 2)
+        model, tried = TinyBioMoE.from_pretrained(compile=False), []
+        monkeypatch.setattr(fast_threads, "threads_alone", lambda run: tried.append(run) or 2)
         first, second = (embed_levels(model, pictures[:1], 32).tobytes() for _ in range(2))
         assert first == second
         assert len(tried) == 1
@@ -129,7 +133,7 @@ def test_one_picture_and_no_more_tries_no_threads(pictures, monkeypatch):
         assert len(tried) == 1
 
 
-@pytest.mark.parametrize("compile", [False, pytest.param(True, marks=needs_compiler)])
+@pytest.mark.parametrize("compile", [None, False, pytest.param(True, marks=needs_compiler)])
 @pytest.mark.parametrize("scattered", [False, True])
 def test_weights_that_moved_are_read_where_they_are(pictures, compile, scattered):
     model = TinyBioMoE.from_pretrained(compile=compile)
@@ -153,6 +157,7 @@ def test_rows_that_change_places_behind_autograd_are_seen():
     assert len(seen) == 4
 
 
+@pytest.mark.usefixtures("either")
 @pytest.mark.parametrize("write", ["data", "numpy"])
 def test_a_few_numbers_written_behind_autograd_are_seen(pictures, write):
     model = TinyBioMoE.from_pretrained()
@@ -170,6 +175,7 @@ def test_a_few_numbers_written_behind_autograd_are_seen(pictures, write):
     assert changed["tensors_sha256"] != facts["tensors_sha256"]
 
 
+@pytest.mark.usefixtures("either")
 def test_a_changed_layer_or_config_is_seen_after_a_first_embedding(pictures):
     model = TinyBioMoE.from_pretrained()
     first = embed_levels(model, pictures[:1], 32)
@@ -189,6 +195,7 @@ def test_a_model_loaded_in_inference_mode_says_where_its_weights_come_from():
     assert model.provenance(64, "bvp") == TinyBioMoE.from_pretrained().provenance(64, "bvp")
 
 
+@pytest.mark.usefixtures("either")
 def test_a_copy_is_kept_while_nothing_changes(pictures):
     model = TinyBioMoE.from_pretrained()
     first = fast_copy(model)
@@ -200,6 +207,7 @@ def test_a_copy_is_kept_while_nothing_changes(pictures):
     assert fast_copy(twin) is not fast_copy(model)
 
 
+@pytest.mark.usefixtures("either")
 def test_a_hook_or_another_layer_means_the_plain_network(pictures):
     model = TinyBioMoE.from_pretrained()
     seen = []
@@ -213,6 +221,7 @@ def test_a_hook_or_another_layer_means_the_plain_network(pictures):
     assert embed_levels(model, pictures[:2], 32).shape == (2, 192)
 
 
+@pytest.mark.usefixtures("either")
 def test_what_changes_once_a_copy_is_made_is_seen():
     model = TinyBioMoE.from_pretrained()
     first = fast_copy(model)
@@ -233,6 +242,7 @@ def test_what_changes_once_a_copy_is_made_is_seen():
     assert fast_copy(model) is None
 
 
+@pytest.mark.usefixtures("either")
 def test_a_network_that_its_parts_refer_to_is_freed():
     model = TinyBioMoE.from_pretrained()
     model.gate.register_full_backward_hook(model.train)  # a method: it holds the model
@@ -244,6 +254,7 @@ def test_a_network_that_its_parts_refer_to_is_freed():
     assert alive() is None
 
 
+@pytest.mark.usefixtures("either")
 def test_a_network_in_training_is_left_in_training(pictures):
     model = TinyBioMoE.from_pretrained().train()
     expected = embed_levels(TinyBioMoE.from_pretrained(), pictures[:1], 32)
@@ -261,11 +272,12 @@ def test_engine_is_checked(arguments, message):
 
 def test_provenance_names_the_engine():
     facts = TinyBioMoE.from_pretrained(precision="bfloat16").provenance(64, "bvp")
-    assert (facts["precision"], facts["compile"]) == ("bfloat16", False)
+    assert (facts["precision"], facts["compile"]) == ("bfloat16", None)
 
 
+@pytest.mark.usefixtures("either")
 def test_bfloat16_points_the_same_way_on_real_recordings():
-    exact, rounded = TinyBioMoE.from_pretrained(), TinyBioMoE.from_pretrained(precision="bfloat16")
+    exact, rounded = (TinyBioMoE.from_pretrained(precision=each) for each in ("float32", "bfloat16"))
     for path in sorted((ROOT / "examples" / "recordings").glob("*.csv")):
         (recording,) = read(path)
         arguments = recording.signal[: int(20 * recording.fs)], recording.fs, recording.modality, list(REPRESENTATIONS)
@@ -290,7 +302,7 @@ def test_bfloat16_where_onednn_refuses_it_is_computed_by_ordinary_functions():
         "import numpy as np, torch, tiny_biomoe as t\n"
         "from tiny_biomoe.packed import packs\n"
         "x = np.sin(np.arange(1000.0) / 9)\n"
-        "a = t.TinyBioMoE.from_pretrained(precision='bfloat16').embed(x, fs=100, modality='ecg')\n"
+        "a = t.TinyBioMoE.from_pretrained(precision='bfloat16', compile=False).embed(x, fs=100, modality='ecg')\n"
         "b = t.embed(x, fs=100, modality='ecg')\n"
         "assert packs(torch.device('cpu')) and not packs(torch.device('cpu'), torch.bfloat16)\n"
         "assert a @ b / np.linalg.norm(a) / np.linalg.norm(b) > 0.999\n"
@@ -300,6 +312,7 @@ def test_bfloat16_where_onednn_refuses_it_is_computed_by_ordinary_functions():
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.usefixtures("either")
 def test_an_engine_that_cannot_run_the_network_is_refused(pictures):
     model = TinyBioMoE.from_pretrained(precision="bfloat16")
     handle = model.gate.register_forward_hook(lambda module, given, gave: gave)
@@ -309,6 +322,7 @@ def test_an_engine_that_cannot_run_the_network_is_refused(pictures):
     assert embed_levels(model, pictures[:1], 32).shape == (1, 192)
 
 
+@pytest.mark.usefixtures("either")
 @pytest.mark.parametrize("hooked", [False, True])
 def test_a_callers_autocast_changes_nothing(pictures, hooked):
     model = TinyBioMoE.from_pretrained()
@@ -321,6 +335,7 @@ def test_a_callers_autocast_changes_nothing(pictures, hooked):
     assert found.tobytes() == expected.tobytes() == pair[0].tobytes()
 
 
+@pytest.mark.usefixtures("either")
 @pytest.mark.parametrize("hooked", [False, True])
 def test_calls_at_once_give_the_bytes_of_one_and_leave_threads_and_modes(pictures, hooked):
     model = TinyBioMoE.from_pretrained().train()
@@ -355,6 +370,7 @@ def test_every_batch_is_filled_up_and_only_its_own_rows_come_back(n, calls):
     assert [value for row in rows for value in row[:, 0]] == list(range(n))
 
 
+@pytest.mark.usefixtures("either")
 @pytest.mark.parametrize("n", [1, 2])
 @pytest.mark.parametrize("hooked", [False, True])
 def test_sets_in_turn_have_the_bytes_of_sets_alone(pictures, n, hooked):

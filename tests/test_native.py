@@ -35,6 +35,10 @@ def compiled(model: TinyBioMoE, precision: str = "float32") -> TinyBioMoE:
     return model
 
 
+def network_of(model: TinyBioMoE, precision: str) -> native.NativeNetwork:
+    return native.NativeNetwork(model, precision, program.compiled_program().library)
+
+
 @pytest.mark.parametrize("gate", ["released", "paper"])
 def test_levels_and_colours_are_plain_to_rounding(pictures, gate):
     model = randomised(gate)
@@ -59,7 +63,8 @@ def test_bytes_of_a_picture_depend_on_neither_neighbours_nor_threads(pictures, p
 
 
 def test_bfloat16_points_the_same_way_on_real_recordings():
-    exact, rounded = TinyBioMoE.from_pretrained(), TinyBioMoE.from_pretrained(precision="bfloat16", compile=True)
+    exact = TinyBioMoE.from_pretrained(compile=False)
+    rounded = TinyBioMoE.from_pretrained(precision="bfloat16", compile=True)
     for path in sorted((ROOT / "examples" / "recordings").glob("*.csv")):
         (recording,) = read(path)
         arguments = recording.signal[: int(20 * recording.fs)], recording.fs, recording.modality, list(REPRESENTATIONS)
@@ -76,7 +81,7 @@ def test_other_processors_are_plain_to_rounding(without, tmp_path):
         import numpy as np
         from tiny_biomoe import TinyBioMoE
         x = np.sin(np.arange(1000) / 9) + np.sin(np.arange(1000) / 2.3)
-        expected = TinyBioMoE.from_pretrained().embed(x, fs=100, modality="ecg")
+        expected = TinyBioMoE.from_pretrained(compile=False).embed(x, fs=100, modality="ecg")
         exact, rounded = (TinyBioMoE.from_pretrained(precision=p, compile=True) for p in ("float32", "bfloat16"))
         np.testing.assert_allclose(exact.embed(x, fs=100, modality="ecg"), expected, rtol=0, atol=1e-5)
         found = rounded.embed(x, fs=100, modality="ecg")
@@ -215,20 +220,20 @@ def fresh(monkeypatch, tmp_path):
 
 
 def test_a_program_is_kept_and_a_damaged_one_compiled_again(fresh, monkeypatch):
-    _, digest = program.load_program()
+    _, digest = program.compiled_program()
     (kept,) = (fresh / "cache" / "tiny-biomoe" / "native").iterdir()
     assert kept.name.endswith(f"-{digest}.so")
     runs, run = [], subprocess.run
     monkeypatch.setattr(subprocess, "run", lambda command, **rest: (runs.append(command), run(command, **rest))[1])
     program._load.cache_clear()
-    assert program.load_program()[1] == digest
+    assert program.compiled_program()[1] == digest
     assert not any("-o" in command for command in runs)
     data = bytearray(kept.read_bytes())
     data[1000] ^= 1
     kept.unlink()  # it is open, and another file from here on
     kept.write_bytes(data)
     program._load.cache_clear()
-    assert program.load_program()[1] == digest
+    assert program.compiled_program()[1] == digest
     assert any("-o" in command for command in runs)
     assert kept.read_bytes() != data
 
@@ -243,7 +248,7 @@ def test_a_kept_program_that_others_may_write_is_not_run(tmp_path):
 
 
 def test_what_is_not_a_picture_is_refused():
-    run = native.NativeNetwork(TinyBioMoE.from_pretrained(), "float32")
+    run = network_of(TinyBioMoE.from_pretrained(), "float32")
     for picture in (np.zeros((224, 223), np.uint8), np.zeros((224, 224, 4), np.uint8), np.zeros((224, 224))):
         with pytest.raises(ValueError, match="a picture is"):
             run(picture, 1)
@@ -271,10 +276,10 @@ def test_what_is_not_finite_is_never_hidden(pictures, value, precision):
 def test_where_nothing_can_be_kept_the_program_runs_from_elsewhere(fresh):
     (fresh / "cache").write_bytes(b"in the way")
     with pytest.warns(UserWarning, match="could not be kept for the next time"):
-        library, digest = program.load_program()
+        library, digest = program.compiled_program()
     assert library.tiles() in (0, 1)
     assert len(digest) == 64
-    assert program.load_program() == (library, digest)
+    assert program.compiled_program() == (library, digest)
 
 
 def test_without_a_compiler_compile_is_refused(fresh, monkeypatch):
@@ -290,14 +295,14 @@ def test_a_compiler_that_fails_is_told_with_its_own_words(fresh, monkeypatch):
     failing.chmod(failing.stat().st_mode | stat.S_IEXEC)
     monkeypatch.setenv("CXX", str(failing))
     with pytest.raises(ConfigError, match="failed with exit status 1 .unknown option"):
-        program.load_program()
+        program.compiled_program()
 
 
 @pytest.mark.parametrize("words", ["'", "nothing-of-this-name"])
 def test_a_compiler_that_is_no_command_is_refused(fresh, monkeypatch, words):
     monkeypatch.setenv("CXX", words)
     with pytest.raises(ConfigError, match="CXX"):
-        program.load_program()
+        program.compiled_program()
 
 
 def test_a_compiler_may_have_words_before_and_options_behind(monkeypatch):
@@ -323,7 +328,7 @@ ARCHITECTURES = {
 def test_other_architectures_are_plain_to_rounding(name, pictures):
     model = randomised(**ARCHITECTURES[name])
     expected = plain(model, pictures[:1])[0]
-    exact, rounded = (native.NativeNetwork(model, precision) for precision in ("float32", "bfloat16"))
+    exact, rounded = (network_of(model, precision) for precision in ("float32", "bfloat16"))
     np.testing.assert_allclose(exact(pictures[0], 2), expected, rtol=0, atol=1e-5)
     found = rounded(pictures[0], 2)
     assert found @ expected / np.linalg.norm(found) / np.linalg.norm(expected) > 0.999
@@ -334,7 +339,7 @@ def test_other_architectures_are_plain_to_rounding(name, pictures):
 )
 def test_a_network_that_does_not_fit_is_refused(architecture):
     with pytest.raises(ConfigError, match="multiples of 32"):
-        native.NativeNetwork(TinyBioMoE(architecture), "float32")
+        network_of(TinyBioMoE(architecture), "float32")
 
 
 def test_a_share_that_is_all_but_nothing_is_nothing(pictures):
@@ -342,14 +347,14 @@ def test_a_share_that_is_all_but_nothing_is_nothing(pictures):
     with torch.no_grad():
         model.waterfall_encoder.merges[0].squeeze_excite.excite.bias.sub_(100)
     np.testing.assert_allclose(
-        native.NativeNetwork(model, "float32")(pictures[0], 1), plain(model, pictures[:1])[0], rtol=0, atol=1e-5
+        network_of(model, "float32")(pictures[0], 1), plain(model, pictures[:1])[0], rtol=0, atol=1e-5
     )
 
 
 def test_networks_in_turn_and_at_once_keep_their_bytes(pictures):
     """Helpers are lent to one network after another: none may do what it was to do for the one before."""
     model = TinyBioMoE.from_pretrained()
-    networks = [native.NativeNetwork(model, precision) for precision in ("float32", "bfloat16")]
+    networks = [network_of(model, precision) for precision in ("float32", "bfloat16")]
     expected = [run(pictures[0], 1).tobytes() for run in networks]
 
     def turns(first):
@@ -362,7 +367,7 @@ def test_networks_in_turn_and_at_once_keep_their_bytes(pictures):
 
 @pytest.mark.parametrize("pause", [0, 0.001, 0.3])  # helpers have hardly begun, are at it, fell asleep again
 def test_pictures_that_are_dropped_leave_the_others_their_bytes(pictures, pause):
-    networks = [native.NativeNetwork(TinyBioMoE.from_pretrained(), precision) for precision in ("float32", "bfloat16")]
+    networks = [network_of(TinyBioMoE.from_pretrained(), precision) for precision in ("float32", "bfloat16")]
     expected = [[run(picture, 1).tobytes() for picture in pictures[:2]] for run in networks]
     for _ in range(5):
         under_way = [(i, native.NativeImage(networks[i % 2], pictures[i // 4], (1, 2, 2, 3)[i % 4])) for i in range(8)]
@@ -392,12 +397,10 @@ class Log:
         return call
 
 
-def test_a_network_outlives_its_pictures(pictures, monkeypatch):
+def test_a_network_outlives_its_pictures(pictures):
     """Even if both are thrown away at once, by the collector of cycles."""
-    library, digest = program.load_program()
-    log = Log(library)
-    monkeypatch.setattr(native, "load_program", lambda: (log, digest))
-    network = native.NativeNetwork(TinyBioMoE.from_pretrained(), "float32")
+    log = Log(program.compiled_program().library)
+    network = native.NativeNetwork(TinyBioMoE.from_pretrained(), "float32", log)
     cycle = [network, native.NativeImage(network, pictures[0], 2)]
     cycle.append(cycle)
     del network, cycle
@@ -406,7 +409,7 @@ def test_a_network_outlives_its_pictures(pictures, monkeypatch):
 
 
 def test_helpers_give_up_a_picture_that_nobody_ends(pictures):
-    network = native.NativeNetwork(TinyBioMoE.from_pretrained(), "float32")
+    network = network_of(TinyBioMoE.from_pretrained(), "float32")
     expected = network(pictures[0], 1).tobytes()
     image = native.NativeImage(network, pictures[0], 2)  # as an interrupt may leave it, in a traceback that is kept
     sleep(2)
@@ -417,7 +420,7 @@ def test_helpers_give_up_a_picture_that_nobody_ends(pictures):
 
 
 def test_a_forked_process_ends_what_its_parent_began(pictures):
-    network = native.NativeNetwork(TinyBioMoE.from_pretrained(), "float32")
+    network = network_of(TinyBioMoE.from_pretrained(), "float32")
     expected = network(pictures[0], 1).tobytes()
     for pause in (0, 0.001, 0.003):
         images = [native.NativeImage(network, pictures[0], 2) for _ in range(2)]
@@ -451,19 +454,19 @@ def test_weights_are_as_many_as_the_architecture_has(monkeypatch):
     for given, message in ((every[:-1], "fewer weights"), ([*every, torch.zeros(1)], "more weights")):
         monkeypatch.setattr(native, "tensors", lambda network, given=given: iter(given))
         with pytest.raises(ConfigError, match=message):
-            native.NativeNetwork(model, "float32")
+            network_of(model, "float32")
 
 
 def test_provenance_names_the_program():
-    library, digest = program.load_program()
+    library, digest = program.compiled_program()
     expected = f"native, {'tiles' if library.tiles() else 'vectors'}, sha256 {digest}"
     facts = TinyBioMoE.from_pretrained(compile=True).provenance(fs=100, modality="ecg")
     assert (facts["compile"], facts["program"]) == (True, expected)
-    assert TinyBioMoE.from_pretrained().provenance(fs=100, modality="ecg")["program"] is None
+    assert TinyBioMoE.from_pretrained(compile=False).provenance(fs=100, modality="ecg")["program"] is None
 
 
 def test_every_shipped_signal_is_plain_to_rounding():
-    exact, model = TinyBioMoE.from_pretrained(), TinyBioMoE.from_pretrained(compile=True)
+    exact, model = (TinyBioMoE.from_pretrained(compile=compiled) for compiled in (False, True))
     for modality, (signal, fs) in selfcheck.shipped_signals().items():
         expected, found = (m.embed(signal, fs, modality, list(REPRESENTATIONS)) for m in (exact, model))
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)

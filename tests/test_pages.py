@@ -198,7 +198,7 @@ def test_weights_that_nobody_wrote_are_not_read(monkeypatch):
 
 
 @needs_linux
-@pytest.mark.parametrize("compile", [False, pytest.param(True, marks=needs_compiler)])
+@pytest.mark.parametrize("compile", [None, False, pytest.param(True, marks=needs_compiler)])
 def test_written_pages_that_are_given_back_are_seen(compile):
     ask = {"fs": 100, "modality": "ecg", "representation": "waveform"}
     model, signal = TinyBioMoE.from_pretrained(compile=compile), np.sin(np.arange(1000) / 5)

@@ -98,8 +98,8 @@ def convert(source: Path, out: Path) -> None:
 
 
 @cli.command()
-@click.option("--compile", "compiled", is_flag=True, help="Check the network compiled for this processor.")
-def selfcheck(compiled: bool) -> None:
+@click.option("--compile/--no-compile", "compiled", default=None, help="Check what `embed` so computes with.")
+def selfcheck(compiled: bool | None) -> None:
     """Embed the shipped signals and compare with the shipped vectors: is this machine good?"""
     from .selfcheck import TOLERANCE, largest_difference
 

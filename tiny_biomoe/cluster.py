@@ -17,6 +17,7 @@ import torch
 
 from .channels import need
 from .embed_groups import Observer, Run, embed_group
+from .engine import engine_facts
 from .errors import ConfigError, SignalError, TinyBioMoEError
 from .filters import MODALITIES
 from .model import TinyBioMoE
@@ -54,10 +55,11 @@ class _Actor:
         ConfigError
             This machine's processor or compiler makes another program of the network than the one that began the run.
         """
-        if (here := _facts(self._model)) != self._engine:
+        if (here := engine_facts(self._model)) != self._engine:
             raise ConfigError(
                 f"the run began with {self._engine['program']}, and this machine has {here['program']}: their vectors "
-                "differ in the last digits; leave compile alone, or give the cluster machines of one kind"
+                "differ in the last digits; begin with compile=False (--no-compile), so that PyTorch computes on all, "
+                "or give the cluster machines of one kind"
             )
         return list(embed_group(self._model, group, run, self._drawers))
 
@@ -99,16 +101,12 @@ class OnRay:
         count = min(check_positive(wanted, "actors"), len(plan))
         make: Any = ray.remote(num_cpus=self.cpus, max_restarts=-1, max_task_retries=RETRIES)(_Actor)
         shared, threads = ray.put(model), torch.get_num_threads()
-        actors = [make.remote(shared, threads, _facts(model)) for _ in range(count)]
+        actors = [make.remote(shared, threads, engine_facts(model)) for _ in range(count)]
         try:
             yield from _shared_out(actors, plan, run, observer)
         finally:
             for actor in actors:  # also where the run was stopped: none is to write on into the folder
                 ray.kill(actor)
-
-
-def _facts(model: TinyBioMoE) -> dict[str, Any]:
-    return model.engine.facts(next(model.parameters()).device)
 
 
 def _shared_out(actors: list[Any], plan: Sequence[Group], run: Run, observer: Observer) -> Iterator[Record | None]:

@@ -70,9 +70,10 @@ _RUN = [
     "--precision", type=click.Choice(PRECISIONS), default="float32", show_default=True, help="bfloat16 is faster."
 )
 @click.option(
-    "--compile",
-    is_flag=True,
-    help="Compile the network for this processor (needs c++, g++ or clang++; 10 to 25 s once). Fastest with bfloat16.",
+    "--compile/--no-compile",
+    default=None,
+    help="Compile the network for this very processor (by c++, g++ or clang++; 10 to 25 s once), or leave it to "
+    "PyTorch; otherwise the program computes that came with the package, if one did.",
 )
 @options(_RUN)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="A folder, or a file: .csv, .npz, .parquet.")
@@ -124,9 +125,9 @@ def _embed_to_folder(
         run["threads"] = 1 if run["engine"] else _processors()  # drawing takes a tenth of the network's time
     weights, engine = said.pop("weights"), {name: said.pop(name) for name in ENGINE}
     if engine["compile"]:  # before a folder is made
-        from .program import load_program
+        from .program import compiled_program
 
-        load_program()
+        compiled_program()
     warnings.simplefilter("ignore", SignalWarning)  # the column `clipped` says it of each window
     with Bar() as bar:
         summary = embed_study(

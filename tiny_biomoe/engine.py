@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
-from functools import cache, lru_cache
-from itertools import count
+from functools import lru_cache
 from threading import RLock
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -19,13 +18,16 @@ from torch import Tensor, nn
 from .config import IMAGE_SIZE, PRECISIONS, Architecture, Config
 from .errors import ConfigError, unknown
 from .fast_network import FastNetwork
+from .fast_threads import Run, tried_later
 from .network import Network, outline
 from .recorded import Recorded
 from .threads import callers_threads, threads
 from .witness import Witness
 
+if TYPE_CHECKING:
+    from .program import Program
+
 BACKENDS = ["torch", "onnx"]
-Run = Callable[[NDArray[np.uint8]], NDArray[np.float32]]  # (B, 224, 224[, 3]) bytes to (B, embedding_dim)
 Vector = Callable[[], NDArray[np.float32]]  # of one image, (1, embedding_dim)
 
 
@@ -34,21 +36,22 @@ class Engine:
     """What changes speed, and no more than the rounding of a vector.
 
     precision : "float32", or "bfloat16" (products and wide maps; norms, the sum of each block and fusion stay float32,
-        and so does attention, but for encoder 1's when compiled; uncompiled the small maps as well)
-    compile : whether the network runs as a program compiled for this machine: on a CPU our own (`native`), which takes
-        a C++ compiler some seconds, once; elsewhere what PyTorch's compiler makes of the fast copy
+        and so does attention, but for encoder 1's in our own program; by PyTorch the small maps as well)
+    compile : on a CPU, whether our own program (`native`) computes. None: the one that came with the package, where one
+        did that this processor runs and the network fits, else PyTorch. True: one compiled for this very processor,
+        which takes a C++ compiler some seconds, once. False: PyTorch. Elsewhere True is PyTorch's compiler
     backend : "torch", or "onnx": ONNX Runtime, in float32, on a CPU
     """
 
     precision: str = "float32"
-    compile: bool = False
+    compile: bool | None = None
     backend: str = "torch"
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
             raise unknown("precision", self.precision, PRECISIONS)
-        if not isinstance(self.compile, bool):
-            raise ConfigError(f"compile={self.compile!r}: expected True or False")
+        if self.compile is not None and not isinstance(self.compile, bool):
+            raise ConfigError(f"compile={self.compile!r}: expected None, True or False")
         if self.backend not in BACKENDS:
             raise unknown("backend", self.backend, BACKENDS)
         if self.backend == "onnx" and (self.compile or self.precision != "float32"):
@@ -56,23 +59,56 @@ class Engine:
                 'backend="onnx" computes in float32 and is not compiled: leave precision and compile alone'
             )
 
-    def native(self, device: torch.device) -> bool:
-        """Whether the network runs as our own program."""
-        return self.compile and device.type == "cpu"
+    @property
+    def asks(self) -> bool:
+        """Whether it asks for more than the numbers, which any network has."""
+        return bool(self.compile) or (self.precision, self.backend) != ("float32", "torch")
 
-    def facts(self, device: torch.device) -> dict[str, Any]:
-        """The fields, and in `program` what computes in PyTorch's place and so decides the last digits."""
-        program = None
-        if self.native(device):
-            from .program import load_program
+    def ready(self, device: torch.device) -> None:
+        """Make what is asked for, if it takes long, or refuse now what is not to be had (ConfigError)."""
+        if self.backend == "onnx":
+            from . import onnx_file  # noqa: F401
+        elif self.compile:
+            self.program(device)
 
-            library, digest = load_program()
-            program = f"native, {'tiles' if library.tiles() else 'vectors'}, sha256 {digest}"
-        elif self.backend == "onnx":
-            from .onnx_file import VERSION
+    def program(self, device: torch.device) -> Program | None:
+        """Our own program, where it shall compute.
 
-            program = f"onnxruntime {VERSION}"
-        return {**asdict(self), "program": program}
+        Raises
+        ------
+        ConfigError
+            It was to be compiled, and cannot be.
+        """
+        if device.type != "cpu" or self.backend != "torch" or self.compile is False:
+            return None
+        from .program import compiled_program, shipped_program
+
+        return compiled_program() if self.compile else shipped_program(self.precision)
+
+
+def engine_facts(network: nn.Module, device: torch.device | None = None) -> dict[str, Any]:
+    """A network's engine, and in `program` what computes in PyTorch's place and so decides the last digits.
+
+    device : where the network will be, if that is elsewhere
+    """
+    engine: Engine = getattr(network, "engine", Engine())
+    program = None
+    if engine.backend == "onnx":
+        from .onnx_file import VERSION
+
+        program = f"onnxruntime {VERSION}"
+    elif isinstance(network, Network) and own_parts(network) is not None and mirrors(network):
+        found = _own_program(engine, network, device or network.image_norm.weight.device)
+        program = found and str(found)
+    return {**asdict(engine), "program": program}
+
+
+def _own_program(engine: Engine, network: Network, device: torch.device) -> Program | None:
+    """Our own program, where it shall compute and, unless it must, fits the network."""
+    from .native import fits
+
+    possible = engine.compile or fits(network.architecture)
+    return engine.program(device) if possible else None
 
 
 class MadeOf(NamedTuple):
@@ -189,8 +225,8 @@ def build(network: Network, made_of: MadeOf, witness: Witness) -> FastCopy:
         if device.type != "cpu":
             raise ConfigError(f'backend="onnx" runs on the CPU, and the model is on {device}: move it with .to("cpu")')
         return FastCopy(run_onnx(kept_onnx(network)), lambda: 1, made_of, witness)
-    if engine.native(device):
-        return native_copy(network, made_of, witness)
+    if program := _own_program(engine, network, device):
+        return native_copy(network, made_of, witness, program)
     with threads(1):  # hundreds of small tensors
         fast = FastNetwork(network, getattr(torch, engine.precision)).eval()
     function: Callable[[Tensor], Tensor] = torch.compile(fast) if engine.compile else fast
@@ -204,11 +240,11 @@ def build(network: Network, made_of: MadeOf, witness: Witness) -> FastCopy:
     return FastCopy(run, tried_later(run) if device.type == "cpu" else lambda: 1, made_of, witness)
 
 
-def native_copy(network: Network, made_of: MadeOf, witness: Witness) -> FastCopy:
+def native_copy(network: Network, made_of: MadeOf, witness: Witness, program: Program) -> FastCopy:
     """Our own program as a fast copy: the number of threads changes no byte."""
     from .native import NativeImage, NativeNetwork
 
-    native = NativeNetwork(network, made_of.engine.precision)
+    native = NativeNetwork(network, made_of.engine.precision, program.library)
 
     def run(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         return np.stack([native(image, torch.get_num_threads()) for image in images])
@@ -232,35 +268,3 @@ def exactly(device: torch.device) -> Iterator[None]:
             kept = cudnn.enabled, cudnn.benchmark, cudnn.benchmark_limit, cudnn.deterministic
             stack.enter_context(cudnn.flags(*kept, allow_tf32=False))
         yield
-
-
-def tried_later(run: Run) -> Callable[[], int]:
-    """`threads_alone`, but one thread the first time: trying takes as long as several images."""
-    times, trying, found = count(), RLock(), cache(lambda: threads_alone(run))
-
-    def threads_for_one() -> int:
-        """Of `FastCopy`."""
-        if next(times) == 0:
-            return 1
-        with trying:  # calls at once try once
-            return found()
-
-    return threads_for_one
-
-
-def threads_alone(run: Run) -> int:
-    """The most threads, up to the caller's, that give the bytes that one thread gives, on a picture of noise.
-
-    The order in which numbers are summed, and so the rounding, depends on shapes and threads and not on the numbers:
-    where one picture's bytes are equal, all are.
-    """
-    noise = np.random.RandomState(0).randint(0, 256, (1, IMAGE_SIZE, IMAGE_SIZE)).astype(np.uint8)
-    most = callers_threads()
-    with threads(1):
-        expected = run(noise).tobytes()
-    for n in sorted({most, 2}, reverse=True):
-        if 1 < n <= most:
-            with threads(n):
-                if run(noise).tobytes() == expected:
-                    return n
-    return 1

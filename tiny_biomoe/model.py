@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from . import weights
 from .calls import Call
 from .config import Architecture, Config, Recipe, config_digest
-from .engine import Engine
+from .engine import Engine, engine_facts
 from .errors import ConfigError, SignalError, warn
 from .filters import MODALITY_BAND
 from .images import Levels, draw_all, read_images
@@ -232,7 +232,7 @@ class TinyBioMoE(Network, ModelHubMixin, library_name="tiny-biomoe"):
             "gate": self.architecture.gate,
             "recipe": self.recipe.version,
             "recipe_sha256": config_digest(self.recipe),
-            **self.engine.facts(self.gate.weight.device),
+            **engine_facts(self),
         }
 
     def _fuse(self, vectors: Embeddings, call: Call) -> Embeddings:
@@ -252,7 +252,7 @@ class TinyBioMoE(Network, ModelHubMixin, library_name="tiny-biomoe"):
         local_files_only: bool = False,
         device: str | torch.device = "cpu",
         precision: str = "float32",
-        compile: bool = False,
+        compile: bool | None = None,
         backend: str = "torch",
     ) -> TinyBioMoE:
         """Load weights, verified, and return the model in eval mode.
@@ -267,10 +267,11 @@ class TinyBioMoE(Network, ModelHubMixin, library_name="tiny-biomoe"):
         device
             Where the model shall run.
         precision, compile, backend
-            What `embed` computes with: "float32", or "bfloat16" (faster; vectors differ in the third digit); and
-            whether it runs as a program compiled for this machine (on a CPU our own, by a C++ compiler, once). "onnx"
-            computes by ONNX Runtime (exported once, then kept). They are kept in `model.engine`, which may be
-            changed, and written into provenance; `model(pixels)` heeds none of them.
+            What `embed` computes with: "float32", or "bfloat16" (faster; vectors differ in the third digit); and on
+            a CPU whether our own program does: the one that came with the package, or else PyTorch (None), one that a
+            C++ compiler makes for this very processor, once (True), or PyTorch (False). "onnx" computes by ONNX Runtime
+            (exported once, then kept). They are kept in `model.engine`, which may be changed, and written into
+            provenance; `model(pixels)` heeds none of them.
 
         Raises
         ------
@@ -278,8 +279,7 @@ class TinyBioMoE(Network, ModelHubMixin, library_name="tiny-biomoe"):
             Not found, damaged, unsafe, or of another architecture; the message says what to do.
         """
         place, engine = check_device(device), Engine(precision, compile, backend)
-        if compile or backend == "onnx":
-            engine.facts(place)  # compiled now, or refused now
+        engine.ready(place)
         loaded = weights.load(
             pretrained_model_name_or_path, revision=revision, token=token, cache_dir=cache_dir,
             force_download=force_download, local_files_only=local_files_only,

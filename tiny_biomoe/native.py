@@ -1,4 +1,4 @@
-"""The network as a C++ program, `cpp/network.cpp`, compiled once for this processor: `compile=True` on a CPU.
+"""The network as a C++ program, `cpp/network.cpp`, brought by the package or compiled here: what a CPU runs.
 
 It computes what `fast_network.py` computes, without PyTorch: norms are folded, wide maps stay in the cache from one
 layer to the next, and products use the processor's widest vectors or its matrix tiles. The bytes of an image's vector
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterator
+from ctypes import CDLL
 from typing import cast
 from weakref import finalize
 
@@ -23,7 +24,6 @@ from .errors import ConfigError
 from .images import PALETTE
 from .network import Network
 from .packed import fold
-from .program import load_program
 from .spectral_encoder import Block, ClassBlock, Downsample, SelfAttention, SpectralEncoder, SpectralFilter
 from .waterfall_encoder import ConvNorm, PatchMerging, SpatialMixer, WaterfallBlock, WaterfallEncoder
 
@@ -37,10 +37,10 @@ class NativeNetwork:
     Raises
     ------
     ConfigError
-        No compiler, or a network whose widths the program does not fill vectors with.
+        A network whose widths the program does not fill vectors with.
     """
 
-    def __init__(self, network: Network, precision: str):
+    def __init__(self, network: Network, precision: str, library: CDLL):
         architecture = network.architecture
         if not fits(architecture):
             raise ConfigError(
@@ -48,7 +48,7 @@ class NativeNetwork:
                 f"at most {HEADS} waterfall heads, not {architecture}: leave compile alone"
             )
         self.side, self.outputs = network.image_norm.weight.shape[-1], architecture.embedding_dim
-        self.library, _ = load_program()
+        self.library = library
         numbers = np.array([self.side, *flat(architecture)], np.int32)
         weights = np.concatenate([tensor.detach().float().cpu().numpy().ravel() for tensor in tensors(network)])
         message = ctypes.create_string_buffer(200)

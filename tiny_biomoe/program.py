@@ -1,4 +1,4 @@
-"""The C++ program `cpp/network.cpp`, compiled for this processor, kept, and loaded: what `native.py` calls."""
+"""The C++ program `cpp/network.cpp`, brought by the package or compiled here, and loaded: what `native.py` calls."""
 
 from __future__ import annotations
 
@@ -6,29 +6,62 @@ import ctypes
 import hashlib
 import os
 import platform
-import shlex
-import shutil
 import subprocess
 import tempfile
 import warnings
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from threading import Lock
+from typing import NamedTuple
 
 from huggingface_hub import constants
 
+from . import compiler as installed
+from .compiler import LEVELS, SOURCE, has_levels, program_path, source_digest
 from .durable import write_whole
 from .errors import ConfigError
 
-SOURCE = Path(__file__).parent / "cpp"
-FLAGS = ["-std=c++17", "-O2", "-fno-math-errno", "-shared", "-fPIC", "-pthread"]
 _LOADING = Lock()
 
 
-def load_program() -> tuple[ctypes.CDLL, str]:
-    """The program, compiled for this processor or as it was kept when it was, and the sha256 of its file.
+class Program(NamedTuple):
+    """A program that is loaded, and the sha256 of its file."""
 
-    A kept file's name ends in that sha256; where they disagree, or others may write it, the program is compiled again.
+    library: ctypes.CDLL
+    digest: str
+
+    def __str__(self) -> str:
+        return f"native, {'tiles' if self.library.tiles() else 'vectors'}, sha256 {self.digest}"
+
+
+@cache
+def shipped_program(precision: str) -> Program | None:
+    """The best program for a precision and this processor that came with the package; None where none did."""
+    able = abilities() if has_levels() else set[str]()
+    for name, level in LEVELS.items():
+        if precision in level.precisions and level.abilities <= able:
+            try:
+                data = program_path(name).read_bytes()
+                return Program(opened(program_path(name)), hashlib.sha256(data).hexdigest())
+            except OSError:  # it did not come, or cannot be loaded from there
+                continue
+    return None
+
+
+def abilities() -> set[str]:
+    """What this processor can do, as Linux calls it; the processors of a machine are alike."""
+    try:
+        with open("/proc/cpuinfo") as lines:
+            flags = next((line for line in lines if line.startswith("flags")), "")
+    except OSError:
+        return set()
+    return set(flags.partition(":")[2].split())
+
+
+def compiled_program() -> Program:
+    """The program, compiled for this processor or as it was kept when it was.
+
+    A kept file's name ends in its sha256; where they disagree, or others may write it, the program is compiled again.
 
     Raises
     ------
@@ -40,17 +73,15 @@ def load_program() -> tuple[ctypes.CDLL, str]:
 
 
 @lru_cache(maxsize=1)
-def _load() -> tuple[ctypes.CDLL, str]:
+def _load() -> Program:
     command = compiler()
-    key = hashlib.sha256("\0".join(command).encode() + taken_for_granted(command))
-    for source in sorted(SOURCE.iterdir()):
-        key.update(hashlib.sha256(source.read_bytes()).digest())
+    key = hashlib.sha256("\0".join(command).encode() + taken_for_granted(command) + source_digest())
     folder, stem = Path(constants.HF_HOME) / "tiny-biomoe" / "native", key.hexdigest()[:32]
     for kept in sorted(folder.glob(f"{stem}-*.so")):
         try:
             digest = hashlib.sha256(kept.read_bytes()).hexdigest()
             if kept.name == f"{stem}-{digest}.so" and own(folder) and own(kept):
-                return opened(kept), digest
+                return Program(opened(kept), digest)
         except OSError:  # it cannot be read, or not be loaded from there: compiled again
             continue
     with tempfile.TemporaryDirectory() as place:
@@ -74,7 +105,7 @@ def _load() -> tuple[ctypes.CDLL, str]:
                 stacklevel=4,
             )
         try:
-            return opened(built), digest
+            return Program(opened(built), digest)
         except OSError as error:
             raise ConfigError(f"compile=True: the compiled program cannot be loaded ({error})") from error
 
@@ -88,20 +119,20 @@ def own(path: Path) -> bool:
 
 
 def compiler() -> list[str]:
-    """The command that compiles, but for its input and output; `CXX` may name it, with options of its own."""
+    """The command that compiles for this processor, but for its input and output.
+
+    Raises
+    ------
+    ConfigError
+        There is none.
+    """
     try:
-        words = shlex.split(os.environ.get("CXX", ""))
-    except ValueError as error:
-        raise ConfigError(f"the environment variable CXX is no command: {error}") from error
-    words = words or [name for name in ("c++", "g++", "clang++") if shutil.which(name)][:1]
-    if not words or shutil.which(words[0]) is None:
-        found = f"CXX names {words[0]!r}, which is not there" if words else "none of c++, g++ and clang++ is on PATH"
+        processor = "-march=native" if platform.machine().lower() in ("x86_64", "amd64") else "-mcpu=native"
+        return installed.compiler((processor,))
+    except installed.NoCompiler as error:
         raise ConfigError(
-            f"compile=True needs a C++ compiler on a CPU, and {found}: name one in CXX, or leave compile out"
-        )
-    named = next((place for place, word in enumerate(words) if word.startswith("-")), len(words))
-    processor = "-march=native" if platform.machine().lower() in ("x86_64", "amd64") else "-mcpu=native"
-    return [*words[:named], *FLAGS, processor, *words[named:]]
+            f"compile=True needs a C++ compiler on a CPU, and {error}: name one in CXX, or leave compile out"
+        ) from error
 
 
 def taken_for_granted(command: list[str]) -> bytes:

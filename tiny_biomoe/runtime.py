@@ -15,8 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from .engine import Engine, FastCopy, Run, current_copy, exactly, fast_copy, kept_copy
+from .engine import Engine, FastCopy, current_copy, exactly, fast_copy, kept_copy
 from .errors import ConfigError, SignalError
+from .fast_threads import Run
 from .images import PALETTE, Levels
 from .quality import Quality
 from .threads import callers_threads, in_streams, threads
@@ -148,7 +149,7 @@ def _complete(rows: list[NDArray[np.float32]], sizes: deque[int]) -> Iterator[ND
 def _fast_or_plain(network: nn.Module) -> FastCopy | None:
     """The network's fast copy; None where it is to be run as it is, and no engine asks for more."""
     fast, engine = fast_copy(network), getattr(network, "engine", Engine())
-    if fast is None and engine != Engine():
+    if fast is None and engine.asks:
         raise ConfigError(
             f"{engine} cannot run this network, which has a hook, another layer, an own forward or another dtype: "
             "take that away, or set model.engine = Engine() (from tiny_biomoe.engine) to run it as it is"

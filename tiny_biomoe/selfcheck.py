@@ -38,8 +38,8 @@ def vectors(model: TinyBioMoE) -> np.ndarray:  # type: ignore[type-arg]
     return np.concatenate(rows)
 
 
-def largest_difference(compiled: bool = False) -> float:
-    """Largest absolute difference between what this machine computes, perhaps compiled, and what was shipped."""
+def largest_difference(compiled: bool | None = None) -> float:
+    """Largest absolute difference between what this machine computes and what was shipped; `compile` as of a model."""
     with np.load(BUNDLED / "selfcheck.npz") as shipped:
         expected = shipped["vectors"]
     return float(np.abs(vectors(TinyBioMoE.from_pretrained(compile=compiled)) - expected).max())

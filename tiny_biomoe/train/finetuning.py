@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from ..engine import engine_facts
 from ..errors import ConfigError, WeightsError
 from ..model import TinyBioMoE
 from ..runtime import check_device, embed_levels, to_pixels
@@ -108,7 +109,7 @@ class _Run:
             "validation": validation.sha256 if validation else None,
             "views": [str(view) for view in dataset.views],
             "classes": list(dataset.classes),
-            "engine": model.engine.facts(device),  # which embeds images that are not varied
+            "engine": engine_facts(model, device),  # which embeds images that are not varied
             "threads": torch.get_num_threads(),  # with another number, sums are taken in another order
         }
         self.origin = {"name": model.config.name, "source": model.source, "tensors_sha256": self.facts["model"]}

@@ -1,0 +1,177 @@
+"""The program that comes with the package: for every kind of processor, never a stale one, and none where none fits."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import shutil
+import stat
+import subprocess
+import sys
+import zipfile
+from textwrap import dedent
+
+import numpy as np
+import pytest
+from conftest import ROOT, needs_compiler
+from test_engine import plain, randomised
+from toy import TINY
+
+from tiny_biomoe import ConfigError, TinyBioMoE, compiler, program
+from tiny_biomoe.compiler import LEVELS
+from tiny_biomoe.engine import Engine, engine_facts
+from tiny_biomoe.runtime import embed_levels
+
+pytestmark = [
+    needs_compiler,  # the package was installed with the one that is here
+    pytest.mark.skipif(not compiler.has_levels(), reason="programs come for Linux on x86-64"),
+]
+HERE = program.abilities()
+
+
+@pytest.fixture(autouse=True)
+def anew():
+    """Which program fits is asked again, before and after."""
+    program.shipped_program.cache_clear()
+    yield
+    program.shipped_program.cache_clear()
+
+
+def limited(monkeypatch, level: str) -> None:
+    """This processor as one that can do no more than a level asks for."""
+    if not LEVELS[level].abilities <= HERE:
+        pytest.skip(f"this processor cannot run {level}")
+    monkeypatch.setattr(program, "abilities", lambda: LEVELS[level].abilities)
+
+
+def test_a_program_came_for_every_level():
+    assert {path.name for path in compiler.PROGRAMS.iterdir()} == {compiler.program_path(name).name for name in LEVELS}
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_every_level_is_plain_to_rounding(level, pictures, monkeypatch):
+    limited(monkeypatch, level)
+    model = randomised()
+    expected = plain(model, pictures)
+    np.testing.assert_allclose(embed_levels(model, pictures, 32), expected, rtol=0, atol=1e-5)
+    model.engine = Engine("bfloat16")
+    found = embed_levels(model, pictures, 32)
+    cosine = (found * expected).sum(1) / np.linalg.norm(found, axis=1) / np.linalg.norm(expected, axis=1)
+    assert cosine.min() > 0.999
+    assert not np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("level", "precision", "expected"),
+    [
+        ("tiles", "bfloat16", "tiles"),
+        ("tiles", "float32", "avx512"),
+        ("avx512_bf16", "bfloat16", "avx512_bf16"),
+        ("avx512_bf16", "float32", "avx512"),
+        ("avx512", "bfloat16", "avx512"),
+        ("avx2", "float32", "avx2"),
+    ],
+)
+def test_a_processor_gets_the_best_that_it_can_run(level, precision, expected, monkeypatch):
+    limited(monkeypatch, level)
+    digest = hashlib.sha256(compiler.program_path(expected).read_bytes()).hexdigest()
+    model = TinyBioMoE.from_pretrained(precision=precision)
+    facts = model.provenance(64, "bvp")
+    assert (facts["compile"], facts["program"].split()[-1]) == (None, digest)
+    assert facts["program"].startswith("native, tiles" if expected == "tiles" else "native, vectors")
+
+
+@pytest.mark.parametrize("why", ["it can do less", "another system", "other sources", "it did not come", "damaged"])
+def test_where_no_program_fits_pytorch_computes(why, pictures, monkeypatch, tmp_path):
+    if why == "it can do less":
+        monkeypatch.setattr(program, "abilities", lambda: LEVELS["avx2"].abilities - {"fma"})
+    elif why == "another system":
+        monkeypatch.setattr(platform, "machine", lambda: "riscv64")
+    elif why == "other sources":
+        shutil.copytree(compiler.SOURCE, tmp_path / "cpp")
+        with (tmp_path / "cpp" / "network.cpp").open("a") as source:
+            source.write("\n")
+        monkeypatch.setattr(compiler, "SOURCE", tmp_path / "cpp")
+    else:
+        monkeypatch.setattr(compiler, "PROGRAMS", tmp_path)
+        for name in LEVELS if why == "damaged" else ():
+            compiler.program_path(name).write_bytes(b"not a program")
+    model = TinyBioMoE.from_pretrained()
+    assert model.provenance(64, "bvp")["program"] is None
+    assert program.shipped_program("float32") is program.shipped_program("bfloat16") is None
+    found = embed_levels(model, pictures, 32)
+    model.engine = Engine(compile=False)
+    assert embed_levels(model, pictures, 32).tobytes() == found.tobytes()
+
+
+def test_a_network_that_does_not_fit_is_computed_by_pytorch(pictures):
+    assert engine_facts(TinyBioMoE())["program"] is not None
+    small = TinyBioMoE(TINY).eval()
+    assert engine_facts(small)["program"] is None
+    np.testing.assert_allclose(embed_levels(small, pictures[:2], 32), plain(small, pictures[:2]), rtol=0, atol=1e-5)
+
+
+def test_a_hooked_network_names_no_program(pictures):
+    model = TinyBioMoE.from_pretrained()
+    handle = model.gate.register_forward_hook(lambda module, given, gave: gave)
+    assert model.provenance(64, "bvp")["program"] is None
+    np.testing.assert_array_equal(embed_levels(model, pictures[:1], 32), plain(model, pictures[:1]))
+    handle.remove()
+    assert model.provenance(64, "bvp")["program"] is not None
+
+
+def test_compile_compiles_even_where_a_program_came(monkeypatch):
+    monkeypatch.setenv("CXX", "nothing-of-this-name")
+    program._load.cache_clear()
+    assert TinyBioMoE.from_pretrained().provenance(64, "bvp")["program"] is not None
+    with pytest.raises(ConfigError, match="leave compile out"):
+        TinyBioMoE.from_pretrained(compile=True)
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """The package's files as `pip` finds them, without what was built; and a compiler that writes its own words."""
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tmp_path)
+    ignored = shutil.ignore_patterns("programs", "__pycache__", "weights")
+    shutil.copytree(ROOT / "tiny_biomoe", tmp_path / "tiny_biomoe", ignore=ignored)
+    fake = tmp_path / "fake-c++"
+    fake.write_text(
+        dedent(
+            f"""\
+            #!{sys.executable}
+            import sys
+            if "-mamx-tile" in sys.argv:
+                sys.exit("unknown option -mamx-tile")
+            open(sys.argv[sys.argv.index("-o") + 1], "w").write(" ".join(sys.argv))
+            """
+        )
+    )
+    fake.chmod(fake.stat().st_mode | stat.S_IEXEC)
+    return tmp_path
+
+
+def wheel(tree, monkeypatch, cxx):
+    monkeypatch.setenv("CXX", str(cxx))
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-w", tree / "out", tree]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (path,) = (tree / "out").glob("*.whl")
+    return path.name, zipfile.ZipFile(path)
+
+
+def test_a_wheel_holds_what_the_compiler_could_make(tree, monkeypatch):
+    name, files = wheel(tree, monkeypatch, tree / "fake-c++")
+    assert name.endswith("-py3-none-linux_x86_64.whl")
+    programs = {path.rpartition("/")[2]: files.read(path).decode() for path in files.namelist() if "/programs/" in path}
+    able = {level for level in LEVELS if level != "tiles"}
+    assert programs.keys() == {compiler.program_path(level).name for level in able}
+    for level in able:
+        assert set(LEVELS[level].options) <= set(programs[compiler.program_path(level).name].split())
+
+
+def test_a_wheel_made_without_a_compiler_is_for_any_machine(tree, monkeypatch):
+    name, files = wheel(tree, monkeypatch, "nothing-of-this-name")
+    assert name.endswith("-py3-none-any.whl")
+    assert not [path for path in files.namelist() if path.endswith(".so")]
+    assert "tiny_biomoe/cpp/network.cpp" in files.namelist()

@@ -1,0 +1,83 @@
+"""The C++ compiler, and the kinds of processors for which the package may bring `cpp/network.cpp` compiled.
+
+`setup.py` runs this file by itself, so it needs nothing but Python.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+SOURCE = Path(__file__).parent / "cpp"
+PROGRAMS = Path(__file__).parent / "programs"
+FLAGS = ["-std=c++17", "-O2", "-fno-math-errno", "-shared", "-fPIC", "-pthread"]
+
+
+class Level(NamedTuple):
+    """A kind of processors.
+
+    options : what makes a compiler use all that it can do
+    abilities : what it can do, as Linux calls it in /proc/cpuinfo
+    precisions : what it is the best level for; float32 gains nothing from 16-bit instructions, so that there all
+        processors of 512 bits run one program
+    """
+
+    options: tuple[str, ...]
+    abilities: set[str]
+    precisions: tuple[str, ...] = ("float32", "bfloat16")
+
+
+_AVX2 = {"sse4_1", "sse4_2", "ssse3", "popcnt", "cx16", "avx", "avx2", "fma", "f16c", "bmi1", "bmi2", "abm", "movbe"}
+_AVX512 = _AVX2 | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
+_BF16 = _AVX512 | {"avx512_bf16"}
+LEVELS = {  # the best one first
+    "tiles": Level(
+        ("-march=x86-64-v4", "-mavx512bf16", "-mavx512fp16", "-mamx-tile", "-mamx-bf16"),
+        _BF16 | {"avx512_fp16", "amx_tile", "amx_bf16"},
+        ("bfloat16",),
+    ),
+    "avx512_bf16": Level(("-march=x86-64-v4", "-mavx512bf16"), _BF16, ("bfloat16",)),
+    "avx512": Level(("-march=x86-64-v4",), _AVX512),
+    "avx2": Level(("-march=x86-64-v3",), _AVX2),
+}
+
+
+class NoCompiler(Exception):
+    """What is missing, in words that go behind "and"."""
+
+
+def compiler(options: tuple[str, ...]) -> list[str]:
+    """The command that compiles, but for its input and output; `CXX` may name it, with options of its own."""
+    try:
+        words = shlex.split(os.environ.get("CXX", ""))
+    except ValueError as error:
+        raise NoCompiler(f"the environment variable CXX is no command ({error})") from error
+    words = words or [name for name in ("c++", "g++", "clang++") if shutil.which(name)][:1]
+    if not words or shutil.which(words[0]) is None:
+        raise NoCompiler(
+            f"CXX names {words[0]!r}, which is not there" if words else "none of c++, g++ and clang++ is on PATH"
+        )
+    named = next((place for place, word in enumerate(words) if word.startswith("-")), len(words))
+    return [*words[:named], *FLAGS, *options, *words[named:]]
+
+
+def has_levels() -> bool:
+    """Whether this machine is one of those that `LEVELS` divides into kinds."""
+    return sys.platform == "linux" and platform.machine().lower() in ("x86_64", "amd64")
+
+
+def program_path(level: str) -> Path:
+    """Where the program for a level lies, if it came; the name tells what it was compiled from."""
+    key = hashlib.sha256("\0".join([*FLAGS, *LEVELS[level].options]).encode() + source_digest())
+    return PROGRAMS / f"{level}-{key.hexdigest()[:16]}.so"
+
+
+def source_digest() -> bytes:
+    """Of every file of the program's source."""
+    return b"".join(hashlib.sha256(source.read_bytes()).digest() for source in sorted(SOURCE.iterdir()))
