@@ -17,6 +17,7 @@ from tqdm import tqdm
 from benchmarks.datasets import Dataset
 from tiny_biomoe import TinyBioMoE
 from tiny_biomoe.config import IMAGE_SIZE
+from tiny_biomoe.engine import engine_facts
 from tiny_biomoe.errors import SignalError
 from tiny_biomoe.filters import NOTHING_LEFT, passband
 from tiny_biomoe.images import Levels, draw
@@ -50,9 +51,7 @@ class Embedder:
     def __init__(self, model: TinyBioMoE, cache: Path) -> None:
         self.model, self.cache = model, cache / "embeddings"
         recipe = json.dumps(dataclasses.asdict(model.recipe), sort_keys=True)
-        facts = (
-            tensor_digest(model.state_dict()) + recipe + json.dumps(dataclasses.asdict(model.engine), sort_keys=True)
-        )
+        facts = tensor_digest(model.state_dict()) + recipe + json.dumps(engine_facts(model), sort_keys=True)
         self.digest = hashlib.sha256(facts.encode()).hexdigest()
 
     def embed(self, dataset: Dataset, scale: str, representation: str) -> Embedded:

@@ -34,10 +34,10 @@ SCALES = "window", "recording"
     help="In all; only whole thousands are embedded.",
 )
 @click.option("--precision", default="bfloat16", show_default=True)
-@click.option("--compile/--no-compile", default=False, show_default=True)
+@click.option("--compile/--no-compile", default=None, help="As of `tiny-biomoe embed`.")
 @click.option("--recording", type=int, help="Samples of one recording, instead of many windows.")
 @click.option("--scale", type=click.Choice(SCALES), help="Of one recording, which this process embeds.")
-def main(windows: int, precision: str, compile: bool, recording: int | None, scale: str | None) -> None:
+def main(windows: int, precision: str, compile: bool | None, recording: int | None, scale: str | None) -> None:
     """Embed, and print a section of RESULTS.md."""
     if recording and scale:
         return long_recording(recording, scale)

@@ -27,6 +27,7 @@ from benchmarks.embeddings import SCALES, Embedder, all_embeddings, flat_windows
 from benchmarks.scoring import Row, Scorer
 from tiny_biomoe import TinyBioMoE, __version__
 from tiny_biomoe.channels import need
+from tiny_biomoe.engine import engine_facts
 from tiny_biomoe.errors import unknown
 
 GROUPS = ("ours", "untrained", "baselines", "controls")
@@ -101,12 +102,12 @@ FOLDER = click.Path(file_okay=False, path_type=Path)
 @click.option("--rows", "groups", default=",".join(GROUPS), show_default=True, callback=_names)
 @click.option("--per-person", default=PER_PERSON, show_default=True, help="Windows a person downstream; 0 for all.")
 @click.option("--precision", type=click.Choice(["float32", "bfloat16"]), default="float32", show_default=True)
-@click.option("--compile", is_flag=True, help="Compile the network for this processor.")
+@click.option("--compile/--no-compile", default=None, help="As of `tiny-biomoe embed`.")
 @click.option("--device", default="cpu", show_default=True)
 @click.option("-o", "--output", type=FOLDER, required=True)
 def main(
     downstream: Path | None, pretraining: Path | None, cache: Path, weights: str | None, tasks: list[str],
-    groups: list[str], per_person: int, precision: str, compile: bool, device: str, output: Path,
+    groups: list[str], per_person: int, precision: str, compile: bool | None, device: str, output: Path,
 ) -> None:  # fmt: skip
     """Score weights, frozen, by linear probes on people that no training has seen."""
     if "baselines" in groups:
@@ -124,8 +125,9 @@ def main(
             dataset = dataset.thin(per_person)
         found[name] = score_task(dataset, groups, embedders, cache)
     names = {group: model.config.name for group, model in models.items()}
+    computed = {engine_facts(model)["program"] or "PyTorch" for model in models.values()}
     setting = (
-        f"tiny-biomoe {__version__}, torch {torch.__version__}, {precision}{', compiled' if compile else ''} "
+        f"tiny-biomoe {__version__}, torch {torch.__version__}, {precision} by {' and '.join(sorted(computed))} "
         f"on {device}, {torch.get_num_threads()} threads; "
         f"weights {names.get('ours', 'none')}; at most {per_person or 'all'} windows a person downstream, "
         "the same for every row."

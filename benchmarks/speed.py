@@ -41,6 +41,8 @@ ENGINES = {
     "bfloat16": Engine("bfloat16"),
     "float32, compile": Engine(compile=True),
     "bfloat16, compile": Engine("bfloat16", True),
+    "float32, PyTorch": Engine(compile=False),
+    "bfloat16, PyTorch": Engine("bfloat16", False),
 }
 
 
