@@ -30,4 +30,4 @@ PROGRAM := setup.py tiny_biomoe/compiler.py $(wildcard tiny_biomoe/cpp/*)
 	touch $@
 
 clean:
-	rm -rf .venv demo build dist *.egg-info
+	rm -rf .venv demo build dist *.egg-info tiny_biomoe/programs

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import runpy
 import subprocess
+import sysconfig
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -24,53 +25,51 @@ class BuildPrograms(build_ext):
 
     def finalize_options(self) -> None:
         super().finalize_options()
-        self.parallel = self.parallel or os.cpu_count()
+        self.parallel = self.parallel or len(os.sched_getaffinity(0)) if self.extensions else None
+
+    def run(self) -> None:
+        self._clear(Path(self.build_lib) / PACKAGE / tools["PROGRAMS"].name)
+        super().run()
 
     def get_ext_filename(self, fullname: str) -> str:
         *folders, level = fullname.split(".")
         return os.path.join(*folders, tools["program_path"](level).name)
 
     def build_extension(self, ext: Extension) -> None:
-        out = Path(self.get_ext_fullpath(ext.name))
-        self._make_room(out)
-        command = [*tools["compiler"](tuple(ext.extra_compile_args)), *ext.sources, "-o", str(out)]
+        command = [*tools["command"](), *ext.extra_compile_args, *ext.sources, "-o", self.get_ext_fullpath(ext.name)]
         if subprocess.run(command).returncode:
             raise CompileError(f"{' '.join(command)} failed")
 
     def copy_extensions_to_source(self) -> None:
-        for ext in self.extensions:
-            self._make_room(tools["PROGRAMS"] / Path(self.get_ext_fullpath(ext.name)).name)
+        self._clear(tools["PROGRAMS"])
         super().copy_extensions_to_source()
 
-    def _make_room(self, out: Path) -> None:
-        """A folder that holds no program of an earlier source for the same level."""
-        out.parent.mkdir(parents=True, exist_ok=True)
-        for earlier in out.parent.glob(f"{out.stem.rpartition('-')[0]}-*.so"):
+    def _clear(self, folder: Path) -> None:
+        """Make a folder that holds no program of an earlier source, which no one would load."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for earlier in folder.glob("*.so"):
             earlier.unlink()
 
 
 class Wheel(bdist_wheel):
-    """With programs for any Python of one platform."""
+    """For any Python: of one platform, if it holds programs."""
 
     def get_tag(self) -> tuple[str, str, str]:
-        return ("py3", "none", super().get_tag()[2])
+        made = list(Path(self.bdist_dir).glob(f"**/{tools['PROGRAMS'].name}/*.so"))
+        return ("py3", "none", super().get_tag()[2] if made else "any")
 
 
 def programs() -> list[Extension]:
-    """One extension a level, where there is a compiler."""
+    """One extension a level, where they are of use and there is a compiler."""
     try:
-        tools["compiler"](())
+        tools["command"]()
     except tools["NoCompiler"]:
         return []
+    source = [f"{PACKAGE}/cpp/network.cpp"]
     return [
-        Extension(
-            f"{PACKAGE}.programs.{name}",
-            [f"{PACKAGE}/cpp/network.cpp"],
-            extra_compile_args=list(level.options),
-            optional=True,
-        )
+        Extension(f"{PACKAGE}.programs.{name}", source, extra_compile_args=level.options, optional=True)
         for name, level in tools["LEVELS"].items()
-        if tools["has_levels"]()
+        if sysconfig.get_platform() == "linux-x86_64"
     ]
 
 

@@ -127,8 +127,8 @@ def main(
     names = {group: model.config.name for group, model in models.items()}
     computed = {engine_facts(model)["program"] or "PyTorch" for model in models.values()}
     setting = (
-        f"tiny-biomoe {__version__}, torch {torch.__version__}, {precision} by {' and '.join(sorted(computed))} "
-        f"on {device}, {torch.get_num_threads()} threads; "
+        f"tiny-biomoe {__version__}, torch {torch.__version__}, {precision} by "
+        f"{' and '.join(sorted(computed)) or 'nothing'} on {device}, {torch.get_num_threads()} threads; "
         f"weights {names.get('ours', 'none')}; at most {per_person or 'all'} windows a person downstream, "
         "the same for every row."
     )

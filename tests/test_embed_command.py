@@ -65,7 +65,10 @@ def test_a_file_says_how_it_was_made(capsys, tmp_path, how):
     (facts,) = json.loads((tmp_path / "out.csv.json").read_text()).values()
     asked = {"--compile": True, "--no-compile": False}[how[0]] if how else None
     assert (facts["precision"], facts["compile"]) == ("bfloat16", asked)
-    assert facts["program"] is None or how != ["--no-compile"]
+    assert (
+        facts["program"]
+        == TinyBioMoE.from_pretrained(precision="bfloat16", compile=asked).provenance(64, "bvp")["program"]
+    )
 
 
 def test_a_compiler_that_is_missing_or_fails_is_told_before_a_folder_is_made(run, study, tmp_path, monkeypatch):

@@ -176,7 +176,7 @@ def test_functions_of_one_number_are_exact_to_rounding(tmp_path):
         }
     """
     (tmp_path / "try.cpp").write_text(dedent(source))
-    command = [*program.compiler(), "-I", str(program.SOURCE), str(tmp_path / "try.cpp"), "-o", str(tmp_path / "try")]
+    command = [*program.command_here(), "-I", program.SOURCE, tmp_path / "try.cpp", "-o", tmp_path / "try"]
     subprocess.run([word for word in command if word != "-shared"], check=True)
     done = subprocess.run([str(tmp_path / "try")], capture_output=True, text=True, check=True)
     gelu, half, power, share, finite, most, least, narrow, told = map(float, done.stdout.split())
@@ -307,7 +307,7 @@ def test_a_compiler_that_is_no_command_is_refused(fresh, monkeypatch, words):
 
 def test_a_compiler_may_have_words_before_and_options_behind(monkeypatch):
     monkeypatch.setenv("CXX", "env c++ -mno-avx512f")
-    command = program.compiler()
+    command = program.command_here()
     assert (command[:2], command[-1]) == (["env", "c++"], "-mno-avx512f")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import platform
 import shutil
 import stat
@@ -17,7 +18,7 @@ from conftest import ROOT, needs_compiler
 from test_engine import plain, randomised
 from toy import TINY
 
-from tiny_biomoe import ConfigError, TinyBioMoE, compiler, program
+from tiny_biomoe import ConfigError, TinyBioMoE, compiler, native, program
 from tiny_biomoe.compiler import LEVELS
 from tiny_biomoe.engine import Engine, engine_facts
 from tiny_biomoe.runtime import embed_levels
@@ -44,8 +45,16 @@ def limited(monkeypatch, level: str) -> None:
     monkeypatch.setattr(program, "abilities", lambda: LEVELS[level].abilities)
 
 
-def test_a_program_came_for_every_level():
-    assert {path.name for path in compiler.PROGRAMS.iterdir()} == {compiler.program_path(name).name for name in LEVELS}
+def knows(level: str) -> bool:
+    """Whether the compiler that is here knows a level's options."""
+    command = [*compiler.command(), *LEVELS[level].options, "-E", "-x", "c++", os.devnull]
+    return subprocess.run(command, capture_output=True).returncode == 0
+
+
+def test_a_program_came_for_every_level_that_the_compiler_knows():
+    expected = {compiler.program_path(name).name for name in LEVELS if knows(name)}
+    assert {path.name for path in compiler.PROGRAMS.iterdir()} == expected
+    assert len(expected) >= 2  # any compiler of the last ten years
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -53,12 +62,36 @@ def test_every_level_is_plain_to_rounding(level, pictures, monkeypatch):
     limited(monkeypatch, level)
     model = randomised()
     expected = plain(model, pictures)
-    np.testing.assert_allclose(embed_levels(model, pictures, 32), expected, rtol=0, atol=1e-5)
-    model.engine = Engine("bfloat16")
-    found = embed_levels(model, pictures, 32)
+    library = program.opened(compiler.program_path(level))
+    exact, rounded = (native.NativeNetwork(model, precision, library) for precision in ("float32", "bfloat16"))
+    np.testing.assert_allclose([exact(picture, 2) for picture in pictures], expected, rtol=0, atol=1e-5)
+    found = np.stack([rounded(picture, 2) for picture in pictures])
     cosine = (found * expected).sum(1) / np.linalg.norm(found, axis=1) / np.linalg.norm(expected, axis=1)
     assert cosine.min() > 0.999
-    assert not np.array_equal(found, expected)
+    assert np.abs(found - expected).max() > 1e-4
+
+
+def test_no_program_takes_the_code_of_another_one():
+    """Each level's bytes are the same whichever was loaded, and has computed, before it."""
+    script = """
+        import hashlib, sys
+        import numpy as np
+        from tiny_biomoe import TinyBioMoE, compiler, native, program
+        model, picture = TinyBioMoE.from_pretrained(), np.random.RandomState(0).randint(0, 256, (224, 224), np.uint8)
+        for level in sys.argv[1:]:
+            network = native.NativeNetwork(model, "bfloat16", program.opened(compiler.program_path(level)))
+            print(level, hashlib.sha256(network(picture, 2).tobytes()).hexdigest())
+    """
+
+    def told(*levels):
+        command = [sys.executable, "-c", dedent(script), *levels]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        return dict(line.split() for line in done.stdout.splitlines())
+
+    able = [name for name in LEVELS if LEVELS[name].abilities <= HERE and compiler.program_path(name).exists()]
+    alone = {level: told(level)[level] for level in able}
+    assert told(*able) == told(*reversed(able)) == alone
+    assert len(set(alone.values())) == len(able)
 
 
 @pytest.mark.parametrize(
@@ -161,17 +194,24 @@ def wheel(tree, monkeypatch, cxx):
 
 
 def test_a_wheel_holds_what_the_compiler_could_make(tree, monkeypatch):
-    name, files = wheel(tree, monkeypatch, tree / "fake-c++")
+    name, files = wheel(tree, monkeypatch, f"{tree / 'fake-c++'} -march=native")
     assert name.endswith("-py3-none-linux_x86_64.whl")
     programs = {path.rpartition("/")[2]: files.read(path).decode() for path in files.namelist() if "/programs/" in path}
     able = {level for level in LEVELS if level != "tiles"}
     assert programs.keys() == {compiler.program_path(level).name for level in able}
-    for level in able:
-        assert set(LEVELS[level].options) <= set(programs[compiler.program_path(level).name].split())
+    for level in able:  # behind what CXX says, so that a file is what its name tells
+        words = programs[compiler.program_path(level).name].split()
+        assert words[words.index("-march=native") + 1 :][: len(LEVELS[level].options)] == LEVELS[level].options
 
 
-def test_a_wheel_made_without_a_compiler_is_for_any_machine(tree, monkeypatch):
-    name, files = wheel(tree, monkeypatch, "nothing-of-this-name")
+@pytest.mark.parametrize("cxx", ["nothing-of-this-name", "false"])
+def test_a_wheel_made_without_a_compiler_is_for_any_machine(tree, monkeypatch, cxx):
+    stale = (
+        tree / "build" / f"lib.linux-x86_64-{sys.implementation.cache_tag}" / "tiny_biomoe" / "programs" / "old-1.so"
+    )
+    stale.parent.mkdir(parents=True)
+    stale.touch()
+    name, files = wheel(tree, monkeypatch, cxx)
     assert name.endswith("-py3-none-any.whl")
     assert not [path for path in files.namelist() if path.endswith(".so")]
     assert "tiny_biomoe/cpp/network.cpp" in files.namelist()

@@ -59,7 +59,7 @@ class _Actor:
             raise ConfigError(
                 f"the run began with {self._engine['program']}, and this machine has {here['program']}: their vectors "
                 "differ in the last digits; begin with compile=False (--no-compile), so that PyTorch computes on all, "
-                "or give the cluster machines of one kind"
+                "or give the cluster machines of one kind, with one wheel of this package"
             )
         return list(embed_group(self._model, group, run, self._drawers))
 

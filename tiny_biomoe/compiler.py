@@ -17,6 +17,7 @@ from typing import NamedTuple
 SOURCE = Path(__file__).parent / "cpp"
 PROGRAMS = Path(__file__).parent / "programs"
 FLAGS = ["-std=c++17", "-O2", "-fno-math-errno", "-shared", "-fPIC", "-pthread"]
+FLAGS += ["-fvisibility=hidden"]  # two programs in one process must not share code: g++ lets templates' variables merge
 
 
 class Level(NamedTuple):
@@ -28,32 +29,39 @@ class Level(NamedTuple):
         processors of 512 bits run one program
     """
 
-    options: tuple[str, ...]
+    options: list[str]
     abilities: set[str]
     precisions: tuple[str, ...] = ("float32", "bfloat16")
 
 
-_AVX2 = {"sse4_1", "sse4_2", "ssse3", "popcnt", "cx16", "avx", "avx2", "fma", "f16c", "bmi1", "bmi2", "abm", "movbe"}
-_AVX512 = _AVX2 | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
-_BF16 = _AVX512 | {"avx512_bf16"}
-LEVELS = {  # the best one first
-    "tiles": Level(
-        ("-march=x86-64-v4", "-mavx512bf16", "-mavx512fp16", "-mamx-tile", "-mamx-bf16"),
-        _BF16 | {"avx512_fp16", "amx_tile", "amx_bf16"},
-        ("bfloat16",),
-    ),
-    "avx512_bf16": Level(("-march=x86-64-v4", "-mavx512bf16"), _BF16, ("bfloat16",)),
-    "avx512": Level(("-march=x86-64-v4",), _AVX512),
-    "avx2": Level(("-march=x86-64-v3",), _AVX2),
-}
+_AVX2 = Level(
+    ["-mavx2", "-mfma", "-mf16c", "-mbmi", "-mbmi2", "-mlzcnt", "-mmovbe", "-mpopcnt", "-mcx16"],
+    {"sse4_1", "sse4_2", "ssse3", "avx", "avx2", "fma", "f16c", "bmi1", "bmi2", "abm", "movbe", "popcnt", "cx16"},
+)
+_AVX512 = Level(
+    [*_AVX2.options, "-mavx512f", "-mavx512bw", "-mavx512cd", "-mavx512dq", "-mavx512vl"],
+    {*_AVX2.abilities, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"},
+)
+_BF16 = Level([*_AVX512.options, "-mavx512bf16"], {*_AVX512.abilities, "avx512_bf16"}, ("bfloat16",))
+_TILES = Level(
+    [*_BF16.options, "-mavx512fp16", "-mamx-tile", "-mamx-bf16"],
+    {*_BF16.abilities, "avx512_fp16", "amx_tile", "amx_bf16"},
+    ("bfloat16",),
+)
+LEVELS = {"tiles": _TILES, "avx512_bf16": _BF16, "avx512": _AVX512, "avx2": _AVX2}  # the best one first
 
 
 class NoCompiler(Exception):
-    """What is missing, in words that go behind "and"."""
+    """There is none, or `CXX` names none; the message says which."""
 
 
-def compiler(options: tuple[str, ...]) -> list[str]:
-    """The command that compiles, but for its input and output; `CXX` may name it, with options of its own."""
+def command(*options: str) -> list[str]:
+    """The command that compiles, but for its input and output; `CXX` may name it, with options of its own.
+
+    Raises
+    ------
+    NoCompiler
+    """
     try:
         words = shlex.split(os.environ.get("CXX", ""))
     except ValueError as error:

@@ -88,9 +88,9 @@ def embed(source: Path, output: Path | None, **said: Any) -> None:
     reading = {key: said.pop(key) for key in READING}
     run = {key: said.pop(key) for key in FOLDER}
     if said["compile"]:  # what can be told at once
-        from .program import compiler
+        from .program import command_here
 
-        compiler()
+        command_here()
     if run["dry_run"]:
         _list_windows(source, output, reading, said)
     elif output is None:

@@ -60,14 +60,14 @@ class Engine:
             )
 
     @property
-    def asks(self) -> bool:
-        """Whether it asks for more than the numbers, which any network has."""
+    def needs_copy(self) -> bool:
+        """Whether only the fast copy of a network gives what is asked for, not the network as it is."""
         return bool(self.compile) or (self.precision, self.backend) != ("float32", "torch")
 
     def ready(self, device: torch.device) -> None:
         """Make what is asked for, if it takes long, or refuse now what is not to be had (ConfigError)."""
         if self.backend == "onnx":
-            from . import onnx_file  # noqa: F401
+            from .onnx_file import run_onnx  # noqa: F401
         elif self.compile:
             self.program(device)
 
@@ -97,9 +97,13 @@ def engine_facts(network: nn.Module, device: torch.device | None = None) -> dict
         from .onnx_file import VERSION
 
         program = f"onnxruntime {VERSION}"
-    elif isinstance(network, Network) and own_parts(network) is not None and mirrors(network):
-        found = _own_program(engine, network, device or network.image_norm.weight.device)
-        program = found and str(found)
+    elif (
+        isinstance(network, Network)
+        and (found := _own_program(engine, network, device or network.image_norm.weight.device))
+        and own_parts(network) is not None
+        and mirrors(network)
+    ):
+        program = str(found)
     return {**asdict(engine), "program": program}
 
 

@@ -56,7 +56,8 @@ class NativeNetwork:
             numbers.ctypes.data, weights.ctypes.data, weights.size, precision == "bfloat16", message, len(message)
         )
         if not self.made:
-            raise ConfigError(f"compile=True: {message.value.decode()}")
+            said = message.value.decode()
+            raise ConfigError(f"the network's program cannot be made ({said}): compile=False leaves it to PyTorch")
         finalize(self, self.library.destroy, self.made).atexit = False
 
     def __call__(self, picture: NDArray[np.uint8], threads: int) -> NDArray[np.float32]:

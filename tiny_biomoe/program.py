@@ -16,8 +16,7 @@ from typing import NamedTuple
 
 from huggingface_hub import constants
 
-from . import compiler as installed
-from .compiler import LEVELS, SOURCE, has_levels, program_path, source_digest
+from .compiler import LEVELS, SOURCE, NoCompiler, command, has_levels, program_path, source_digest
 from .durable import write_whole
 from .errors import ConfigError
 
@@ -74,8 +73,8 @@ def compiled_program() -> Program:
 
 @lru_cache(maxsize=1)
 def _load() -> Program:
-    command = compiler()
-    key = hashlib.sha256("\0".join(command).encode() + taken_for_granted(command) + source_digest())
+    compiling = command_here()
+    key = hashlib.sha256("\0".join(compiling).encode() + taken_for_granted(compiling) + source_digest())
     folder, stem = Path(constants.HF_HOME) / "tiny-biomoe" / "native", key.hexdigest()[:32]
     for kept in sorted(folder.glob(f"{stem}-*.so")):
         try:
@@ -86,12 +85,14 @@ def _load() -> Program:
             continue
     with tempfile.TemporaryDirectory() as place:
         built = Path(place) / "native.so"
-        done = subprocess.run([*command, str(SOURCE / "network.cpp"), "-o", str(built)], capture_output=True, text=True)
+        done = subprocess.run(
+            [*compiling, str(SOURCE / "network.cpp"), "-o", str(built)], capture_output=True, text=True
+        )
         if done.returncode:
             said = done.stderr.strip()[-500:] or "it said nothing"
             raise ConfigError(
-                f"compile=True: {command[0]} failed with exit status {done.returncode} ({said}): name another compiler "
-                "in CXX, or leave compile out"
+                f"compile=True: {compiling[0]} failed with exit status {done.returncode} ({said}): name another "
+                "compiler in CXX, or leave compile out"
             )
         data = built.read_bytes()
         digest = hashlib.sha256(data).hexdigest()
@@ -118,8 +119,8 @@ def own(path: Path) -> bool:
     return status.st_uid == os.geteuid() and not status.st_mode & 0o022
 
 
-def compiler() -> list[str]:
-    """The command that compiles for this processor, but for its input and output.
+def command_here() -> list[str]:
+    """The command that compiles for this very processor, but for its input and output.
 
     Raises
     ------
@@ -128,16 +129,16 @@ def compiler() -> list[str]:
     """
     try:
         processor = "-march=native" if platform.machine().lower() in ("x86_64", "amd64") else "-mcpu=native"
-        return installed.compiler((processor,))
-    except installed.NoCompiler as error:
+        return command(processor)
+    except NoCompiler as error:
         raise ConfigError(
             f"compile=True needs a C++ compiler on a CPU, and {error}: name one in CXX, or leave compile out"
         ) from error
 
 
-def taken_for_granted(command: list[str]) -> bytes:
+def taken_for_granted(compiling: list[str]) -> bytes:
     """Every macro that the compiler defines by itself: its version, and the abilities of the processor."""
-    return subprocess.run([*command, "-E", "-dM", "-x", "c++", os.devnull], capture_output=True).stdout
+    return subprocess.run([*compiling, "-E", "-dM", "-x", "c++", os.devnull], capture_output=True).stdout
 
 
 def opened(path: Path) -> ctypes.CDLL:

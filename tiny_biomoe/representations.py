@@ -23,6 +23,8 @@ Matrix = NDArray[np.float64]  # (224, 224)
 Band = tuple[float, float]  # lowest and highest frequency shown, Hz
 
 WORKING_RATE = 2.5  # times the highest frequency shown: a faster signal is decimated before its spectrogram
+LOW_PASS = ("kaiser", 5.0)  # window of the filter before a signal is decimated
+KEPT_FACTOR = 1000  # of decimation, whose filter (160 kB) is kept for the next signal
 KEPT_BINS = 2**16  # of a spectrum whose wavelets (up to 24 MB) are kept for the next signal of that length
 AT_ONCE = 56  # rows or instants, a divisor of 224, that are computed at once: they stay in the processor's cache
 PERIOD = 2 * IMAGE_SIZE  # bins of a signal's cosines, behind which the same ones come again at the image's instants
@@ -84,7 +86,8 @@ def spectrogram(signal: Signal, fs: float, band: Band, recipe: Recipe) -> tuple[
     signal = signal - signal[0]  # exact zeros where the signal is flat
     signal -= signal.mean()
     if (factor := int(fs / (WORKING_RATE * high))) > 1:
-        signal, fs = scipy.signal.resample_poly(signal, 1, factor, window=_low_pass(factor)), fs / factor
+        low_pass = _low_pass(factor) if factor <= KEPT_FACTOR else LOW_PASS
+        signal, fs = scipy.signal.resample_poly(signal, 1, factor, window=low_pass), fs / factor
     longest = recipe.frame_steps * IMAGE_SIZE / (high - low)  # seconds
     frame = max(4, round(min(recipe.frame_fraction * signal.size, fs * longest)))  # samples
     padded = fft.next_fast_len(max(frame + 1, round(fs * (IMAGE_SIZE - 1) / (high - low))), real=True)
@@ -102,8 +105,8 @@ def spectrogram(signal: Signal, fs: float, band: Band, recipe: Recipe) -> tuple[
 
 @lru_cache(maxsize=16)
 def _low_pass(factor: int) -> NDArray[np.float64]:
-    """The filter of `scipy.signal.resample_poly`, which it would design for every signal."""
-    return np.asarray(scipy.signal.firwin(20 * factor + 1, 1 / factor, window=("kaiser", 5.0)))
+    """The filter of `scipy.signal.resample_poly`, which would design it for every signal."""
+    return np.asarray(scipy.signal.firwin(20 * factor + 1, 1 / factor, window=LOW_PASS))
 
 
 @lru_cache(maxsize=16)

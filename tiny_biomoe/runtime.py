@@ -149,7 +149,7 @@ def _complete(rows: list[NDArray[np.float32]], sizes: deque[int]) -> Iterator[ND
 def _fast_or_plain(network: nn.Module) -> FastCopy | None:
     """The network's fast copy; None where it is to be run as it is, and no engine asks for more."""
     fast, engine = fast_copy(network), getattr(network, "engine", Engine())
-    if fast is None and engine.asks:
+    if fast is None and engine.needs_copy:
         raise ConfigError(
             f"{engine} cannot run this network, which has a hook, another layer, an own forward or another dtype: "
             "take that away, or set model.engine = Engine() (from tiny_biomoe.engine) to run it as it is"

@@ -230,6 +230,7 @@ std::unique_ptr<House> housed_half(const Numbers& numbers, const Reader& reader)
     return exact;
 }
 
+#pragma GCC visibility push(default)
 extern "C" {
 
 // A network of these weights, or null, and why in `message`.
@@ -275,3 +276,4 @@ void drop(void** begun) { delete static_cast<Begun*>(std::exchange(*begun, nullp
 
 void destroy(void* network) { delete static_cast<Housed<Any>*>(network); }
 }
+#pragma GCC visibility pop
