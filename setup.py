@@ -36,9 +36,11 @@ class BuildPrograms(build_ext):
         return os.path.join(*folders, tools["program_path"](level).name)
 
     def build_extension(self, ext: Extension) -> None:
-        command = [*tools["command"](), *ext.extra_compile_args, *ext.sources, "-o", self.get_ext_fullpath(ext.name)]
-        if subprocess.run(command).returncode:
+        out = Path(self.get_ext_fullpath(ext.name))
+        command = [*tools["command"](), *ext.extra_compile_args, *ext.sources, "-o", str(out)]
+        if subprocess.run(command).returncode or not out.exists():
             raise CompileError(f"{' '.join(command)} failed")
+        out.write_bytes(tools["sealed"](out.read_bytes()))
 
     def copy_extensions_to_source(self) -> None:
         self._clear(tools["PROGRAMS"])

@@ -272,7 +272,7 @@ def test_engine_is_checked(arguments, message):
 
 def test_provenance_names_the_engine():
     facts = TinyBioMoE.from_pretrained(precision="bfloat16").provenance(64, "bvp")
-    assert (facts["precision"], facts["compile"]) == ("bfloat16", None)
+    assert (facts["precision"], facts["compile"]) == ("bfloat16", facts["program"] is not None)
 
 
 @pytest.mark.usefixtures("either")
@@ -320,6 +320,13 @@ def test_an_engine_that_cannot_run_the_network_is_refused(pictures):
         embed_levels(model, pictures[:1], 32)
     handle.remove()
     assert embed_levels(model, pictures[:1], 32).shape == (1, 192)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_weights_that_are_not_of_32_bits_are_refused(pictures, dtype):
+    model = TinyBioMoE.from_pretrained().to(dtype)
+    with pytest.raises(ConfigError, match=f"weights are {dtype}.*model.float"):
+        embed_levels(model, pictures[:1], 32)
 
 
 @pytest.mark.usefixtures("either")

@@ -79,7 +79,8 @@ def test_other_processors_are_plain_to_rounding(without, tmp_path):
     """What compilers make of the program for processors that this one can stand for."""
     program = """
         import numpy as np
-        from tiny_biomoe import TinyBioMoE
+        from tiny_biomoe import TinyBioMoE, program
+        program.shipped_program = lambda precision: None
         x = np.sin(np.arange(1000) / 9) + np.sin(np.arange(1000) / 2.3)
         expected = TinyBioMoE.from_pretrained(compile=False).embed(x, fs=100, modality="ecg")
         exact, rounded = (TinyBioMoE.from_pretrained(precision=p, compile=True) for p in ("float32", "bfloat16"))
@@ -212,7 +213,8 @@ def test_a_forked_process_gives_the_same_bytes():
 
 @pytest.fixture
 def fresh(monkeypatch, tmp_path):
-    """No program is loaded, and none is kept."""
+    """No program came, none is loaded, and none is kept."""
+    monkeypatch.setattr(program, "shipped_program", lambda precision: None)
     monkeypatch.setattr(program.constants, "HF_HOME", str(tmp_path / "cache"))
     program._load.cache_clear()
     yield tmp_path
@@ -220,20 +222,20 @@ def fresh(monkeypatch, tmp_path):
 
 
 def test_a_program_is_kept_and_a_damaged_one_compiled_again(fresh, monkeypatch):
-    _, digest = program.compiled_program()
+    digest = program.compiled_program().digest
     (kept,) = (fresh / "cache" / "tiny-biomoe" / "native").iterdir()
     assert kept.name.endswith(f"-{digest}.so")
     runs, run = [], subprocess.run
     monkeypatch.setattr(subprocess, "run", lambda command, **rest: (runs.append(command), run(command, **rest))[1])
     program._load.cache_clear()
-    assert program.compiled_program()[1] == digest
+    assert program.compiled_program().digest == digest
     assert not any("-o" in command for command in runs)
     data = bytearray(kept.read_bytes())
     data[1000] ^= 1
     kept.unlink()  # it is open, and another file from here on
     kept.write_bytes(data)
     program._load.cache_clear()
-    assert program.compiled_program()[1] == digest
+    assert program.compiled_program().digest == digest
     assert any("-o" in command for command in runs)
     assert kept.read_bytes() != data
 
@@ -276,10 +278,10 @@ def test_what_is_not_finite_is_never_hidden(pictures, value, precision):
 def test_where_nothing_can_be_kept_the_program_runs_from_elsewhere(fresh):
     (fresh / "cache").write_bytes(b"in the way")
     with pytest.warns(UserWarning, match="could not be kept for the next time"):
-        library, digest = program.compiled_program()
-    assert library.tiles() in (0, 1)
-    assert len(digest) == 64
-    assert program.compiled_program() == (library, digest)
+        found = program.compiled_program()
+    assert found.library.tiles() in (0, 1)
+    assert len(found.digest) == 64
+    assert program.compiled_program() is found
 
 
 def test_without_a_compiler_compile_is_refused(fresh, monkeypatch):
@@ -457,12 +459,14 @@ def test_weights_are_as_many_as_the_architecture_has(monkeypatch):
             network_of(model, "float32")
 
 
-def test_provenance_names_the_program():
-    library, digest = program.compiled_program()
-    expected = f"native, {'tiles' if library.tiles() else 'vectors'}, sha256 {digest}"
+def test_provenance_names_the_program(monkeypatch):
+    monkeypatch.setattr(program, "shipped_program", lambda precision: None)
+    library, digest, _ = program.compiled_program()
+    expected = f"native for this processor, {'tiles' if library.tiles() else 'vectors'}, sha256 {digest}"
     facts = TinyBioMoE.from_pretrained(compile=True).provenance(fs=100, modality="ecg")
     assert (facts["compile"], facts["program"]) == (True, expected)
-    assert TinyBioMoE.from_pretrained(compile=False).provenance(fs=100, modality="ecg")["program"] is None
+    facts = TinyBioMoE.from_pretrained(compile=False).provenance(fs=100, modality="ecg")
+    assert (facts["compile"], facts["program"]) == (False, None)
 
 
 def test_every_shipped_signal_is_plain_to_rounding():

@@ -18,7 +18,7 @@ from conftest import ROOT, needs_compiler
 from test_engine import plain, randomised
 from toy import TINY
 
-from tiny_biomoe import ConfigError, TinyBioMoE, compiler, native, program
+from tiny_biomoe import TinyBioMoE, compiler, native, program
 from tiny_biomoe.compiler import LEVELS
 from tiny_biomoe.engine import Engine, engine_facts
 from tiny_biomoe.runtime import embed_levels
@@ -97,8 +97,8 @@ def test_no_program_takes_the_code_of_another_one():
 @pytest.mark.parametrize(
     ("level", "precision", "expected"),
     [
-        ("tiles", "bfloat16", "tiles"),
-        ("tiles", "float32", "avx512"),
+        ("amx", "bfloat16", "amx"),
+        ("amx", "float32", "avx512"),
         ("avx512_bf16", "bfloat16", "avx512_bf16"),
         ("avx512_bf16", "float32", "avx512"),
         ("avx512", "bfloat16", "avx512"),
@@ -110,11 +110,11 @@ def test_a_processor_gets_the_best_that_it_can_run(level, precision, expected, m
     digest = hashlib.sha256(compiler.program_path(expected).read_bytes()).hexdigest()
     model = TinyBioMoE.from_pretrained(precision=precision)
     facts = model.provenance(64, "bvp")
-    assert (facts["compile"], facts["program"].split()[-1]) == (None, digest)
-    assert facts["program"].startswith("native, tiles" if expected == "tiles" else "native, vectors")
+    assert (facts["compile"], facts["program"].split()[-1]) == (True, digest)
+    assert facts["program"].startswith(f"native for {expected}, {'tiles' if expected == 'amx' else 'vectors'}, ")
 
 
-@pytest.mark.parametrize("why", ["it can do less", "another system", "other sources", "it did not come", "damaged"])
+@pytest.mark.parametrize("why", ["it can do less", "another system", "other sources", "it did not come"])
 def test_where_no_program_fits_pytorch_computes(why, pictures, monkeypatch, tmp_path):
     if why == "it can do less":
         monkeypatch.setattr(program, "abilities", lambda: LEVELS["avx2"].abilities - {"fma"})
@@ -127,12 +127,30 @@ def test_where_no_program_fits_pytorch_computes(why, pictures, monkeypatch, tmp_
         monkeypatch.setattr(compiler, "SOURCE", tmp_path / "cpp")
     else:
         monkeypatch.setattr(compiler, "PROGRAMS", tmp_path)
-        for name in LEVELS if why == "damaged" else ():
-            compiler.program_path(name).write_bytes(b"not a program")
     model = TinyBioMoE.from_pretrained()
     assert model.provenance(64, "bvp")["program"] is None
     assert program.shipped_program("float32") is program.shipped_program("bfloat16") is None
     found = embed_levels(model, pictures, 32)
+    model.engine = Engine(compile=False)
+    assert embed_levels(model, pictures, 32).tobytes() == found.tobytes()
+
+
+@pytest.mark.parametrize("how", ["cut off", "changed", "no program"])
+def test_a_damaged_program_is_told_and_not_run(how, pictures, monkeypatch, tmp_path):
+    for name in LEVELS:
+        data = bytearray(compiler.program_path(name).read_bytes())
+        if how == "cut off":
+            del data[len(data) // 2 :]
+        elif how == "changed":
+            data[len(data) // 2] ^= 1
+        else:
+            data = compiler.sealed(b"not a program")
+        (tmp_path / compiler.program_path(name).name).write_bytes(data)
+    monkeypatch.setattr(compiler, "PROGRAMS", tmp_path)
+    model = TinyBioMoE.from_pretrained()
+    with pytest.warns(UserWarning, match="cannot be run .*install tiny-biomoe again"):
+        found = embed_levels(model, pictures, 32)
+    assert model.provenance(64, "bvp")["program"] is None
     model.engine = Engine(compile=False)
     assert embed_levels(model, pictures, 32).tobytes() == found.tobytes()
 
@@ -153,12 +171,12 @@ def test_a_hooked_network_names_no_program(pictures):
     assert model.provenance(64, "bvp")["program"] is not None
 
 
-def test_compile_compiles_even_where_a_program_came(monkeypatch):
+def test_who_insists_gets_the_program_that_came_and_needs_no_compiler(monkeypatch):
     monkeypatch.setenv("CXX", "nothing-of-this-name")
-    program._load.cache_clear()
-    assert TinyBioMoE.from_pretrained().provenance(64, "bvp")["program"] is not None
-    with pytest.raises(ConfigError, match="leave compile out"):
-        TinyBioMoE.from_pretrained(compile=True)
+    monkeypatch.setattr(program, "_load", lambda: pytest.fail("compiled"))
+    facts = [TinyBioMoE.from_pretrained(compile=compile).provenance(64, "bvp") for compile in (None, True)]
+    assert facts[0] == facts[1]
+    assert facts[0]["program"] is not None
 
 
 @pytest.fixture
@@ -196,8 +214,10 @@ def wheel(tree, monkeypatch, cxx):
 def test_a_wheel_holds_what_the_compiler_could_make(tree, monkeypatch):
     name, files = wheel(tree, monkeypatch, f"{tree / 'fake-c++'} -march=native")
     assert name.endswith("-py3-none-linux_x86_64.whl")
-    programs = {path.rpartition("/")[2]: files.read(path).decode() for path in files.namelist() if "/programs/" in path}
-    able = {level for level in LEVELS if level != "tiles"}
+    made = {path.rpartition("/")[2]: files.read(path) for path in files.namelist() if "/programs/" in path}
+    assert all(compiler.is_sealed(data) for data in made.values())
+    programs = {name: data[: -compiler.SEAL].decode() for name, data in made.items()}
+    able = {level for level in LEVELS if level != "amx"}
     assert programs.keys() == {compiler.program_path(level).name for level in able}
     for level in able:  # behind what CXX says, so that a file is what its name tells
         words = programs[compiler.program_path(level).name].split()

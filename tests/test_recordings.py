@@ -389,6 +389,13 @@ def test_row_56_a_file_that_changes_while_it_is_read(tmp_path, monkeypatch, chan
         read(path, fs=100)
 
 
+def test_the_samples_of_a_wfdb_record_name_its_header(tmp_path):
+    (tmp_path / "a.hea").write_text("a 1 250 10\n")
+    (tmp_path / "a.dat").write_bytes(bytes(range(200, 220)))
+    with pytest.raises(SignalError, match="samples of a WFDB record: read 'a.hea'"):
+        read(tmp_path / "a.dat")
+
+
 def test_row_56_the_samples_of_a_header_count_as_its_file(tmp_path, monkeypatch):
     wfdb.wrsamp(
         "a", fs=100, units=["mV"], sig_name=["ECG"], p_signal=np.zeros((9, 1)), fmt=["16"], write_dir=str(tmp_path)

@@ -29,7 +29,7 @@ def test_checksums_cover_every_file():
 
 
 def test_shipped_vectors_are_reproduced_and_differ_from_each_other():
-    assert selfcheck.largest_difference() <= selfcheck.TOLERANCE
+    assert selfcheck.largest_difference(TinyBioMoE.from_pretrained()) <= selfcheck.TOLERANCE
     with np.load(weights.BUNDLED / "selfcheck.npz") as shipped:
         vectors = shipped["vectors"]
     assert vectors.shape == (42, 192)
@@ -77,7 +77,7 @@ def test_trained_weights_become_the_bundled_ones(monkeypatch, tmp_path):
     assert model.provenance(fs=100, modality="ecg")["weights"] == "mine 1.0"
     for name, tensor in trained.state_dict().items():
         assert torch.equal(model.state_dict()[name], tensor.half().to(tensor.dtype)), name
-    assert selfcheck.largest_difference() == 0
+    assert selfcheck.largest_difference(TinyBioMoE.from_pretrained()) == 0
     assert {path.name for path in bundled.iterdir()} == {
         "SHA256SUMS", "config.json", "model.safetensors", "selfcheck.npz",
     }  # fmt: skip

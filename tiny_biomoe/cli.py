@@ -101,11 +101,15 @@ def convert(source: Path, out: Path) -> None:
 @click.option("--compile/--no-compile", "compiled", default=None, help="Check what `embed` so computes with.")
 def selfcheck(compiled: bool | None) -> None:
     """Embed the shipped signals and compare with the shipped vectors: is this machine good?"""
+    from .engine import engine_facts
+    from .model import TinyBioMoE
     from .selfcheck import TOLERANCE, largest_difference
 
-    difference = largest_difference(compiled)
+    model = TinyBioMoE.from_pretrained(compile=compiled)
+    difference = largest_difference(model)
     good = difference <= TOLERANCE
     verdict = "this machine is good" if good else "NOT GOOD: do not trust its vectors"
+    click.echo(f"computed by: {engine_facts(model)['program'] or 'PyTorch'}")
     click.echo(f"largest difference {difference:.1e}, tolerance {TOLERANCE:.0e}: {verdict}")
     if not good:
         raise SystemExit(1)

@@ -18,6 +18,7 @@ SOURCE = Path(__file__).parent / "cpp"
 PROGRAMS = Path(__file__).parent / "programs"
 FLAGS = ["-std=c++17", "-O2", "-fno-math-errno", "-shared", "-fPIC", "-pthread"]
 FLAGS += ["-fvisibility=hidden"]  # two programs in one process must not share code: g++ lets templates' variables merge
+SEAL = 32  # bytes of a sha256
 
 
 class Level(NamedTuple):
@@ -43,12 +44,12 @@ _AVX512 = Level(
     {*_AVX2.abilities, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"},
 )
 _BF16 = Level([*_AVX512.options, "-mavx512bf16"], {*_AVX512.abilities, "avx512_bf16"}, ("bfloat16",))
-_TILES = Level(
+_AMX = Level(
     [*_BF16.options, "-mavx512fp16", "-mamx-tile", "-mamx-bf16"],
     {*_BF16.abilities, "avx512_fp16", "amx_tile", "amx_bf16"},
     ("bfloat16",),
 )
-LEVELS = {"tiles": _TILES, "avx512_bf16": _BF16, "avx512": _AVX512, "avx2": _AVX2}  # the best one first
+LEVELS = {"amx": _AMX, "avx512_bf16": _BF16, "avx512": _AVX512, "avx2": _AVX2}  # the best one first
 
 
 class NoCompiler(Exception):
@@ -81,9 +82,19 @@ def has_levels() -> bool:
 
 
 def program_path(level: str) -> Path:
-    """Where the program for a level lies, if it came; the name tells what it was compiled from."""
+    """Where the program for a level lies, if it came; the name tells what it was compiled from, and how."""
     key = hashlib.sha256("\0".join([*FLAGS, *LEVELS[level].options]).encode() + source_digest())
     return PROGRAMS / f"{level}-{key.hexdigest()[:16]}.so"
+
+
+def sealed(data: bytes) -> bytes:
+    """A program's file: what the compiler made, and behind it, where no loader looks, its sha256."""
+    return data + hashlib.sha256(data).digest()
+
+
+def is_sealed(data: bytes) -> bool:
+    """Whether a file is what `sealed` gave, whole and unchanged."""
+    return len(data) > SEAL and data[-SEAL:] == hashlib.sha256(data[:-SEAL]).digest()
 
 
 def source_digest() -> bytes:

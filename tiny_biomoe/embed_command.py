@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,8 +74,8 @@ _RUN = [
 @click.option(
     "--compile/--no-compile",
     default=None,
-    help="Compile the network for this very processor (by c++, g++ or clang++; 10 to 25 s once), or leave it to "
-    "PyTorch; otherwise the program computes that came with the package, if one did.",
+    help="The network by our own program (if none came with the package a C++ compiler makes one in 10 to 25 s, once), "
+    "or by PyTorch. Otherwise by the program if one came, else by PyTorch.",
 )
 @options(_RUN)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="A folder, or a file: .csv, .npz, .parquet.")
@@ -88,9 +90,9 @@ def embed(source: Path, output: Path | None, **said: Any) -> None:
     reading = {key: said.pop(key) for key in READING}
     run = {key: said.pop(key) for key in FOLDER}
     if said["compile"]:  # what can be told at once
-        from .program import command_here
+        from .program import command_here, shipped_program
 
-        command_here()
+        _ = shipped_program(said["precision"]) or command_here()
     if run["dry_run"]:
         _list_windows(source, output, reading, said)
     elif output is None:
@@ -125,11 +127,11 @@ def _embed_to_folder(
         run["threads"] = 1 if run["engine"] else _processors()  # drawing takes a tenth of the network's time
     weights, engine = said.pop("weights"), {name: said.pop(name) for name in ENGINE}
     if engine["compile"]:  # before a folder is made
-        from .program import compiled_program
+        from .program import compiled_program, shipped_program
 
-        compiled_program()
+        _ = shipped_program(engine["precision"]) or compiled_program()
     warnings.simplefilter("ignore", SignalWarning)  # the column `clipped` says it of each window
-    with Bar() as bar:
+    with _telling_of_a_stop(), Bar() as bar:
         summary = embed_study(
             source, output, said.pop("representation"), observer=bar,
             model=lambda: TinyBioMoE.from_pretrained(weights, **engine), **said, **run, **_given(reading),
@@ -142,11 +144,24 @@ def _embed_to_folder(
     raise SystemExit(summary.exit_code)
 
 
-def _tell_failures(path: Path) -> None:
-    """Print the first lines of a run's failures, and how many more there are."""
-    from pyarrow import parquet
+@contextmanager
+def _telling_of_a_stop() -> Iterator[None]:
+    """Say how to go on where a run was stopped by Ctrl-C or SIGTERM."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        click.echo("stopped: give the same command again, and the run goes on where it was", err=True)
+        raise
 
-    failures = parquet.read_table(path, columns=["source", "channel", "reason"])
+
+def _tell_failures(path: Path) -> None:
+    """Print the first lines of what was not embedded, failures before what was skipped, and how many more there are."""
+    import pyarrow as pa
+    from pyarrow import compute, parquet
+
+    found = parquet.read_table(path, columns=["source", "channel", "outcome", "reason"])
+    skipped = compute.equal(found["outcome"], "skipped")
+    failures = pa.concat_tables([found.filter(compute.invert(skipped)), found.filter(skipped)])
     for row in failures.slice(0, SHOWN).to_pylist():
         channel = f", {printable(row['channel'])}" if row["channel"] else ""
         click.echo(f"  {printable(row['source'])}{channel}: {printable(row['reason'])}")

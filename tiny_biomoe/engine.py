@@ -37,9 +37,9 @@ class Engine:
 
     precision : "float32", or "bfloat16" (products and wide maps; norms, the sum of each block and fusion stay float32,
         and so does attention, but for encoder 1's in our own program; by PyTorch the small maps as well)
-    compile : on a CPU, whether our own program (`native`) computes. None: the one that came with the package, where one
-        did that this processor runs and the network fits, else PyTorch. True: one compiled for this very processor,
-        which takes a C++ compiler some seconds, once. False: PyTorch. Elsewhere True is PyTorch's compiler
+    compile : on a CPU, whether our own program (`native`) computes: the one that came with the package for this kind of
+        processor. None: if one did and the network fits it, else PyTorch. True: it must; where none came a C++ compiler
+        makes one, which takes some seconds, once. False: PyTorch. Elsewhere True is PyTorch's compiler
     backend : "torch", or "onnx": ONNX Runtime, in float32, on a CPU
     """
 
@@ -77,17 +77,19 @@ class Engine:
         Raises
         ------
         ConfigError
-            It was to be compiled, and cannot be.
+            It must, none came with the package, and none can be compiled.
         """
         if device.type != "cpu" or self.backend != "torch" or self.compile is False:
             return None
         from .program import compiled_program, shipped_program
 
-        return compiled_program() if self.compile else shipped_program(self.precision)
+        return shipped_program(self.precision) or (compiled_program() if self.compile else None)
 
 
 def engine_facts(network: nn.Module, device: torch.device | None = None) -> dict[str, Any]:
     """A network's engine, and in `program` what computes in PyTorch's place and so decides the last digits.
+
+    `compile` is then whether anything compiled computes, however that was asked for.
 
     device : where the network will be, if that is elsewhere
     """
@@ -104,7 +106,8 @@ def engine_facts(network: nn.Module, device: torch.device | None = None) -> dict
         and mirrors(network)
     ):
         program = str(found)
-    return {**asdict(engine), "program": program}
+    compiled = bool(engine.compile or (program and engine.backend == "torch"))
+    return {**asdict(engine), "compile": compiled, "program": program}
 
 
 def _own_program(engine: Engine, network: Network, device: torch.device) -> Program | None:

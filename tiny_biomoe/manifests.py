@@ -156,7 +156,7 @@ def _difference(before: Any, now: Any, name: str = "") -> str:
             if before.get(key) != now.get(key)
         ]
         return "; ".join(parts)
-    return f"{name} was {str(before)[:80]}, now {str(now)[:80]}"
+    return f"{name} was {str(before)[:120]}, now {str(now)[:120]}"
 
 
 class Ledger:

@@ -268,10 +268,10 @@ class TinyBioMoE(Network, ModelHubMixin, library_name="tiny-biomoe"):
             Where the model shall run.
         precision, compile, backend
             What `embed` computes with: "float32", or "bfloat16" (faster; vectors differ in the third digit); and on
-            a CPU whether our own program does: the one that came with the package, or else PyTorch (None), one that a
-            C++ compiler makes for this very processor, once (True), or PyTorch (False). "onnx" computes by ONNX Runtime
-            (exported once, then kept). They are kept in `model.engine`, which may be changed, and written into
-            provenance; `model(pixels)` heeds none of them.
+            a CPU whether our own program does, the one that came with the package: where it can, else PyTorch (None);
+            it must, and where none came a C++ compiler makes one, once (True); or PyTorch (False). "onnx" computes by
+            ONNX Runtime (exported once, then kept). They are kept in `model.engine`, which may be changed, and written
+            into provenance; `model(pixels)` heeds none of them.
 
         Raises
         ------

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from huggingface_hub import constants
 
-from .compiler import LEVELS, SOURCE, NoCompiler, command, has_levels, program_path, source_digest
+from .compiler import LEVELS, SOURCE, NoCompiler, command, has_levels, is_sealed, program_path, source_digest
 from .durable import write_whole
 from .errors import ConfigError
 
@@ -24,13 +24,14 @@ _LOADING = Lock()
 
 
 class Program(NamedTuple):
-    """A program that is loaded, and the sha256 of its file."""
+    """A program that is loaded, the sha256 of its file, and for what it was compiled: a level, or this processor."""
 
     library: ctypes.CDLL
     digest: str
+    level: str = "this processor"
 
     def __str__(self) -> str:
-        return f"native, {'tiles' if self.library.tiles() else 'vectors'}, sha256 {self.digest}"
+        return f"native for {self.level}, {'tiles' if self.library.tiles() else 'vectors'}, sha256 {self.digest}"
 
 
 @cache
@@ -38,12 +39,20 @@ def shipped_program(precision: str) -> Program | None:
     """The best program for a precision and this processor that came with the package; None where none did."""
     able = abilities() if has_levels() else set[str]()
     for name, level in LEVELS.items():
-        if precision in level.precisions and level.abilities <= able:
+        path = program_path(name)
+        if precision in level.precisions and level.abilities <= able and path.exists():
+            data = path.read_bytes()
             try:
-                data = program_path(name).read_bytes()
-                return Program(opened(program_path(name)), hashlib.sha256(data).hexdigest())
-            except OSError:  # it did not come, or cannot be loaded from there
-                continue
+                if is_sealed(data):
+                    return Program(opened(path), hashlib.sha256(data).hexdigest(), name)
+                why = "it was damaged or changed since it was compiled"
+            except OSError as error:
+                why = str(error)
+            warnings.warn(
+                f"{path} cannot be run ({why}), so PyTorch computes in its place: install tiny-biomoe again",
+                stacklevel=2,
+            )
+            return None
     return None
 
 

@@ -203,6 +203,8 @@ def recognise(path: Path) -> str:
         return "wfdb"
     if path.suffix.lower() == ".npz":
         return "numpy"
+    if path.suffix.lower() == ".dat" and path.with_suffix(".hea").is_file():
+        raise SignalError(f"the file holds the samples of a WFDB record: read {path.with_suffix('.hea').name!r}")
     for signature, what in NOT_READ.items():
         if head.startswith(signature):
             raise SignalError(f"the file is {what}")

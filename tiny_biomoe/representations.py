@@ -40,23 +40,14 @@ def angle(signal: Signal, fs: float, band: Band, recipe: Recipe) -> Matrix:
 
 def phase(signal: Signal, fs: float, band: Band, recipe: Recipe) -> Matrix:
     """Spectrogram-phase: the angle unwrapped along frequency, radians."""
-    phases = _angles(spectrogram(signal, fs, band, recipe)[0])  # in [-pi, pi]:
-    jump = np.diff(phases)  # so of one turn at most
-    turns = np.ones(phases.shape, np.uint16)  # and one more at each frequency, so that none is negative
-    turns[:, 1:] = np.uint8(1) + (jump < -np.pi).view(np.uint8) - (jump > np.pi).view(np.uint8)
-    phases += 2.0 * np.pi * (_running_sums(turns).view(np.int16) - _UP_TO_EACH)
+    phases = _angles(spectrogram(signal, fs, band, recipe)[0])
+    turns = np.diff(phases)
+    turns *= -1.0 / (2.0 * np.pi)
+    np.rint(turns, out=turns)  # 1 or -1 where the angle jumps by more than half a turn, else 0
+    np.cumsum(turns, axis=1, out=turns)
+    turns *= 2.0 * np.pi
+    phases[:, 1:] += turns
     return phases.T[::-1]
-
-
-_UP_TO_EACH = np.arange(1, IMAGE_SIZE + 1, dtype=np.int16)
-_FOUR = np.uint64(0x0001_0001_0001_0001)
-
-
-def _running_sums(numbers: NDArray[np.uint16]) -> NDArray[np.uint16]:
-    """`np.cumsum` along rows, four numbers at a time: `_FOUR` times a word adds up the four of which it is made."""
-    words = numbers.astype("<u2", copy=False).view("<u8") * _FOUR
-    words[:, 1:] += np.cumsum(words >> np.uint64(48), axis=1)[:, :-1] * _FOUR  # the last of each word
-    return words.view("<u2").astype(np.uint16, copy=False)
 
 
 def _angles(spectrum: NDArray[np.complex128]) -> Matrix:

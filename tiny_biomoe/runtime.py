@@ -97,7 +97,7 @@ def embed_levels(network: nn.Module, images: Iterable[Levels], batch_size: int) 
     Raises
     ------
     ConfigError
-        An engine is asked for that the network, not being the usual one, cannot have.
+        An engine is asked for that the network, not being the usual one, cannot have; or weights are not of 32 bits.
     SignalError
         A vector is not finite.
     """
@@ -114,7 +114,13 @@ def embed_in_turn(
     thread waits where two sets meet. Elsewhere a batch holds images of one set alone, so that each set has its own.
     Two such generators open in one thread must be closed in the opposite order.
     """
-    device = next(network.parameters()).device
+    weight = next(network.parameters())
+    device = weight.device
+    if weight.dtype != torch.float32:
+        raise ConfigError(
+            f"the model's weights are {weight.dtype}, and embedding takes torch.float32: model.float() gives them; "
+            'precision="bfloat16" of from_pretrained is for speed'
+        )
     if device.type != "cpu":
         fast = _fast_or_plain(network)
         run = fast.run if fast else _as_it_is(network, device)
