@@ -28,7 +28,7 @@ from speed_baselines import GFLOP, SIDE, Case
 
 from tiny_biomoe import REPRESENTATIONS, Recipe, TinyBioMoE, __version__
 from tiny_biomoe.calls import Call
-from tiny_biomoe.engine import Engine
+from tiny_biomoe.engine import Engine, engine_facts
 from tiny_biomoe.images import draw
 from tiny_biomoe.runtime import embed_levels, to_pixels
 from tiny_biomoe.threads import threads
@@ -39,8 +39,6 @@ BATCH = 32
 ENGINES = {
     "float32": Engine(),
     "bfloat16": Engine("bfloat16"),
-    "float32, compile": Engine(compile=True),
-    "bfloat16, compile": Engine("bfloat16", True),
     "float32, PyTorch": Engine(compile=False),
     "bfloat16, PyTorch": Engine("bfloat16", False),
 }
@@ -102,11 +100,10 @@ def drawing(repetitions: int) -> list[str]:
     return lines
 
 
-def models(compiled: bool) -> dict[str, TinyBioMoE]:
+def models() -> dict[str, TinyBioMoE]:
     """One model an engine."""
-    chosen = {name: engine for name, engine in ENGINES.items() if compiled or not engine.compile}
-    found = {name: TinyBioMoE.from_pretrained() for name in chosen}
-    for name, engine in chosen.items():
+    found = {name: TinyBioMoE.from_pretrained() for name in ENGINES}
+    for name, engine in ENGINES.items():
         found[name].engine = engine
     return found
 
@@ -249,14 +246,15 @@ def draw_picture(per_image: dict[str, float], path: Path) -> None:
 
 @click.command()
 @click.option("--repetitions", default=7, show_default=True, help="Of each case; drawing gets four times as many.")
-@click.option("--compiled/--not-compiled", default=True, show_default=True, help="Also measure compile=True.")
 @click.option("--picture", type=click.Path(dir_okay=False, path_type=Path), help="Draw the network's times, .png")
-def main(repetitions: int, compiled: bool, picture: Path | None) -> None:
+def main(repetitions: int, picture: Path | None) -> None:
     """Measure, and print a section of RESULTS.md."""
     warnings.simplefilter("ignore")
     started = time.perf_counter()
-    engines = models(compiled)
+    engines = models()
     print(machine(), end="\n\n")
+    computed = [f"`{name}` by {engine_facts(model)['program'] or 'PyTorch'}" for name, model in engines.items()]
+    print(f"Computed: {'; '.join(computed)}.", end="\n\n")
     print("Drawing on one core, ms an image (median; filtering not counted):\n", *drawing(repetitions * 4), sep="\n")
     lines, per_image = network(repetitions, engines)
     print(f"\nNetwork ({GFLOP} GFLOP an image; the limit is a {SIDE}^3 matrix product's rate):\n", *lines, sep="\n")

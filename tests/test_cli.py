@@ -183,6 +183,7 @@ def test_selfcheck_says_that_this_machine_is_good(run, how):
     code, out, _ = run("selfcheck", *how)
     assert code == 0
     assert "this machine is good" in out
+    assert "computed by: " + ("PyTorch" if how == ["--no-compile"] else "native for") in out or how == []
 
 
 def test_what_errors_advise_exists():

@@ -163,7 +163,9 @@ def test_row_75_exit_codes_of_signals(run, study, tmp_path, monkeypatch, number,
 
     sent = []
     monkeypatch.setattr(Bar, "embedded", interrupt)
-    assert run("embed", study, "--window", 10, *HERE, "-o", tmp_path / "out")[0] == code
+    stopped, _, err = run("embed", study, "--window", 10, *HERE, "-o", tmp_path / "out")
+    assert stopped == code
+    assert "stopped: give the same command again" in err
     assert len(list((tmp_path / "out" / "embeddings").iterdir())) == 1
     assert run("embed", study, "--window", 10, *HERE, "-o", tmp_path / "out")[0] == 2
 
