@@ -251,7 +251,8 @@ def native_copy(network: Network, made_of: MadeOf, witness: Witness, program: Pr
     """Our own program as a fast copy: the number of threads changes no byte."""
     from .native import NativeImage, NativeNetwork
 
-    native = NativeNetwork(network, made_of.engine.precision, program.library)
+    with threads(1):  # hundreds of small tensors
+        native = NativeNetwork(network, made_of.engine.precision, program.library)
 
     def run(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         return np.stack([native(image, torch.get_num_threads()) for image in images])
