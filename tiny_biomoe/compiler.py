@@ -88,7 +88,10 @@ def program_path(level: str) -> Path:
 
 
 def sealed(data: bytes) -> bytes:
-    """A program's file: what the compiler made, and behind it, where no loader looks, its sha256."""
+    """A program's file: what the compiler made, and behind it, where no loader looks, its sha256.
+
+    Whoever strips or patches it afterwards breaks the seal: options of that kind belong into `CXX`.
+    """
     return data + hashlib.sha256(data).digest()
 
 

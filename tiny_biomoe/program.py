@@ -41,8 +41,8 @@ def shipped_program(precision: str) -> Program | None:
     for name, level in LEVELS.items():
         path = program_path(name)
         if precision in level.precisions and level.abilities <= able and path.exists():
-            data = path.read_bytes()
             try:
+                data = path.read_bytes()
                 if is_sealed(data):
                     return Program(opened(path), hashlib.sha256(data).hexdigest(), name)
                 why = "it was damaged or changed since it was compiled"
