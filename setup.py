@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import runpy
 import subprocess
-import sysconfig
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -71,7 +70,7 @@ def programs() -> list[Extension]:
     return [
         Extension(f"{PACKAGE}.programs.{name}", source, extra_compile_args=level.options, optional=True)
         for name, level in tools["LEVELS"].items()
-        if sysconfig.get_platform() == "linux-x86_64"
+        if tools["has_levels"]()
     ]
 
 

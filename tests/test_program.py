@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-import platform
 import shutil
 import stat
 import subprocess
 import sys
+import sysconfig
 import zipfile
 from textwrap import dedent
 
@@ -119,7 +119,7 @@ def test_where_no_program_fits_pytorch_computes(why, pictures, monkeypatch, tmp_
     if why == "it can do less":
         monkeypatch.setattr(program, "abilities", lambda: LEVELS["avx2"].abilities - {"fma"})
     elif why == "another system":
-        monkeypatch.setattr(platform, "machine", lambda: "riscv64")
+        monkeypatch.setattr(sysconfig, "get_platform", lambda: "linux-riscv64")
     elif why == "other sources":
         shutil.copytree(compiler.SOURCE, tmp_path / "cpp")
         with (tmp_path / "cpp" / "network.cpp").open("a") as source:

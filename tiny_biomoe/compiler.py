@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-import platform
 import shlex
 import shutil
-import sys
+import sysconfig
 from pathlib import Path
 from typing import NamedTuple
 
@@ -77,8 +76,8 @@ def command(*options: str) -> list[str]:
 
 
 def has_levels() -> bool:
-    """Whether this machine is one of those that `LEVELS` divides into kinds."""
-    return sys.platform == "linux" and platform.machine().lower() in ("x86_64", "amd64")
+    """Whether Python runs, or is built for, a machine of those that `LEVELS` divides into kinds."""
+    return sysconfig.get_platform() == "linux-x86_64"
 
 
 def program_path(level: str) -> Path:

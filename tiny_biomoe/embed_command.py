@@ -127,9 +127,10 @@ def _embed_to_folder(
         run["threads"] = 1 if run["engine"] else _processors()  # drawing takes a tenth of the network's time
     weights, engine = said.pop("weights"), {name: said.pop(name) for name in ENGINE}
     if engine["compile"]:  # before a folder is made
-        from .program import compiled_program, shipped_program
+        from .engine import Engine as NetworkEngine
+        from .runtime import check_device
 
-        _ = shipped_program(engine["precision"]) or compiled_program()
+        NetworkEngine(**engine).ready(check_device("cpu"))
     warnings.simplefilter("ignore", SignalWarning)  # the column `clipped` says it of each window
     with _telling_of_a_stop(), Bar() as bar:
         summary = embed_study(

@@ -39,8 +39,7 @@ def shipped_program(precision: str) -> Program | None:
     """The best program for a precision and this processor that came with the package; None where none did."""
     able = abilities() if has_levels() else set[str]()
     for name, level in LEVELS.items():
-        path = program_path(name)
-        if precision in level.precisions and level.abilities <= able and path.exists():
+        if precision in level.precisions and level.abilities <= able and (path := program_path(name)).exists():
             try:
                 data = path.read_bytes()
                 if is_sealed(data):
