@@ -20,7 +20,7 @@ lint: setup
 
 setup: .venv/ready
 
-PROGRAM := setup.py tiny_biomoe/compiler.py $(wildcard tiny_biomoe/cpp/*)
+PROGRAM := setup.py tiny_biomoe/inference/build.py $(wildcard tiny_biomoe/inference/cpp/*)
 
 # constraints.txt pins torch first, because a range would take a build of several gigabytes
 .venv/ready: pyproject.toml constraints.txt $(PROGRAM)
@@ -30,4 +30,4 @@ PROGRAM := setup.py tiny_biomoe/compiler.py $(wildcard tiny_biomoe/cpp/*)
 	touch $@
 
 clean:
-	rm -rf .venv demo build dist *.egg-info tiny_biomoe/programs
+	rm -rf .venv demo build dist *.egg-info tiny_biomoe/inference/programs

@@ -15,8 +15,8 @@ from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError
 
-PACKAGE = "tiny_biomoe"
-tools = runpy.run_path(str(Path(__file__).parent / PACKAGE / "compiler.py"))
+PACKAGE = Path("tiny_biomoe", "inference")
+tools = runpy.run_path(str(Path(__file__).parent / PACKAGE / "build.py"))
 
 
 class BuildPrograms(build_ext):
@@ -66,9 +66,9 @@ def programs() -> list[Extension]:
         tools["command"]()
     except tools["NoCompiler"]:
         return []
-    source = [f"{PACKAGE}/cpp/network.cpp"]
+    source = [str(PACKAGE / "cpp" / "network.cpp")]
     return [
-        Extension(f"{PACKAGE}.programs.{name}", source, extra_compile_args=level.options, optional=True)
+        Extension(".".join([*PACKAGE.parts, "programs", name]), source, extra_compile_args=level.options, optional=True)
         for name, level in tools["LEVELS"].items()
         if tools["has_levels"]()
     ]

@@ -21,17 +21,17 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from pretraining.archives import Task, load_tasks
+from pretraining.batches import Augmentation, TrainingBatches, draw_window, evaluation_windows
+from pretraining.growth import shrink
+from pretraining.multitask import Settings, train
+from pretraining.objectives import Objectives
+from pretraining.probe import fitted_score
+from pretraining.profiles import BANDS
 from tiny_biomoe.config import Config
-from tiny_biomoe.network import Network
-from tiny_biomoe.representations import REPRESENTATIONS
-from tiny_biomoe.runtime import to_pixels
-from tiny_biomoe.train.archives import Task, load_tasks
-from tiny_biomoe.train.draws import Augmentation, TrainingBatches, draw_window, evaluation_windows
-from tiny_biomoe.train.growth import shrink
-from tiny_biomoe.train.multitask import Settings, train
-from tiny_biomoe.train.probe import fitted_score
-from tiny_biomoe.train.profiles import BANDS
-from tiny_biomoe.train.reading import Objectives
+from tiny_biomoe.images.representations import REPRESENTATIONS
+from tiny_biomoe.inference.runtime import to_pixels
+from tiny_biomoe.network.network import Network
 
 SIZE = 112
 AS_RECORDED = Augmentation(

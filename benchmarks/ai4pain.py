@@ -19,12 +19,12 @@ import numpy as np
 from scipy.signal import periodogram
 
 from benchmarks.datasets import Dataset, Window
-from tiny_biomoe.calls import Call, Limits, recording_limits
-from tiny_biomoe.channels import Options
 from tiny_biomoe.config import Recipe
-from tiny_biomoe.csv_files import read_csv
 from tiny_biomoe.errors import SignalError
-from tiny_biomoe.signals import Signal
+from tiny_biomoe.readers.csv_files import read_csv
+from tiny_biomoe.readers.recording import Options
+from tiny_biomoe.signals.request import Call, Limits, recording_limits
+from tiny_biomoe.signals.validation import Signal
 
 FS = 100.0  # Hz
 SECONDS = 10.0  # of a no-pain window; trials of pain last about as long

@@ -13,9 +13,9 @@ from scipy import fft, stats
 
 from benchmarks.datasets import Dataset
 from benchmarks.protocol import Features, Fitted
-from tiny_biomoe.channels import need
 from tiny_biomoe.config import Recipe
-from tiny_biomoe.filters import passband
+from tiny_biomoe.errors import need
+from tiny_biomoe.signals.filters import passband
 
 BANDS = 6  # log-spaced, of the spectrum's shares
 TSFEL_RATE = 4.0  # Hz, the lowest for which TSFEL's own names of features stay distinct; slower signals are called this

@@ -34,12 +34,12 @@ from pyarrow import parquet
 
 from tiny_biomoe import TinyBioMoE, pipeline
 from tiny_biomoe import embed_groups as engine
-from tiny_biomoe.batch import embed_study
-from tiny_biomoe.recording_windows import draw_windows
-from tiny_biomoe.runtime import embed_levels
-from tiny_biomoe.segments import Chunk, Settings, stream
-from tiny_biomoe.shard_plan import groups, scan
-from tiny_biomoe.studies import open_study
+from tiny_biomoe.batch.plan import groups, scan
+from tiny_biomoe.batch.run import embed_study
+from tiny_biomoe.batch.segments import Chunk, Settings, stream
+from tiny_biomoe.batch.study_table import open_study
+from tiny_biomoe.images.windows import draw_windows
+from tiny_biomoe.inference.runtime import embed_levels
 
 WINDOW = 10.0  # seconds
 STAGES = ("read and filtered", "drawn", "embedded")

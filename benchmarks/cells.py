@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from tiny_biomoe.calls import FUSIONS
+from tiny_biomoe.signals.request import FUSIONS
 from tiny_biomoe.train.samples import View
 
 FEWEST_EPOCHS = 10  # before samples are left out

@@ -5,7 +5,7 @@
 | SP3 | Stress-Predict (Iqbal et al. 2022), Empatica E4 | EDA, BVP | rest, Stroop, interview | 10 s |
 | NE4 | PhysioNet Non-EEG (Birjandtalab et al. 2016) | EDA, SpO2 | four states | 30 s |
 | RR3 | PhysioNet BIDMC (Pimentel et al. 2016) | respiration | terciles of the respiratory rate | 30 s |
-| ECG, EMG, EEG | the three pretraining sets (`tiny_biomoe.train.archives`) | one each | 4, 22, 2 | 10, 1.5, 10 s |
+| ECG, EMG, EEG | the three pretraining sets (`pretraining.archives`) | one each | 4, 22, 2 | 10, 1.5, 10 s |
 
 Whole recordings are filtered by the library's own filter, and windows are cut afterwards.
 """
@@ -23,13 +23,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tiny_biomoe.calls import Call, Limits, recording_limits
+from pretraining.archives import load_tasks
+from pretraining.batches import evaluation_windows, person_limits
 from tiny_biomoe.config import Recipe
 from tiny_biomoe.errors import SignalError, SignalWarning, unknown
-from tiny_biomoe.recordings import read
-from tiny_biomoe.signals import Signal
-from tiny_biomoe.train.archives import load_tasks
-from tiny_biomoe.train.draws import evaluation_windows, person_limits
+from tiny_biomoe.readers.formats import read
+from tiny_biomoe.signals.request import Call, Limits, recording_limits
+from tiny_biomoe.signals.validation import Signal
 
 SP3_CLASSES = ("rest", "Stroop", "interview")
 SP3_LEFT_OUT = (1, 6, 17, 18, 30)  # no labels (S01), or label edges that disagree with the device's tags

@@ -17,13 +17,13 @@ from tqdm import tqdm
 from benchmarks.datasets import Dataset
 from tiny_biomoe import TinyBioMoE
 from tiny_biomoe.config import IMAGE_SIZE
-from tiny_biomoe.engine import engine_facts
 from tiny_biomoe.errors import SignalError
-from tiny_biomoe.filters import NOTHING_LEFT, passband
-from tiny_biomoe.images import Levels, draw
-from tiny_biomoe.representations import REPRESENTATIONS
-from tiny_biomoe.runtime import embed_levels
-from tiny_biomoe.weights import tensor_digest
+from tiny_biomoe.images.rendering import Levels, draw
+from tiny_biomoe.images.representations import REPRESENTATIONS
+from tiny_biomoe.inference.engine import engine_facts
+from tiny_biomoe.inference.runtime import embed_levels
+from tiny_biomoe.signals.filters import NOTHING_LEFT, passband
+from tiny_biomoe.weights.loading import tensor_digest
 
 BATCH = 16  # images at once; more no longer fit the cache of a CPU
 SCALES = ("window", "recording")

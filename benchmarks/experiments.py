@@ -33,19 +33,19 @@ from benchmarks.cells import Cell, Plan, alone_cells, fusion_cells, plan, single
 from benchmarks.datasets import DOWNSTREAM, Dataset, load
 from benchmarks.experiment_tables import by_person, tables
 from tiny_biomoe import REPRESENTATIONS, TinyBioMoE
-from tiny_biomoe.calls import Limits
-from tiny_biomoe.durable import write_whole
 from tiny_biomoe.errors import ConfigError, SignalWarning
-from tiny_biomoe.filters import NOTHING_LEFT
-from tiny_biomoe.signals import Signal
+from tiny_biomoe.sealed_files import write_whole
+from tiny_biomoe.signals.filters import NOTHING_LEFT
+from tiny_biomoe.signals.request import Limits
+from tiny_biomoe.signals.validation import Signal
 from tiny_biomoe.train.augment import NONE
-from tiny_biomoe.train.drawing import Window, draw_samples
 from tiny_biomoe.train.evaluation import Evaluation
 from tiny_biomoe.train.finetuning import finetune
+from tiny_biomoe.train.sample_images import Window, draw_samples
 from tiny_biomoe.train.samples import Samples, View
 from tiny_biomoe.train.settings import Settings, plain
 from tiny_biomoe.version import __version__
-from tiny_biomoe.weights import tensor_digest
+from tiny_biomoe.weights.loading import tensor_digest
 
 LAYOUT = f"{NAME}-layout"  # what --data calls another tree of that layout
 

@@ -26,9 +26,8 @@ from benchmarks.datasets import PRETRAINING, TASKS, Dataset, load
 from benchmarks.embeddings import SCALES, Embedder, all_embeddings, flat_windows
 from benchmarks.scoring import Row, Scorer
 from tiny_biomoe import TinyBioMoE, __version__
-from tiny_biomoe.channels import need
-from tiny_biomoe.engine import engine_facts
-from tiny_biomoe.errors import unknown
+from tiny_biomoe.errors import need, unknown
+from tiny_biomoe.inference.engine import engine_facts
 
 GROUPS = ("ours", "untrained", "baselines", "controls")
 PER_PERSON = 20  # windows of a downstream task; 0 for all

@@ -13,7 +13,9 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from tiny_biomoe import TinyBioMoE, selfcheck, weights
+from tiny_biomoe import TinyBioMoE
+from tiny_biomoe.cli import selfcheck
+from tiny_biomoe.weights import loading as weights
 
 
 @click.command()

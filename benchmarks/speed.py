@@ -27,11 +27,11 @@ import torch
 from speed_baselines import GFLOP, SIDE, Case
 
 from tiny_biomoe import REPRESENTATIONS, Recipe, TinyBioMoE, __version__
-from tiny_biomoe.calls import Call
-from tiny_biomoe.engine import Engine, engine_facts
-from tiny_biomoe.images import draw
-from tiny_biomoe.runtime import embed_levels, to_pixels
-from tiny_biomoe.threads import threads
+from tiny_biomoe.images.rendering import draw
+from tiny_biomoe.inference.engine import Engine, engine_facts
+from tiny_biomoe.inference.runtime import embed_levels, to_pixels
+from tiny_biomoe.inference.threads import threads
+from tiny_biomoe.signals.request import Call
 
 ROOT = Path(__file__).parent.parent
 DRAWN = (("ecg", 100.0, 1000), ("ecg", 1000.0, 10_000), ("eda", 4.0, 120), ("bvp", 64.0, 640), ("emg", 1000.0, 1500))
@@ -127,7 +127,7 @@ def network_cases(engines: dict[str, TinyBioMoE]) -> tuple[dict[str, Case], dict
         for name, model in engines.items():
             add(name, n, lambda some, m=model: embed_levels(m, levels[some], BATCH))  # type: ignore[misc]
     if present("onnx", "onnxruntime", "onnxscript"):
-        from tiny_biomoe.onnx_file import kept_onnx
+        from tiny_biomoe.inference.onnx_export import kept_onnx
 
         data, given = kept_onnx(engines["float32"]), pixels.contiguous().numpy()
         runtimes: dict[str, Callable[[bytes, int], Callable[[np.ndarray], object]]]

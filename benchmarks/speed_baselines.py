@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from tiny_biomoe import TinyBioMoE
-from tiny_biomoe.packed import Dense, packs
+from tiny_biomoe.inference.packed import Dense, packs
 
 SIDE = 4096  # of the matrices whose product is the limit
 GFLOP = 3.08  # of the network, an image

@@ -19,9 +19,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
 from tiny_biomoe import TinyBioMoE, __version__
-from tiny_biomoe.engine import Engine, exactly
-from tiny_biomoe.fast_network import FastNetwork
-from tiny_biomoe.runtime import embed_levels
+from tiny_biomoe.inference.engine import Engine, exactly
+from tiny_biomoe.inference.fast_network import FastNetwork
+from tiny_biomoe.inference.runtime import embed_levels
 
 PRODUCTS = {
     "conv2d",

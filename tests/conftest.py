@@ -79,13 +79,13 @@ def recordings() -> Path:
 def either(request, monkeypatch):
     """The network computed by what a user gets, and by PyTorch alone as where the package brought no program."""
     if request.param == "by PyTorch":
-        monkeypatch.setattr("tiny_biomoe.program.shipped_program", lambda precision: None)
+        monkeypatch.setattr("tiny_biomoe.inference.program.shipped_program", lambda precision: None)
 
 
 @pytest.fixture
 def run(capsys):
     """Run the command line; gives exit code, standard output, standard error."""
-    from tiny_biomoe.cli import main
+    from tiny_biomoe.cli.main import main
 
     def call(*arguments: object) -> tuple[int, str, str]:
         with pytest.raises(SystemExit) as stop:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from tiny_biomoe.config import Architecture
-from tiny_biomoe.weights import expected
+from tiny_biomoe.weights.loading import expected
 
 REPO = "owner/tiny"
 LARGE = (".safetensors", ".pth")

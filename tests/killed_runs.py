@@ -20,8 +20,9 @@ from pathlib import Path
 
 from stub_study import Stub, digests, make_study
 
-from tiny_biomoe import TinyBioMoE, shard_plan
-from tiny_biomoe.batch import embed_study
+from tiny_biomoe import TinyBioMoE
+from tiny_biomoe.batch import plan as shard_plan
+from tiny_biomoe.batch.run import embed_study
 
 DRAWING = 12  # of so many runs that are killed one draws in a process of its own
 GROUPS = 3

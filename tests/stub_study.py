@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tiny_biomoe import Architecture, Recipe
-from tiny_biomoe.engine import Engine, engine_facts
+from tiny_biomoe.inference.engine import Engine, engine_facts
 
 START = 1_600_000_000  # unix seconds of every recording
 

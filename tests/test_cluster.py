@@ -16,8 +16,8 @@ from conftest import ROOT
 from stub_study import Stub, digests, make_study, pulse
 
 from tiny_biomoe import ConfigError, TinyBioMoE, cluster
-from tiny_biomoe.batch import embed_study
-from tiny_biomoe.embed_groups import InputFailed, Observer
+from tiny_biomoe.batch.run import embed_study
+from tiny_biomoe.batch.worker import InputFailed, Observer
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -32,7 +32,7 @@ def started():
 
 @pytest.fixture(autouse=True)
 def small_groups(monkeypatch):
-    monkeypatch.setattr("tiny_biomoe.shard_plan.GROUP_FILES", 2)
+    monkeypatch.setattr("tiny_biomoe.batch.plan.GROUP_FILES", 2)
 
 
 def embed(study, out, **options):
@@ -82,10 +82,10 @@ def test_the_driver_is_killed_on_the_way(tmp_path):
     study = make_study(tmp_path / "study")
     embed(study, tmp_path / "here")
     program = f"""
-import tiny_biomoe.shard_plan, sys
-tiny_biomoe.shard_plan.GROUP_FILES = 2
+import tiny_biomoe.batch.plan, sys
+tiny_biomoe.batch.plan.GROUP_FILES = 2
 from stub_study import Stub
-from tiny_biomoe.batch import embed_study
+from tiny_biomoe.batch.run import embed_study
 from tiny_biomoe.cluster import OnRay
 embed_study({str(study)!r}, {str(tmp_path / "cluster")!r}, ["waveform", "psd"], model=Stub, window=10, shard_windows=3,
             threads=1, engine=OnRay(address={ray.get_runtime_context().gcs_address!r}, actors=1))

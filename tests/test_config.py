@@ -6,11 +6,11 @@ import json
 import numpy as np
 import pytest
 
-from tiny_biomoe.calls import Call, recording_limits
 from tiny_biomoe.config import FORMAT, Architecture, Config, ModalityRecipe, Recipe
 from tiny_biomoe.errors import ConfigError, SignalError, TinyBioMoEError
-from tiny_biomoe.images import draw
-from tiny_biomoe.representations import REPRESENTATIONS
+from tiny_biomoe.images.rendering import draw
+from tiny_biomoe.images.representations import REPRESENTATIONS
+from tiny_biomoe.signals.request import Call, recording_limits
 
 UNUSUAL = Config(
     name="mine",

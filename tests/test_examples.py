@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from tiny_biomoe import TinyBioMoE
-from tiny_biomoe.recordings import read
+from tiny_biomoe.readers.formats import read
 from tiny_biomoe.train import TrainedClassifier
 
 ROOT = Path(__file__).parent.parent

@@ -12,11 +12,11 @@ import torch
 from PIL import Image
 
 from tiny_biomoe import ConfigError, SignalError, SignalWarning, TinyBioMoE, embed, render
-from tiny_biomoe.calls import recording_limits
 from tiny_biomoe.config import Recipe, config_digest
-from tiny_biomoe.filters import apply_filter, passband
-from tiny_biomoe.images import colour, draw
-from tiny_biomoe.representations import REPRESENTATIONS
+from tiny_biomoe.images.rendering import colour, draw
+from tiny_biomoe.images.representations import REPRESENTATIONS
+from tiny_biomoe.signals.filters import apply_filter, passband
+from tiny_biomoe.signals.request import recording_limits
 
 FS = 64.0
 

@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 from .config import Architecture, Config, ModalityRecipe, Recipe
 from .errors import ConfigError, SignalError, SignalTypeError, SignalWarning, TinyBioMoEError, WeightsError
-from .filters import MODALITIES
-from .images import contact_sheet, render
-from .representations import REPRESENTATIONS
+from .images.rendering import contact_sheet, render
+from .images.representations import REPRESENTATIONS
+from .signals.filters import MODALITIES
 from .version import __version__
 
 if TYPE_CHECKING:
-    from .batch import embed_study
+    from .batch.load_embeddings import load_embeddings
+    from .batch.run import embed_study
     from .embedding import embed
-    from .loading import load_embeddings
+    from .inference.runtime import WindowEmbeddings
     from .model import TinyBioMoE
-    from .runtime import WindowEmbeddings
 
 __all__ = [
     "MODALITIES",
@@ -49,18 +49,18 @@ __all__ = [
 ]
 
 
-_LATER = {
+_MODULES = {
     "TinyBioMoE": ".model",
-    "WindowEmbeddings": ".runtime",
+    "WindowEmbeddings": ".inference.runtime",
     "embed": ".embedding",
     "embed_study": ".batch",
-    "load_embeddings": ".loading",
+    "load_embeddings": ".batch",
 }
 
 
-def __getattr__(name: str) -> Any:  # the network's half brings torch with it and files bring pyarrow, so they come late
-    if name in _LATER:
-        return getattr(import_module(_LATER[name], __name__), name)
+def __getattr__(name: str) -> Any:  # `TinyBioMoE` needs torch and files need pyarrow: imported when used
+    if name in _MODULES:
+        return getattr(import_module(_MODULES[name], __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

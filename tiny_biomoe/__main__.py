@@ -1,5 +1,5 @@
 """`python -m tiny_biomoe`, where the command `tiny-biomoe` is not on the path."""
 
-from .cli import main
+from .cli.main import main
 
 main()

@@ -15,17 +15,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from .channels import need
-from .embed_groups import Observer, Run, embed_group
-from .engine import engine_facts
-from .errors import ConfigError, SignalError, TinyBioMoEError
-from .filters import MODALITIES
+from .batch.parts import Record
+from .batch.pipeline import Drawers
+from .batch.plan import Group
+from .batch.worker import Observer, Run, embed_group
+from .errors import ConfigError, SignalError, TinyBioMoEError, need
+from .inference.engine import engine_facts
 from .model import TinyBioMoE
-from .pipeline import Drawers
-from .representations import representation_name
-from .shard_plan import Group
-from .shards import Record
-from .signals import check_positive
+from .signals.filters import MODALITIES
+from .signals.request import representation_name
+from .signals.validation import check_positive
 
 need("ray", extra="ray", what="embedding on a cluster")
 

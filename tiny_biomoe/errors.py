@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import sys
 import warnings
 from collections.abc import Iterable
@@ -52,3 +53,13 @@ def warn(message: str) -> None:
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in THROUGH:
         frame, level = frame.f_back, level + 1
     warnings.warn(message, SignalWarning, stacklevel=level)
+
+
+class MissingExtra(ConfigError, ImportError):
+    """A package of an extra, such as `[io]`, is not installed."""
+
+
+def need(*packages: str, extra: str = "io", what: str = "reading files") -> None:
+    """Refuse to go on where a package of an extra is missing; finding one costs less than importing it."""
+    if missing := [name for name in packages if importlib.util.find_spec(name) is None]:
+        raise MissingExtra(f'{what} needs {", ".join(missing)}: pip install "tiny-biomoe[{extra}]"')

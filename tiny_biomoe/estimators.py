@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .channels import need
+from .errors import need
 
 need("sklearn", extra="sklearn", what="the scikit-learn transformer")
 
@@ -16,11 +16,11 @@ from sklearn.base import BaseEstimator, TransformerMixin  # noqa: E402
 from sklearn.utils import Tags  # noqa: E402
 from sklearn.utils.validation import check_is_fitted, validate_data  # noqa: E402
 
-from .calls import Call  # noqa: E402
 from .errors import ConfigError, WeightsError  # noqa: E402
-from .filters import MODALITY_BAND  # noqa: E402
 from .model import TinyBioMoE  # noqa: E402
-from .signals import check_positive  # noqa: E402
+from .signals.filters import MODALITY_BAND  # noqa: E402
+from .signals.request import Call  # noqa: E402
+from .signals.validation import check_positive  # noqa: E402
 
 
 @lru_cache(maxsize=2)

@@ -13,21 +13,21 @@ import torch
 from huggingface_hub import ModelHubMixin
 from numpy.typing import NDArray
 
-from . import weights
-from .calls import Call
 from .config import Architecture, Config, Recipe, config_digest
-from .engine import Engine, engine_facts
 from .errors import ConfigError, SignalError, warn
-from .filters import MODALITY_BAND
-from .images import Levels, draw_all, read_images
-from .network import Network, Uninitialised
-from .quality import Quality
-from .recording_windows import FilteredRecording
-from .runtime import WindowEmbeddings, check_device, embed_levels
-from .signals import check_positive, check_signals, windows
-from .threads import threads
+from .images.rendering import Levels, draw_all, read_images
+from .images.windows import FilteredRecording
+from .inference.engine import Engine, engine_facts
+from .inference.runtime import WindowEmbeddings, check_device, embed_levels
+from .inference.threads import threads
+from .inference.witness import digest_now, lay_together
+from .network.network import Network, Uninitialised
+from .signals.filters import MODALITY_BAND
+from .signals.quality import Quality
+from .signals.request import Call
+from .signals.validation import check_positive, check_signals, windows
 from .version import __version__
-from .witness import digest_now, lay_together
+from .weights import loading as weights
 
 Embeddings = NDArray[np.float32]  # (192,) or (n, 192); k * 192 where k representations are concatenated
 

@@ -10,16 +10,16 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ..channels import need
+from ..errors import need
 
 need("sklearn", "matplotlib", "edfio", "kornia", extra="train", what="training")
 
 if TYPE_CHECKING:
     from .augment import Augmentation
     from .classifier import TrainedClassifier
-    from .drawing import Window, draw_samples
     from .evaluation import Evaluation
     from .finetuning import finetune
+    from .sample_images import Window, draw_samples
     from .samples import Samples, View, fold_subjects, split_subjects
     from .settings import Settings
 
@@ -37,15 +37,15 @@ __all__ = [
     "split_subjects",
 ]
 
-_LATER = {
+_MODULES = {
     "Augmentation": ".augment",
     "Evaluation": ".evaluation",
     "Samples": ".samples",
     "Settings": ".settings",
     "TrainedClassifier": ".classifier",
     "View": ".samples",
-    "Window": ".drawing",
-    "draw_samples": ".drawing",
+    "Window": ".sample_images",
+    "draw_samples": ".sample_images",
     "finetune": ".finetuning",
     "fold_subjects": ".samples",
     "split_subjects": ".samples",
@@ -53,8 +53,8 @@ _LATER = {
 
 
 def __getattr__(name: str) -> Any:  # pretraining waits for the import of neither kornia nor scikit-learn
-    if name in _LATER:
-        return getattr(import_module(_LATER[name], __name__), name)
+    if name in _MODULES:
+        return getattr(import_module(_MODULES[name], __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from ..durable import write_whole
 from ..errors import WeightsError
+from ..sealed_files import write_whole
 
 KEPT = 2  # the newest, and the one before in case the newest is damaged
 DIGEST = 64  # hexadecimal digits of sha256, in front of the tensors

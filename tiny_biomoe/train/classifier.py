@@ -15,17 +15,17 @@ import safetensors.torch
 import torch
 from numpy.typing import NDArray
 
-from .. import weights
-from ..checkpoint import read_safetensors, require_finite
-from ..durable import write_whole
 from ..errors import ConfigError, SignalError, WeightsError
-from ..images import Levels
+from ..images.rendering import Levels
+from ..inference.runtime import embed_levels, evaluating
 from ..model import TinyBioMoE
-from ..runtime import embed_levels, evaluating
+from ..sealed_files import write_whole
 from ..version import __version__
-from .drawing import Window, draw_samples
+from ..weights import loading as weights
+from ..weights.tensor_files import read_safetensors, require_finite
 from .evaluation import Evaluation, Progress, draw_learning_curve
 from .fusion import FusionClassifier
+from .sample_images import Window, draw_samples
 from .samples import Samples, View, check_labelled
 
 FORMAT = "tiny-biomoe-classifier/1"  # layout of classifier.json
@@ -127,7 +127,7 @@ class TrainedClassifier:
         WeightsError
             A weight is not finite, or the folder cannot be written.
         """
-        from .cards import model_card
+        from .classifier_card import model_card
 
         folder = Path(folder)
         stored = {name: tensor.detach().cpu().contiguous() for name, tensor in self.model.head.state_dict().items()}

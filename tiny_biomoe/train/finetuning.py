@@ -21,11 +21,11 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from ..engine import engine_facts
 from ..errors import ConfigError, WeightsError
+from ..inference.engine import engine_facts
+from ..inference.runtime import check_device, embed_levels, to_pixels
 from ..model import TinyBioMoE
-from ..runtime import check_device, embed_levels, to_pixels
-from ..weights import tensor_digest
+from ..weights.loading import tensor_digest
 from .augment import NONE, augment
 from .checkpoints import load_checkpoint, save_checkpoint
 from .classifier import TrainedClassifier

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..calls import FUSIONS
 from ..errors import ConfigError, unknown
 from ..model import TinyBioMoE
+from ..signals.request import FUSIONS
 from .samples import MISSING
 
 PARTS = ("whole", "last", "head")  # of the network that learn

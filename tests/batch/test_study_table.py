@@ -1,0 +1,157 @@
+"""Study files and folders: what they list, and what is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from stub_study import e4, pulse
+
+from tiny_biomoe import ConfigError, Recipe, SignalError
+from tiny_biomoe.batch.parts import Notice
+from tiny_biomoe.batch.plan import GROUP_FILES, File, groups, scan
+from tiny_biomoe.batch.segments import Segment, Settings, survey
+from tiny_biomoe.batch.study_table import Input, is_study_file, open_study, read_study
+
+
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def test_all_columns(tmp_path):
+    study = read_study(
+        write(
+            tmp_path / "study.csv",
+            "# made by hand\nPath;Modality;fs;column;subject;label;start;stop;age;note\n"
+            "S2/x.csv;GSR;4;EDA;S2;calm;0;90.5;31;\nS1/y.csv;;;;;;;;;=cmd()\n",
+        )
+    )
+    assert study.further == ("age", "note")
+    first, second = study.inputs
+    assert (first.source, first.modality, first.fs, first.further) == ("S1/y.csv", None, None, ("", "=cmd()"))
+    assert second == Input("S2/x.csv", tmp_path / "S2/x.csv", "EDA", "eda", 4.0, 0.0, 90.5, "S2", "calm", ("31", ""))
+
+
+def test_rows_are_sorted_whatever_their_order(tmp_path):
+    rows = [f"S{n}/x.csv,{start}\n" for n in (3, 1, 2) for start in (20, 0)]
+    one = read_study(write(tmp_path / "one.csv", "path,start\n" + "".join(rows)))
+    other = read_study(write(tmp_path / "other.csv", "path,start\n" + "".join(rows[::-1])))
+    assert one.inputs == other.inputs
+    assert [(each.source, each.start) for each in one.inputs][:3] == [
+        ("S1/x.csv", 0),
+        ("S1/x.csv", 20),
+        ("S2/x.csv", 0),
+    ]
+
+
+def test_a_folder_in_a_row_stands_for_its_files(tmp_path):
+    for name in ("BVP", "EDA"):
+        e4(tmp_path / "S01" / f"{name}.csv", pulse(10, 4), 4)
+    write(tmp_path / "S01" / "README.md", "x")
+    study = read_study(write(tmp_path / "study.csv", "path,subject\nS01,one\n"))
+    assert [(each.source, each.subject) for each in study.inputs] == [("S01/BVP.csv", "one"), ("S01/EDA.csv", "one")]
+    assert [each.source for each in study.skipped] == ["S01/README.md"]
+
+
+def test_a_path_outside_the_study_keeps_its_whole_name(tmp_path):
+    study = read_study(write(tmp_path / "deep" / "study.csv", f"path\n../x.csv\n{tmp_path}/deep/y.csv\n"))
+    assert {each.source for each in study.inputs} == {f"{tmp_path}/x.csv", "y.csv"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("path,fs\nx.csv,abc\n", r"study\.csv, row 2: fs='abc' is not a number"),
+        ("path,fs\nx.csv,0\n", "row 2: fs=0: a sampling rate is positive"),
+        ("path,fs\nx.csv,1_0\n", "fs='1_0' is not a number"),
+        ("path,fs\nx.csv,inf\n", "fs='inf' is not a number"),
+        ("path,start,stop\nx.csv,5,5\n", "stop after start"),
+        ("path,start\nx.csv,-1\n", "start=-1.0"),
+        ("path,modality\nx.csv,edaa\n", r"row 2: unknown modality 'edaa': .*did you mean 'eda'"),
+        ("path,fs\n,5\n", "row 2: the path is empty"),
+        ("path,fs\nx.csv\n", "row 2: 1 cells under 2 names"),
+        ("path\nx.csv\ny.csv\nx.csv\n", "row 4: x.csv is asked for a second time"),
+        ("path,fs\n\nx.csv,5\n", "row 2 is blank"),
+        ("path\n", "no rows"),
+        ("", "no samples"),
+        ("file,fs\nx.csv,5\n", "has a column 'path'; this one has 'file', 'fs'"),
+        ("path,path\nx,y\n", "two columns are called 'path'"),
+        ("path,id\nx,y\n", "a column called 'id' cannot be carried along"),
+        ("path,psd\nx,y\n", "a column called 'psd' cannot"),
+        ("path,\nx,y\n", "a column called '' cannot"),
+        ('path,note\n"x,y\n', "quote that is not closed"),
+    ],
+)
+def test_what_is_refused(tmp_path, text, message):
+    with pytest.raises((SignalError, ConfigError), match=message):
+        read_study(write(tmp_path / "study.csv", text))
+
+
+def test_what_is_a_study_file(tmp_path):
+    assert is_study_file(write(tmp_path / "a.csv", "\ufeffsubject\tpath\nx\ty\n"))
+    assert not is_study_file(write(tmp_path / "b.csv", "time,EDA\n0,1\n"))
+    assert not is_study_file(tmp_path / "missing.csv")
+    (tmp_path / "c.csv").write_bytes(b"\xff\xfe\x00")
+    assert not is_study_file(tmp_path / "c.csv")
+
+
+def test_a_single_recording_is_a_study_of_one(tmp_path):
+    path = e4(tmp_path / "BVP.csv", pulse(10, 64), 64)
+    assert open_study(path).inputs == [Input("BVP.csv", path)]
+
+
+def test_a_study_file_in_a_folder_is_no_recording(tmp_path):
+    e4(tmp_path / "BVP.csv", pulse(10, 64), 64)
+    write(tmp_path / "study.csv", "path\nBVP.csv\n")
+    study = open_study(tmp_path)
+    assert [each.source for each in study.inputs] == ["BVP.csv"]
+    assert [str(each) for each in study.skipped] == ["study.csv: a study file, which is embedded by its own name"]
+
+
+def test_wide_files_with_a_trial_a_column(tmp_path):
+    rng = np.random.default_rng(1)
+    names = [f"7_{tag}_{k}" for tag in ("Baseline", "LOW", "high") for k in (1, 2)]
+    lengths = [1000, 990, 1000, 910, 1000, 1000]
+    columns = [rng.standard_normal(length).cumsum() for length in lengths]
+    rows = [",".join(f"{c[i]:.4f}" if i < len(c) else "" for c in columns) for i in range(1000)]
+    write(tmp_path / "train" / "Bvp" / "7.csv", "\n".join([",".join(names), *rows]) + "\n")
+    listed = "".join(f"train/Bvp/7.csv,{name},bvp,100,7,{name.split('_')[1].lower()}\n" for name in names)
+    study = read_study(write(tmp_path / "study.csv", "path,column,modality,fs,subject,label\n" + listed))
+    settings = Settings(("waveform",)).check(Recipe())
+    found = list(survey(study, settings, Recipe()))
+    assert [(each.recording.channel, each.input.label) for each in found] == [
+        (name, name.split("_")[1].lower()) for name in sorted(names)
+    ]
+    sizes = {each.recording.channel: each.filtered.raw.size for each in found}
+    assert sizes == dict(zip(names, lengths, strict=True))
+
+
+def test_a_survey_says_what_would_be_embedded(tmp_path):
+    e4(tmp_path / "BVP.csv", pulse(35, 64), 64)
+    write(tmp_path / "bad.csv", "1\n2\nthree\n")
+    found = list(survey(open_study(tmp_path), Settings(("psd",), window=10).check(Recipe()), Recipe()))
+    assert [type(each) for each in found] == [Segment, Notice]
+    assert (len(found[0].spans), found[0].recording.fs, found[0].recording.modality) == (3, 64.0, "bvp")
+
+
+def test_a_plan_groups_files_by_number_and_size(tmp_path):
+    def plan(*sizes):
+        files = [File((Input(f"{index}.csv", tmp_path),), index, size, "0") for index, size in enumerate(sizes)]
+        return [[file.size for file in group.files] for group in groups(files)]
+
+    assert plan() == []
+    assert [len(group) for group in plan(*[1] * (2 * GROUP_FILES + 1))] == [GROUP_FILES, GROUP_FILES, 1]
+    assert plan(2**25, 2**25, 1, 2**27, 5) == [[2**25, 2**25], [1], [2**27], [5]]
+
+
+def test_the_hash_of_a_wfdb_header_covers_its_samples(tmp_path, recordings):
+    for name in ("100_3chan.hea", "100_3chan.dat"):
+        (tmp_path / name).write_bytes((recordings / "wfdb" / name).read_bytes())
+    (before,) = scan(open_study(tmp_path))
+    data = bytearray((tmp_path / "100_3chan.dat").read_bytes())
+    data[100] ^= 1
+    (tmp_path / "100_3chan.dat").write_bytes(data)
+    (after,) = scan(open_study(tmp_path))
+    assert before.size == after.size > len(data)
+    assert before.sha256 != after.sha256

@@ -1,0 +1,217 @@
+"""`tiny-biomoe embed` into a folder, as a person meets it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+
+import pytest
+from conftest import ROOT, needs_compiler
+from stub_study import Stub, digests, e4, make_study, pulse
+
+from tiny_biomoe import TinyBioMoE, load_embeddings
+from tiny_biomoe.batch.progress import Bar
+from tiny_biomoe.cli.main import main
+from tiny_biomoe.inference.program import _load
+
+
+@pytest.fixture
+def run(run, monkeypatch):
+    """Run the command line with the stub network."""
+    monkeypatch.setattr(TinyBioMoE, "from_pretrained", lambda *_, compile, precision: Stub(precision=precision))
+    return run
+
+
+@pytest.fixture
+def study(tmp_path):
+    return make_study(tmp_path / "study")
+
+
+HERE = ["--workers", "0", "--threads", "1", "--shard-windows", "5"]
+
+
+def test_a_folder_into_a_folder_with_a_summary(run, study, tmp_path):
+    code, out, err = run("embed", study, "--window", 10, *HERE, "-o", tmp_path / "out")
+    assert (code, err) == (2, "")
+    assert re.sub(r" +", " ", out).splitlines()[:6] == [
+        "inputs 6",
+        " embedded 4 1 of them in part",
+        " failed 1",
+        " skipped 1",
+        "windows embedded 23",
+        "windows failed 1",
+    ]
+    assert "out/failures.parquet" in out
+    assert len(load_embeddings(tmp_path / "out")[0]) == 23
+
+
+def test_another_precision_is_another_run(run, study, tmp_path):
+    embed = "embed", study, "--window", 10, *HERE, "-o", tmp_path / "out"
+    run(*embed)
+    code, _, err = run(*embed, "--precision", "bfloat16")
+    assert code == 1
+    assert "engine.precision was float32, now bfloat16" in err
+
+
+@pytest.mark.parametrize("how", [[], ["--no-compile"], pytest.param(["--compile"], marks=needs_compiler)])
+def test_a_file_says_how_it_was_made(capsys, tmp_path, how):
+    (tmp_path / "pulse.csv").write_text("".join(f"{value}\n" for value in pulse(10, 64)))
+    arguments = ["embed", str(tmp_path / "pulse.csv"), "--fs", "64", "--modality", "bvp", "--precision", "bfloat16"]
+    with pytest.raises(SystemExit) as done:
+        main([*arguments, *how, "-o", str(tmp_path / "out.csv")])
+    assert done.value.code == 0
+    (facts,) = json.loads((tmp_path / "out.csv.json").read_text()).values()
+    asked = {"--compile": True, "--no-compile": False}[how[0]] if how else None
+    expected = TinyBioMoE.from_pretrained(precision="bfloat16", compile=asked).provenance(64, "bvp")
+    assert facts["precision"] == "bfloat16"
+    assert (facts["compile"], facts["program"]) == (expected["compile"], expected["program"])
+    assert facts["compile"] in ([True, False] if asked is None else [asked])
+
+
+def test_a_compiler_that_is_missing_or_fails_is_told_before_a_folder_is_made(run, study, tmp_path, monkeypatch):
+    command = "embed", study, "--window", 10, "--compile", *HERE, "-o", tmp_path / "out"
+    monkeypatch.setattr("tiny_biomoe.inference.program.shipped_program", lambda precision: None)
+    for compiler, how in (("no-such-compiler", ["--dry-run"]), ("no-such-compiler", []), ("false", [])):
+        monkeypatch.setenv("CXX", compiler)
+        _load.cache_clear()
+        code, _, err = run(*command, *how)
+        assert code == 1
+        assert compiler in err
+        assert not (tmp_path / "out").exists()
+
+
+def test_a_dry_run_lists_and_writes_nothing(run, study, tmp_path):
+    code, out, _ = run("embed", study, "--window", 10, "--dry-run", "-o", tmp_path / "out")
+    assert code == 2
+    lines = [re.sub(r" +", " ", line).strip() for line in out.splitlines()]
+    assert lines[1] == "6 64 bvp BVP S01/BVP.csv"
+    assert lines[-3].startswith("0 bad.csv failed: column '0', row 3")
+    assert lines[-2].startswith("0 README.md skipped")
+    assert lines[-1] == "24 windows"
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_dry_run_of_nothing_fails_as_the_run_would(run, study):
+    code, out, _ = run("embed", study, "--window", 600, "--short", "drop", "--dry-run")
+    assert out.splitlines()[-1].split() == ["0", "windows"]
+    assert code == 1
+
+
+def test_the_first_failures_are_told_on_the_terminal(run, study, tmp_path):
+    code, out, _ = run("embed", study, "--window", 10, *HERE, "-o", tmp_path / "out")
+    assert code == 2
+    assert re.search(r"^  bad\.csv: column '0', row 3", out, re.MULTILINE)
+
+
+def test_a_dry_run_leaves_out_the_output_as_the_run_does(run, study):
+    run("embed", study, "--window", 10, *HERE, "-o", study / "out")
+    _, out, _ = run("embed", study, "--window", 10, "--dry-run", "-o", study / "out")
+    assert "manifest" not in out
+    assert out.splitlines()[-1].split() == ["24", "windows"]
+
+
+@pytest.mark.filterwarnings("ignore::tiny_biomoe.errors.SignalWarning")
+def test_into_a_file_what_is_shorter_than_a_window_counts_as_skipped(capsys, study, tmp_path):
+    e4(study / "S01" / "EDA_short.csv", 1 + pulse(8, 4, 0.3), 4)
+    with pytest.raises(SystemExit) as stop:
+        main(["embed", str(study / "S01"), "--window", "30", "--short", "drop", "-o", str(tmp_path / "out.csv")])
+    out, err = capsys.readouterr()
+    assert int(stop.value.code or 0) == 0
+    assert "3 inputs = 2 embedded + 0 failed + 1 skipped" in re.sub(r"\s+", " ", out)
+    assert "EDA_short.csv: shorter than one window" in err
+
+
+def test_options_apply_where_the_study_file_is_silent(run, study, tmp_path):
+    (study / "study.csv").write_text("path,fs,modality\nx.csv,50,resp\ny.csv,,\n")
+    for name in ("x", "y"):
+        (study / f"{name}.csv").write_text("\n".join(str((t * t) % 17) for t in range(1000)))
+    code, out, _ = run("embed", study / "study.csv", "--fs", 25, "--modality", "spo2", "--dry-run")
+    assert code == 0
+    assert re.sub(r" +", " ", out).splitlines()[1:3] == [" 1 50 resp 0 x.csv", " 1 25 spo2 0 y.csv"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["{in}"], "-o is missing"),
+        (["{in}", "-o", "{in}/no/such"], "does not exist: create it first"),
+        (["{in}", "-o", "{in}/out", "--fusion", "add"], "--fusion is for files"),
+        (["{in}", "-o", "{in}/out.csv", "--workers", "3"], "--workers is for a folder"),
+        (["{in}/study.csv", "-o", "{in}/out.csv"], "is a study file: embed it into a folder"),
+        (["{in}", "-o", "{in}/out", "--stride", "3"], "--stride needs --window"),
+        (["{in}", "-o", "{in}/out", "--actors", "3"], "add --engine ray"),
+        (["{in}", "-o", "{in}/out", "--window", "10", "--on-error", "stop", "--workers", "0"], "is flat"),
+    ],
+)
+def test_errors_are_one_line_and_exit_1(run, study, arguments, message):
+    (study / "study.csv").write_text("path\nS01/BVP.csv\n")
+    (study / "bad.csv").unlink()
+    code, _, err = run("embed", *(each.replace("{in}", str(study)) for each in arguments))
+    assert code == 1
+    assert message in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_row_75_exit_codes_of_signals(run, study, tmp_path, monkeypatch, number, code):
+    def interrupt(self, windows, input_bytes):
+        if not sent:
+            sent.append(number)
+            os.kill(os.getpid(), number)
+
+    sent = []
+    monkeypatch.setattr(Bar, "embedded", interrupt)
+    stopped, _, err = run("embed", study, "--window", 10, *HERE, "-o", tmp_path / "out")
+    assert stopped == code
+    assert "stopped: give the same command again" in err
+    assert len(list((tmp_path / "out" / "embeddings").iterdir())) == 1
+    assert run("embed", study, "--window", 10, *HERE, "-o", tmp_path / "out")[0] == 2
+
+
+def test_the_progress_bar_tells_windows_and_time_left(study, tmp_path, monkeypatch, capsys):
+    from tiny_biomoe.batch.run import embed_study
+
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setattr("tiny_biomoe.batch.progress.tqdm.monitor_interval", 0)
+    with Bar() as bar:
+        bar._windows.delay = 0
+        embed_study(study, tmp_path / "out", model=Stub, window=10, observer=bar)
+        assert bar._windows.n == 24
+        assert abs(bar._windows.total - 24) <= 1
+    with Bar() as again:
+        embed_study(study, tmp_path / "out", model=Stub, window=10, observer=again)
+        assert (again._windows.n, again._windows.initial) == (24, 24)
+
+
+def test_the_study_among_the_examples(run, tmp_path):
+    code, out, _ = run("embed", ROOT / "examples" / "study.csv", "--window", 5, *HERE, "-o", tmp_path / "out")
+    assert code == 0
+    _, _, table = load_embeddings(tmp_path / "out")
+    assert set(table["modality"].to_pylist()) == {"bvp", "ecg", "eda", "resp", "spo2"}
+    assert set(table["fs"].to_pylist()) == {4.0, 25.0, 64.0, 100.0, 250.0, 1000.0}
+    assert len(table) == 57
+
+
+def test_more_failures_than_are_shown_are_counted(run, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "EDA.csv").write_text("EDA\n" + "".join(f"{value}\n" for value in pulse(60, 4)))
+    for i in range(7):
+        (folder / f"bad{i}.csv").write_text("1\nx\n")
+    read = "--fs", 4, "--modality", "eda"
+    code, out, _ = run("embed", folder, *HERE, *read, "-o", tmp_path / "out")
+    assert code == 2
+    assert out.count(": column") == 5
+    assert out.endswith("  and 2 more\n")
+
+
+def test_a_part_of_the_inputs_is_another_run(run, study, tmp_path):
+    run("embed", study, "--window", 10, *HERE, "-o", tmp_path / "out")
+    before = digests(tmp_path / "out")
+    for part in (study / "S01", study / "S01" / "EDA.csv"):
+        code, _, err = run("embed", part, "--window", 10, *HERE, "-o", tmp_path / "out")
+        assert code == 1
+        assert "inputs" in err
+    assert digests(tmp_path / "out") == before

@@ -1,0 +1,263 @@
+"""The run behind a folder of embeddings: what it was asked for, what it began with, what became of every input.
+
+`manifest.json` is for readers: arguments, weights and the shards with their sha256. `inputs.parquet` has a row an
+input, `failures.parquet` one for everything that was not embedded. `.run/plan.json` is what a resumed run goes by.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigError, need
+from ..inference.engine import Engine
+from ..model import TinyBioMoE
+from ..sealed_files import plain_json, read_sealed, remove, sealed, write
+from ..version import __version__
+from .parts import FORMAT, MANIFEST, NAME, RUN, SHARDS, Notice, Record, read_record, records
+from .plan import File, Group, continued
+from .segments import Settings
+from .study_table import Study
+
+need("pyarrow", extra="batch", what="embedding folders")
+
+import pyarrow as pa  # noqa: E402
+from pyarrow import parquet  # noqa: E402
+
+PLAN = "plan.json"
+FAILURES, INPUTS = "failures.parquet", "inputs.parquet"
+NOTICES = pa.schema(
+    [("source", pa.string()), ("channel", pa.string()), ("start", pa.float64()), ("stop", pa.float64())]
+    + [("outcome", pa.string()), ("reason", pa.string())]
+)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What became of the inputs of a run; `inputs = embedded + failed + skipped` always holds."""
+
+    inputs: int
+    embedded: int  # inputs with one window at least
+    failed: int
+    skipped: int  # of no known modality, shorter than a window, or no recording at all
+    in_part: int  # of those embedded: inputs of which a channel or window was not
+    windows: int  # embedded
+    windows_failed: int
+    shards: int
+    bytes: int  # of all shards
+
+    @property
+    def exit_code(self) -> int:
+        """0 all embedded, 2 some failed, 1 nothing was embedded."""
+        if not self.windows:
+            return 1
+        return 2 if self.failed or self.in_part else 0
+
+    def table(self) -> str:
+        """The summary as text for a terminal."""
+        rows = [
+            ("inputs", self.inputs, ""),
+            ("  embedded", self.embedded, f"{self.in_part} of them in part" if self.in_part else ""),
+            ("  failed", self.failed, ""),
+            ("  skipped", self.skipped, ""),
+            ("windows embedded", self.windows, ""),
+            ("windows failed", self.windows_failed, ""),
+            ("shards", self.shards, f"{self.bytes / 1e6:.1f} MB"),
+        ]
+        return "\n".join(f"{name:<18}{count:>12}  {note}".rstrip() for name, count, note in rows)
+
+
+def fingerprint(model: TinyBioMoE, settings: Settings, further: Sequence[str], threads: int) -> dict[str, Any]:
+    """All that decides the bytes of a run beside its inputs, as plain values."""
+    weights = model.provenance(1000.0, "ecg", "waveform")
+    kept = ("weights", "weights_sha256", "tensors_sha256")  # not where they lie: a moved folder changes no byte
+    numbers = {name: version(name) for name in ("torch", "numpy", "scipy", "pyarrow")}
+    return {
+        "library": {"tiny-biomoe": __version__, **numbers},
+        "weights": {name: weights[name] for name in kept},
+        "engine": {name: weights[name] for name in (*(each.name for each in fields(Engine)), "program")},
+        "recipe": asdict(model.recipe),
+        "arguments": {**asdict(settings), "further": list(further)},
+        "threads": threads,
+        "device": next(model.parameters()).device.type,
+    }
+
+
+def digest(content: Any) -> str:
+    """sha256 of plain values."""
+    return hashlib.sha256(plain_json(content)).hexdigest()
+
+
+def begin(out: Path, facts: dict[str, Any], files: Sequence[File], study: Study) -> list[File]:
+    """Begin a run in an empty folder, or go on with the one that is there: the files of its plan, as they are now.
+
+    While no shard holds a row, other arguments or inputs begin it anew: nothing is lost.
+
+    Raises
+    ------
+    ConfigError
+        The folder holds another run (the message says what differs), or something else.
+    """
+    facts = _plain(facts)
+    stored, manifest = read_sealed(out / RUN / PLAN), read_sealed(out / MANIFEST)
+    began = [each.record() for each in files]
+    asked = {"fingerprint": facts, "files": _plain(began)}
+    if (stored or manifest) and stored != asked and not _holds_rows(out):
+        for path in [out / MANIFEST, *(out / SHARDS).glob("shard-*"), *(out / RUN).glob("shard-*")]:
+            remove(path)
+        stored = manifest = None
+    earlier = (stored or manifest or {}).get("fingerprint")
+    if earlier is not None and earlier != facts:
+        raise ConfigError(
+            f"{str(out)!r} holds embeddings that were made with other arguments: {_difference(earlier, facts)}: repeat "
+            "them, or choose another folder"
+        )
+    if stored is not None:
+        plan = continued(files, stored["files"])
+    elif earlier is None and ((out / MANIFEST).exists() or any((out / SHARDS).iterdir())):
+        raise ConfigError(f"{str(out)!r}: {MANIFEST} and {PLAN} are both damaged: delete the folder to begin anew")
+    elif manifest is not None and manifest["inputs"] != {"count": _count(files), "sha256": digest(began)}:
+        raise ConfigError(f"{str(out)!r}: {PLAN} is damaged, and the inputs have changed: delete the folder")
+    else:
+        plan = list(files)
+        write(out / RUN / PLAN, sealed({"fingerprint": facts, "files": began}))
+    return plan
+
+
+def _holds_rows(out: Path) -> bool:
+    """Whether a shard holds a row, or may hold one: it has no record."""
+    found = (read_record(out, path.name) for path in (out / SHARDS).glob("shard-*.parquet"))
+    return any(record is None or record.rows for record in found)
+
+
+def _count(files: Iterable[File]) -> int:
+    return sum(len(each.inputs) for each in files)
+
+
+def _plain(value: Any) -> Any:
+    """The value as JSON gives it back: tuples as lists."""
+    if isinstance(value, dict):
+        return {str(key): _plain(each) for key, each in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+def _difference(before: Any, now: Any, name: str = "") -> str:
+    """Where two fingerprints differ, in words."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        parts = [
+            _difference(before.get(key), now.get(key), f"{name}.{key}" if name else key)
+            for key in sorted({*before, *now})
+            if before.get(key) != now.get(key)
+        ]
+        return "; ".join(parts)
+    return f"{name} was {str(before)[:120]}, now {str(now)[:120]}"
+
+
+class Ledger:
+    """Adds up the records of a run, shard by shard, and writes what it comes to."""
+
+    def __init__(self, files: Sequence[File], study: Study) -> None:
+        self._files, self._study = files, study
+        self._tally: dict[int, list[int]] = {}
+        self._noticed: dict[int, set[str]] = {}
+        self._shards: list[dict[str, Any]] = []
+
+    def add(self, record: Record) -> None:
+        """Count a shard."""
+        for number, counts in record.tally.items():
+            held = self._tally.setdefault(int(number), [0, 0])
+            held[:] = held[0] + counts[0], held[1] + counts[1]
+        for notice in record.notices:
+            self._noticed.setdefault(notice["input"], set()).add(notice["outcome"])
+        self._shards.append({key: getattr(record, key) for key in ("name", "sha256", "bytes", "rows")})
+
+    def outcome(self, number: int) -> str:
+        """What became of an input: "embedded", "in part", "failed" or "skipped"."""
+        embedded, noticed = self._tally.get(number, [0, 0])[0], self._noticed.get(number, set())
+        if embedded:
+            return "in part" if "failed" in noticed else "embedded"
+        return "failed" if "failed" in noticed else "skipped"
+
+    def summary(self) -> Summary:
+        """The counts of the whole run.
+
+        Raises
+        ------
+        RuntimeError
+            They do not add up, which is a fault of this library.
+        """
+        outcomes = [self.outcome(number) for number in range(_count(self._files))]
+        in_part, beside = outcomes.count("in part"), len(self._study.skipped)
+        found = Summary(
+            inputs=len(outcomes) + beside,
+            embedded=outcomes.count("embedded") + in_part,
+            failed=outcomes.count("failed"),
+            skipped=outcomes.count("skipped") + beside,
+            in_part=in_part,
+            windows=sum(counts[0] for counts in self._tally.values()),
+            windows_failed=sum(counts[1] for counts in self._tally.values()),
+            shards=len(self._shards),
+            bytes=sum(each["bytes"] for each in self._shards),
+        )
+        rows = sum(each["rows"] for each in self._shards)
+        if found.inputs != found.embedded + found.failed + found.skipped or rows != found.windows:
+            raise RuntimeError(f"the counts do not add up, {found} with {rows} rows: please report this")
+        return found
+
+    def write(self, out: Path, facts: dict[str, Any], groups: Sequence[Group]) -> Summary:
+        """Write `inputs.parquet`, `failures.parquet` and, last, `manifest.json`: the run is complete."""
+        summary = self.summary()
+        write(out / INPUTS, self._inputs())
+        write(out / FAILURES, _failures(self._notices(out, groups)))
+        began = [each.record() for each in self._files]
+        counts = {"count": _count(self._files), "sha256": digest(began)}
+        manifest = {"format": FORMAT, "fingerprint": _plain(facts), "inputs": counts, "summary": asdict(summary)}
+        shards = sorted(self._shards, key=lambda each: [int(part) for part in NAME.findall(each["name"])[0]])
+        write(out / MANIFEST, sealed({**manifest, "shards": shards}))
+        return summary
+
+    def _inputs(self) -> bytes:
+        named = [field.name for field in fields(self._files[0].inputs[0]) if field.name not in ("path", "further")]
+        inputs = [(file, each) for file in self._files for each in file.inputs]
+        numbers = {"fs": pa.float64(), "start": pa.float64(), "stop": pa.float64()}
+        columns = {
+            name: pa.array([getattr(each, name) for _, each in inputs], numbers.get(name, pa.string()))
+            for name in named
+        }
+        for place, name in enumerate(self._study.further):
+            columns[name] = pa.array([each.further[place] for _, each in inputs], pa.string())
+        numbered = range(len(inputs))
+        columns["sha256"] = pa.array([file.sha256 for file, _ in inputs], pa.string())
+        columns["outcome"] = pa.array([self.outcome(number) for number in numbered], pa.string())
+        columns["windows"] = pa.array([self._tally.get(number, [0, 0])[0] for number in numbered], pa.int64())
+        return _parquet([pa.table(columns)])
+
+    def _notices(self, out: Path, groups: Sequence[Group]) -> Iterator[Sequence[dict[str, Any]]]:
+        yield [asdict(Notice(-1, each.source, "skipped", each.reason)) for each in self._study.skipped]
+        for group in groups:
+            for record in records(out, group.number):
+                yield [dict(each) for each in record.notices]
+
+
+def _failures(batches: Iterable[Sequence[dict[str, Any]]]) -> bytes:
+    def tables() -> Iterator[pa.Table]:
+        for rows in batches:
+            yield pa.Table.from_pylist([{name: row[name] for name in NOTICES.names} for row in rows], NOTICES)
+
+    return _parquet(tables(), NOTICES)
+
+
+def _parquet(tables: Iterable[pa.Table], schema: pa.Schema | None = None) -> bytes:
+    buffer, writer = io.BytesIO(), None
+    for table in tables:
+        writer = writer or parquet.ParquetWriter(buffer, schema or table.schema)
+        if len(table):
+            writer.write_table(table)
+    if writer is not None:
+        writer.close()
+    return buffer.getvalue()

@@ -1,0 +1,238 @@
+"""Shards: rows of windows as Parquet files, each with a record beside the run by which it is verified.
+
+`embeddings/shard-00003-00001.parquet` is shard 1 of group 3. `.run/shard-00003-00001.json` records its sha256, what
+became of each input, and where the next shard begins; it is written after the shard, so a shard without one is
+computed anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import need
+from ..sealed_files import plain_json, read_sealed, sealed, sha256_of, write
+
+need("pyarrow", "filelock", extra="batch", what="embedding folders")
+
+import pyarrow as pa  # noqa: E402
+from pyarrow import parquet  # noqa: E402
+
+FORMAT = "tiny-biomoe-embeddings/1"
+MANIFEST = "manifest.json"
+SHARDS, RUN = "embeddings", ".run"  # folders of an output: what readers read, and what only a run needs
+NAME = re.compile(r"shard-(\d{5,})-(\d{5,})\.parquet")
+METADATA = b"tiny_biomoe"  # key of the schema's metadata that holds provenance
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """A window of a group: the file that holds it, and how many windows of that file come before."""
+
+    file: int
+    window: int
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something that was not embedded: an input, one of its channels, or one window."""
+
+    input: int  # number among the inputs of the run
+    source: str
+    outcome: str  # "failed" or "skipped"
+    reason: str
+    channel: str | None = None
+    start: float | None = None  # seconds
+    stop: float | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """All but the vectors of one window, in the order of the columns."""
+
+    id: str
+    source: str
+    channel: str
+    modality: str
+    subject: str | None
+    label: str | None
+    start: float  # seconds from the recording's first sample
+    stop: float
+    fs: float  # Hz
+    unix_start: float | None  # unix seconds, where the file holds its start
+    missing: float  # shares of samples, see signals.Quality
+    flat: float
+    clipped: float
+
+
+@dataclass
+class Shard:
+    """What a shard holds, while it is put together."""
+
+    name: str
+    begin: Cursor | None = None  # its first window; None for the first shard of a group
+    next: Cursor | None = None  # that of the shard behind it, once this one is full; None after the last of a group
+    rows: list[Row] = field(default_factory=list)
+    further: list[tuple[str, ...]] = field(default_factory=list)  # a row's further cells
+    tally: dict[int, list[int]] = field(default_factory=dict)  # windows embedded and failed, a number of an input
+    notices: list[Notice] = field(default_factory=list)
+    provenance: dict[str, Any] = field(default_factory=dict)  # of each modality and rate met
+    windows: int = 0  # embedded or failed
+    input_bytes: float = 0.0  # of the files, that these windows stand for
+
+    def count(self, number: int, embedded: bool, input_bytes: float) -> None:
+        """One more window of an input."""
+        self.input_bytes += input_bytes
+        self.tally.setdefault(number, [0, 0])[0 if embedded else 1] += 1
+        self.windows += 1
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is known of a shard that is written."""
+
+    name: str
+    sha256: str
+    bytes: int
+    run: str  # digest of the fingerprint of the run
+    inputs: str  # digest of the group that it was made from
+    rows: int
+    windows: int
+    input_bytes: int
+    tally: Mapping[str, Sequence[int]]
+    notices: Sequence[Mapping[str, Any]]
+    begin: Sequence[int] | None  # (file, window) with which this shard begins; None for the first of a group
+    next: Sequence[int] | None  # (file, window) with which the next shard of the group begins; None after the last
+
+    @property
+    def cursor(self) -> Cursor | None:
+        """Where the next shard begins."""
+        return None if self.next is None else Cursor(*self.next)
+
+
+def shard_name(group: int, part: int) -> str:
+    """The file name of a shard.
+
+    >>> shard_name(3, 1)
+    'shard-00003-00001.parquet'
+    """
+    return f"shard-{group:05d}-{part:05d}.parquet"
+
+
+def shard_paths(out: Path, name: str) -> tuple[Path, Path]:
+    """Where a shard lies, and where its record."""
+    return out / SHARDS / name, out / RUN / name.replace(".parquet", ".json")
+
+
+def parts(out: Path, group: int) -> set[int]:
+    """The numbers of a group's shards of which the shard or the record is there."""
+    found = [path for folder in (SHARDS, RUN) for path in (out / folder).glob(f"shard-{group:05d}-*")]
+    return {int(match[2]) for path in found if (match := NAME.fullmatch(f"{path.stem}.parquet"))}
+
+
+def columns(representations: Sequence[str], further: Sequence[str], width: int) -> pa.Schema:
+    """The schema of every shard of a run; `width` is the length of one vector."""
+    text = {"id", "source", "channel", "modality", "subject", "label"}
+    facts = [pa.field(name, pa.string() if name in text else pa.float64()) for name in Row.__dataclass_fields__]
+    vectors = [pa.field(name, pa.list_(pa.float32(), width)) for name in representations]
+    return pa.schema([*facts, *(pa.field(name, pa.string()) for name in further), *vectors])
+
+
+def to_parquet(shard: Shard, vectors: NDArray[np.float32], schema: pa.Schema) -> bytes:
+    """A shard as the bytes of a Parquet file: the same rows give the same bytes.
+
+    Parameters
+    ----------
+    vectors : (n_rows, n_representations, width)
+    """
+    facts = [pa.array([getattr(row, name) for row in shard.rows], schema.field(name).type) for name in vars_of(Row)]
+    cells = zip(*shard.further, strict=True) if shard.further else ()
+    further = [pa.array(column, pa.string()) for column in cells]
+    n_further = len(schema) - len(facts) - vectors.shape[1]
+    further = further or [pa.array([], pa.string())] * n_further
+    arrays = [
+        pa.FixedSizeListArray.from_arrays(
+            pa.array(np.ascontiguousarray(vectors[:, each]).reshape(-1)), vectors.shape[2]
+        )
+        for each in range(vectors.shape[1])
+    ]
+    metadata = {METADATA: plain_json(shard.provenance)}
+    table = pa.Table.from_arrays([*facts, *further, *arrays], schema=schema.with_metadata(metadata))
+    buffer = io.BytesIO()
+    texts = [field.name for field in schema if pa.types.is_string(field.type) and field.name != "id"]
+    parquet.write_table(table, buffer, use_dictionary=texts, row_group_size=1 << 20)
+    return buffer.getvalue()
+
+
+def vars_of(kind: Any) -> list[str]:
+    """The names of a dataclass's fields."""
+    return list(kind.__dataclass_fields__)
+
+
+def commit(out: Path, shard: Shard, data: bytes, run: str, inputs: str) -> Record:
+    """Write a shard, then its record; killed in between, the shard counts as not written.
+
+    Parameters
+    ----------
+    data
+        What `to_parquet` made of it.
+    run, inputs
+        Digests of the run's fingerprint and of the group.
+
+    Raises
+    ------
+    ConfigError
+        The disk is full or refuses.
+    """
+    record = Record(
+        shard.name, hashlib.sha256(data).hexdigest(), len(data), run, inputs, len(shard.rows), shard.windows,
+        round(shard.input_bytes),
+        {str(number): counts for number, counts in sorted(shard.tally.items())},
+        [asdict(notice) for notice in shard.notices],
+        _plain(shard.begin),
+        _plain(shard.next),
+    )  # fmt: skip
+    path, record_path = shard_paths(out, shard.name)
+    write(path, data)
+    write(record_path, sealed(asdict(record)))
+    return record
+
+
+def _plain(cursor: Cursor | None) -> list[int] | None:
+    return None if cursor is None else [cursor.file, cursor.window]
+
+
+def read_record(out: Path, name: str) -> Record | None:
+    """The record of a shard, or None where there is none or it is damaged."""
+    content = read_sealed(shard_paths(out, name)[1])
+    return Record(**content) if content is not None and set(content) == set(vars_of(Record)) else None
+
+
+def whole(out: Path, name: str, run: str, inputs: str, since: Cursor | None) -> Record | None:
+    """The record of a shard of this run that is there, undamaged, and begins where it is to; None of any other."""
+    record = read_record(out, name)
+    asked = (name, run, inputs, _plain(since))
+    if record is None or (record.name, record.run, record.inputs, record.begin) != asked:
+        return None
+    try:
+        return record if sha256_of(shard_paths(out, name)[0]) == record.sha256 else None
+    except OSError:
+        return None
+
+
+def records(out: Path, number: int) -> Iterator[Record]:
+    """The records of a group's shards, in order, up to its last."""
+    part = 0
+    while (record := read_record(out, shard_name(number, part))) is not None:
+        yield record
+        if record.next is None:
+            return
+        part += 1

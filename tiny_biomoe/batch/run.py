@@ -1,0 +1,226 @@
+"""A study -> a folder of embeddings: the batch road, which can be killed at any moment and run again.
+
+    study -> files, hashed -> groups -> windows -> pictures -> vectors -> shards -> summary
+
+What is computed, and in which files it lands, is settled in `shard_plan`; what a shard is, in `shards`; when a run may
+go on, in `manifests`. Here it is put together for one process and its helpers.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..errors import ConfigError
+from ..model import TinyBioMoE
+from ..sealed_files import remove, write
+from ..signals.validation import check_positive
+from .manifest import Ledger, Summary, begin, digest, fingerprint
+from .parts import RUN, SHARDS, Record
+from .pipeline import Drawers
+from .plan import Group, groups, scan
+from .segments import Settings
+from .study_table import Study, open_study, outside
+from .worker import Observer, Run, embed_group
+
+# Gives the record of each shard once it is on the disk, in any order, and None from time to time while it waits.
+Engine = Callable[[TinyBioMoE, Sequence[Group], Run, Observer], Iterator[Record | None]]
+
+
+def embed_study(
+    source: str | os.PathLike[str] | Study,
+    out: str | os.PathLike[str],
+    representation: str | Sequence[str] = "scalogram",
+    *,
+    model: TinyBioMoE | Callable[[], TinyBioMoE] = TinyBioMoE.from_pretrained,
+    window: float | None = None,
+    stride: float | None = None,
+    short: str = "error",
+    band: Any = "modality",
+    scale: Any = "window",
+    nan_policy: str = "error",
+    max_gap: float = 1.0,
+    batch_size: int = 32,
+    shard_windows: int = 2048,
+    workers: int = 0,
+    threads: int | None = None,
+    on_error: str = "skip",
+    engine: Engine | None = None,
+    observer: Observer = Observer(),
+    **reading: Any,
+) -> Summary:
+    """Embed every recording of a study, window by window, into a folder of Parquet shards.
+
+    Run again with the same arguments it goes on where it was stopped or killed, and the bytes come out the same.
+
+    Parameters
+    ----------
+    source
+        A folder; a study file (see `studies`), whose cells win over the arguments below; or one recording.
+    out
+        The folder to write: `embeddings/` holds the shards, beside it stand `manifest.json`, `inputs.parquet` and
+        `failures.parquet`.
+    representation
+        One of `REPRESENTATIONS`, or several: each becomes a column.
+    model
+        The model, or a function that loads it, called once the inputs and the output have been found usable.
+    window, stride, short, band, scale, nan_policy, max_gap
+        As in `TinyBioMoE.embed_windows`; without `window` each recording is embedded as a whole.
+    batch_size, threads
+        Images on the device at once, and threads of the network. They can change the last digits of a vector, so a
+        run keeps them.
+    shard_windows
+        Windows a shard, and the most that is lost when a run is killed.
+    workers
+        Processes that draw while the network runs. 0 draws in this process, which overlaps less. A script that asks
+        for processes guards its own start with `if __name__ == "__main__":`.
+    on_error
+        "skip" notes an input that cannot be embedded in `failures.parquet` and goes on, "stop" raises.
+    engine
+        What computes the shards, if not this process: `cluster.OnRay`, which makes the same bytes; see there.
+    observer
+        Told how the run goes on.
+    reading
+        Arguments of `recordings.read`: format, fs, modality, column ...
+
+    Returns
+    -------
+    Summary
+        What became of the inputs.
+
+    Raises
+    ------
+    SignalError
+        Nothing to embed; or, with on_error="stop", an input that cannot be.
+    ConfigError
+        An argument that is not one of its choices; a folder that cannot be written, that another process writes to,
+        or that holds another run; a full disk.
+    KeyboardInterrupt, SystemExit
+        On Ctrl-C and SIGTERM, once the shard at hand is on the disk. A second Ctrl-C does not wait.
+    """
+    if on_error not in ("skip", "stop"):
+        raise ConfigError(f"on_error={on_error!r}: choose 'skip' or 'stop'")
+    if workers != 0:
+        check_positive(workers, "workers")
+    names = (representation,) if isinstance(representation, str) else tuple(representation)
+    image = {"band": band, "scale": scale, "nan_policy": nan_policy, "max_gap": max_gap}
+    settings = Settings(names, window, stride, short, image, reading, shard_windows, batch_size)
+    out = Path(out)
+    with held(out), network_threads(threads) as used:
+        study = outside(source if isinstance(source, Study) else open_study(source), out)
+        loaded = model if isinstance(model, TinyBioMoE) else model()
+        settings = settings.check(loaded.recipe)
+        facts = fingerprint(loaded, settings, study.further, used)
+        files = begin(out, facts, scan(study, observer.hashed), study)
+        observer.planned(files)
+        run = Run(out, settings, study.further, digest(facts), on_error == "stop")
+        ledger, plan = Ledger(files, study), list(groups(files))
+        with interruptible() as interrupted:
+            for record in (engine or Here(workers))(loaded, plan, run, observer):
+                if record is not None:
+                    ledger.add(record)
+                interrupted()
+        return ledger.write(out, facts, plan)
+
+
+@dataclass(frozen=True)
+class Here:
+    """The engine of one machine: this process runs the network, `workers` others draw."""
+
+    workers: int
+
+    def __call__(self, model: TinyBioMoE, plan: Sequence[Group], run: Run, observer: Observer) -> Iterator[Record]:
+        """The records of all shards, each once it is on the disk."""
+        drawers = Drawers(self.workers)
+        try:
+            for group in plan:
+                yield from embed_group(model, group, run, drawers, observer)
+        finally:
+            drawers.close()
+
+
+@contextmanager
+def held(out: Path) -> Iterator[None]:
+    """Make the folders of an output and keep other runs out of it.
+
+    Raises
+    ------
+    ConfigError
+        It cannot be written, holds something else, or another run is at work in it.
+    """
+    import filelock
+
+    try:
+        out.mkdir(exist_ok=True)
+        if not (out / RUN).is_dir() and any(out.iterdir()):
+            raise ConfigError(f"{str(out)!r} holds files that are no embeddings: choose an empty or a new folder")
+        for folder in (RUN, SHARDS):
+            (out / folder).mkdir(exist_ok=True)
+        lock = filelock.FileLock(out / RUN / "lock")
+        lock.acquire(timeout=0)
+    except filelock.Timeout as error:
+        pid = (out / RUN / "pid").read_text() if (out / RUN / "pid").is_file() else "unknown"
+        raise ConfigError(
+            f"{str(out)!r}: another run is writing to this folder (process {pid}): wait for it, or choose another"
+        ) from error
+    except OSError as error:
+        raise ConfigError(f"{str(out)!r} cannot be written to ({error.strerror}): choose another output") from error
+    try:
+        write(out / RUN / "pid", str(os.getpid()).encode())
+        _sweep(out)  # what a killed run left
+        yield
+        _sweep(out)  # what a process of this one left, that was killed and whose work another did
+    finally:
+        lock.release()
+
+
+def _sweep(out: Path) -> None:
+    """Remove files that were never finished."""
+    for place in (out, out / RUN, out / SHARDS):
+        for partial in place.glob(".*.partial"):
+            remove(partial)
+
+
+@contextmanager
+def network_threads(threads: int | None) -> Iterator[int]:
+    """Run the network with so many threads, and put the caller's number back afterwards; gives the number in use."""
+    before = torch.get_num_threads()
+    wanted = before if threads is None else check_positive(threads, "threads")
+    torch.set_num_threads(wanted)
+    try:
+        yield wanted
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def interruptible() -> Iterator[Callable[[], None]]:
+    """Put off Ctrl-C and SIGTERM until the function that is given is called; a second Ctrl-C is not put off."""
+    received: list[int] = []
+
+    def note(number: int, _frame: Any) -> None:
+        if received and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    def check() -> None:
+        if received:
+            raise KeyboardInterrupt if received[0] == signal.SIGINT else SystemExit(128 + received[0])
+
+    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's affair
+        yield check
+        return
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield check
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,244 @@
+"""A group of files -> its windows, in an order that only names and contents decide.
+
+Each file is read once, or once for every `wide_files.TOGETHER` columns that its inputs name, and each channel is
+filtered once for each modality and rate that they give it. What cannot be used becomes a notice at its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+
+from ..config import Recipe
+from ..errors import ConfigError, SignalError
+from ..images.windows import FilteredRecording
+from ..readers.formats import Recording, check_reading
+from ..readers.recording import NO_MODALITY, kind_of, printable
+from ..readers.wide_files import Result, read_each
+from ..signals.filters import MODALITIES
+from ..signals.request import Call
+from ..signals.validation import Grid, check_positive, windows
+from .parts import Cursor, Notice
+from .plan import File, Group, state_of
+from .study_table import Input, Study
+
+CHUNK = 8  # windows drawn at a time; 400 kB of levels a representation
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The arguments that decide the bytes of a run, beside its inputs and its weights."""
+
+    representations: tuple[str, ...] = ("scalogram",)
+    window: float | None = None  # seconds; None embeds each recording, or segment of one, as a whole
+    stride: float | None = None  # seconds; the window otherwise
+    short: str = "error"  # than a window: "error", "drop" or "pad"
+    image: dict[str, Any] = field(default_factory=dict)  # band, scale, nan_policy, max_gap of `Call.check`
+    reading: dict[str, Any] = field(default_factory=dict)  # arguments of `recordings.read`
+    shard_windows: int = 2048
+    batch_size: int = 32
+
+    def check(self, recipe: Recipe) -> Settings:
+        """The same with canonical names, once every argument is known to be possible.
+
+        Raises
+        ------
+        ConfigError
+            One is not.
+        """
+        call = Call.check(recipe, 1e6, "ecg", self.representations, windowed=self.window is not None, **self.image)
+        if self.window is not None:
+            windows(1, 1e6, self.window, self.stride, "drop" if self.short == "error" else self.short)
+        elif self.stride is not None or self.short != "error":
+            raise ConfigError("stride= and short= need window=, in seconds")
+        check_reading(self.reading)
+        check_positive(self.shard_windows, "shard_windows")
+        check_positive(self.batch_size, "batch_size")
+        return Settings(**{**vars(self), "representations": call.representations})
+
+
+@dataclass(frozen=True)
+class Segment:
+    """What an input asks of a recording: its windows."""
+
+    number: int  # of the input
+    input: Input
+    recording: Recording  # without its samples
+    filtered: FilteredRecording
+    spans: Grid
+    end: int  # sample at which the segment ends: a window that is padded repeats the value before it
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some successive windows of a segment."""
+
+    file: int  # number of the file in its group
+    before: int  # windows of that file before the first of these
+    input_bytes: float  # bytes of the file a window
+    segment: Segment
+    indices: range
+
+    def job(self) -> tuple[Any, ...]:
+        """The arguments of `draw_windows`, and nothing that is not needed to draw."""
+        filtered = self.segment.filtered
+        parts = [filtered.window(self.segment.spans[index], self.segment.end) for index in self.indices]
+        return filtered.call, filtered.limits, filtered.noise, parts
+
+
+def load(file: File, settings: Settings, recipe: Recipe) -> list[Segment | Notice]:
+    """Read what is wanted of a file; what cannot be used becomes a notice, which always names the input."""
+    found: list[Segment | Notice] = []
+    numbered = groupby(enumerate(file.inputs, file.first), key=lambda each: _wish(each[1]))
+    wanted = [(dict(wish), list(same)) for wish, same in numbered]
+    if file.problem:
+        return [Notice(number, each.source, "failed", file.problem) for _, same in wanted for number, each in same]
+    results = read_each(file.path, [wish for wish, _ in wanted], **settings.reading)
+    for (_, inputs), result in zip(wanted, results, strict=True):
+        try:
+            for recording in _usable(file, result):
+                found += _segments(recording, inputs, settings, recipe)
+        except (SignalError, MemoryError, OSError) as error:
+            reason = _reason(error, file)
+            found += [Notice(number, each.source, "failed", reason) for number, each in inputs]
+    return _without_repeats(found)
+
+
+def _wish(each: Input) -> tuple[tuple[str, Any], ...]:
+    """The arguments of `read` that an input sets."""
+    said = (("column", each.column), ("modality", each.modality), ("fs", each.fs))
+    return tuple((name, value) for name, value in said if value is not None)
+
+
+def _usable(file: File, result: Result) -> list[Recording]:
+    """What was read, if it can be embedded at all."""
+    if not isinstance(result, list):
+        raise result
+    if file.state and state_of(file.path) != file.state:
+        raise SignalError("the file changed since the run began")
+    if not any(recording.modality or kind_of(recording.channel) for recording in result):
+        choices = ", ".join(MODALITIES)
+        raise SignalError(f"the file does not say what it measures: pass modality= (--modality), of {choices}")
+    return result
+
+
+def _reason(error: BaseException, file: File) -> str:
+    if isinstance(error, MemoryError):
+        return "not enough memory"
+    text = str(error)
+    for name in (str(file.path), file.source):  # the columns beside the reason name the file
+        text = text.removeprefix(f"{printable(name)}: ")
+    return text
+
+
+def _segments(
+    recording: Recording, inputs: Sequence[tuple[int, Input]], settings: Settings, recipe: Recipe
+) -> Iterator[Segment | Notice]:
+    """The windows that each input asks of a channel, which is filtered once."""
+    source, channel, fs = inputs[0][1].source, recording.channel, recording.fs
+    if recording.modality is None:
+        kind = kind_of(channel)
+        reason = f"measures {kind}" if kind else NO_MODALITY
+        yield from (Notice(number, source, "skipped", reason, channel) for number, _ in inputs)
+        return
+    try:
+        options = {**settings.image, "windowed": settings.window is not None}
+        call = Call.check(recipe, fs, recording.modality, settings.representations, **options)
+        filtered = FilteredRecording.of(recording.signal, call, f"{source}: {channel}")
+    except (SignalError, MemoryError) as error:
+        reason = str(error).removeprefix(f"{source}: {channel} ") or "not enough memory"
+        yield from (Notice(number, source, "failed", reason, channel) for number, _ in inputs)
+        return
+    head = Recording(np.empty(0), fs, recording.modality, channel, recording.start, source)
+    for number, each in inputs:
+        try:
+            if recording.one_of_several and (each.start, each.stop) != (None, None):
+                raise SignalError(
+                    "start and stop count from the recording's first sample, and this channel was split at its holes: "
+                    "list the file without them, or cut it into files of one run each"
+                )
+            begin, end = _bounds(each, recording.signal.size, fs)
+            spans = _spans(begin, end, fs, settings)
+            filtered.call.check_window(spans.size)
+            if len(spans):
+                yield Segment(number, each, head, filtered, spans, end)
+            else:
+                yield Notice(number, source, "skipped", "shorter than one window", channel)
+        except SignalError as error:
+            yield Notice(number, source, "failed", str(error), channel)
+
+
+def _bounds(wanted: Input, n_samples: int, fs: float) -> tuple[int, int]:
+    """The samples at which the segment that is asked for begins and ends."""
+    begin = round((wanted.start or 0.0) * fs)
+    end = n_samples if wanted.stop is None else round(wanted.stop * fs)
+    if begin >= n_samples or end > n_samples:
+        raise SignalError(f"the recording ends at {n_samples / fs:g} s, before the segment that is asked for does")
+    if begin >= end:
+        raise SignalError("the segment is shorter than one sample")
+    return begin, end
+
+
+def _spans(begin: int, end: int, fs: float, settings: Settings) -> Grid:
+    if settings.window is None:
+        return Grid(1, end - begin, 1.0, fs, begin)
+    step = settings.window if settings.stride is None else settings.stride
+    if step * fs < 1:
+        raise SignalError(f"stride={step:g} s is less than one sample at {fs:g} Hz: two windows would be one")
+    return windows(end - begin, fs, settings.window, settings.stride, settings.short, begin)
+
+
+def _without_repeats(found: list[Segment | Notice]) -> list[Segment | Notice]:
+    """Refuse a segment of which a window was already asked for, so that every id is there once."""
+    starts: dict[str, np.ndarray[Any, Any]] = {}
+    kept: list[Segment | Notice] = []
+    channels = [each.recording.channel for each in found if isinstance(each, Segment)]
+    for each in found:
+        if isinstance(each, Segment) and channels.count(each.recording.channel) > 1:
+            channel = each.recording.channel
+            mine = np.fromiter((start for start, _ in each.spans), np.int64, len(each.spans))
+            if np.isin(mine, starts.get(channel, [])).any():
+                reason = "a window of this channel and start is asked for by another row of the study"
+                each = Notice(each.number, each.input.source, "failed", reason, channel)
+            else:
+                starts[channel] = np.union1d(starts.get(channel, mine), mine)
+        kept.append(each)
+    return kept
+
+
+def stream(group: Group, settings: Settings, recipe: Recipe, since: Cursor | None) -> Iterator[Chunk | Notice]:
+    """The windows of a group and what is to be said of its inputs, in their order.
+
+    `since` is the window to begin with; what comes before it, notices too, is left out.
+    """
+    first = since or Cursor(0, 0)
+    for position in range(first.file, len(group.files)):
+        found = load(group.files[position], settings, recipe)
+        total = sum(len(each.spans) for each in found if isinstance(each, Segment))
+        size = group.files[position].size / max(total, 1)
+        before, skip = 0, first.window if position == first.file else 0
+        passed = since is None or position > first.file
+        for each in found:
+            if isinstance(each, Notice):
+                if passed:
+                    yield each
+                continue
+            begin = min(max(skip - before, 0), len(each.spans))
+            for index in range(begin, len(each.spans), CHUNK):
+                passed = True
+                indices = range(index, min(index + CHUNK, len(each.spans)))
+                yield Chunk(position, before + index, size, each, indices)
+            before += len(each.spans)
+
+
+def survey(study: Study, settings: Settings, recipe: Recipe) -> Iterator[Segment | Notice]:
+    """What a run would embed, and what it would not; nothing is drawn."""
+    first = 0
+    for path, inputs in groupby(study.inputs, key=lambda each: each.path):
+        same, problem = tuple(inputs), None if path.exists() else "there is no such file"
+        yield from load(File(same, first, 0, None, problem), settings, recipe)
+        first += len(same)

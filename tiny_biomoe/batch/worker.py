@@ -1,0 +1,266 @@
+"""One group of files -> its shards on the disk: the piece of work of a single process, on one machine or on many."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import SignalError
+from ..images.rendering import Levels
+from ..images.windows import Pictures
+from ..inference.runtime import embed_in_turn
+from ..model import TinyBioMoE
+from ..sealed_files import remove
+from .parts import (
+    MANIFEST,
+    Cursor,
+    Notice,
+    Record,
+    Row,
+    Shard,
+    columns,
+    commit,
+    parts,
+    shard_name,
+    shard_paths,
+    to_parquet,
+    whole,
+)
+from .pipeline import Drawers, Pipeline
+from .plan import File, Group
+from .segments import Chunk, Settings, stream
+
+Event = Notice | tuple[Chunk, int, Pictures | str]  # of a chunk's windows the one at this place
+
+
+class InputFailed(SignalError):
+    """An input that cannot be embedded, where the caller wants to stop there."""
+
+
+class Observer:
+    """Told how a run goes on; a progress bar is one. This one does nothing with it."""
+
+    def hashed(self, size: int) -> None:
+        """One more file has been hashed, of so many bytes."""
+
+    def planned(self, files: Sequence[File]) -> None:
+        """The files are known."""
+
+    def found(self, windows: int, input_bytes: float) -> None:
+        """A shard of so many windows was there, whole, from an earlier start."""
+
+    def embedded(self, windows: int, input_bytes: float) -> None:
+        """So many more windows are done, which stand for so many bytes of the files."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What all shards of a run share; plain values, so that it can travel to other machines."""
+
+    out: Path
+    settings: Settings
+    further: tuple[str, ...]  # names of the columns carried along
+    digest: str  # of the fingerprint
+    stop_at_failure: bool = False
+
+
+class Events:
+    """A pipeline's windows one by one, of which the next can be looked at before it is taken."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+        self._events = self._singly()
+        self.next: Event | None = next(self._events, None)
+
+    def _singly(self) -> Iterator[Event]:
+        for each in self._pipeline:
+            if isinstance(each, Notice):
+                yield each
+            else:
+                chunk, drawn = each
+                yield from ((chunk, place, pictures) for place, pictures in enumerate(drawn))
+
+    def advance(self) -> None:
+        """Take the next one."""
+        self.next = next(self._events, None)
+
+    def cursor(self) -> Cursor | None:
+        """Where the next window stands; None at the end."""
+        if self.next is None or isinstance(self.next, Notice):
+            return None
+        chunk, place, _ = self.next
+        return Cursor(chunk.file, chunk.before + place)
+
+    def close(self) -> None:
+        """Stop reading ahead."""
+        self._pipeline.close()
+
+
+def embed_group(
+    model: TinyBioMoE, group: Group, run: Run, drawers: Drawers, observer: Observer = Observer()
+) -> Iterator[Record]:
+    """Write the shards of a group that are not yet there, whole; gives each shard's record once it is on the disk.
+
+    Raises
+    ------
+    ConfigError
+        The disk is full or refuses.
+    InputFailed
+        An input failed, and the run is to stop there.
+    """
+    work = _Work(model, group, run, group.digest(), observer)
+    part, since = 0, None  # None: with the notices that stand before the first window
+    while True:
+        found = work.there(part, since)
+        if found is not None:
+            observer.found(found.windows, found.input_bytes)
+        for record in _embed(work, part, since, drawers) if found is None else [found]:
+            yield record
+            part, since = part + 1, record.cursor
+        if since is None:
+            _remove_beyond(run.out, group.number, part - 1)
+            return
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A group that is embedded, and what every step of that needs."""
+
+    model: TinyBioMoE
+    group: Group
+    run: Run
+    inputs: str  # digest of the group
+    observer: Observer
+
+    def there(self, part: int, since: Cursor | None) -> Record | None:
+        """The record of a shard that is on the disk, whole, and begins where it is to."""
+        return whole(self.run.out, shard_name(self.group.number, part), self.run.digest, self.inputs, since)
+
+
+def _embed(work: _Work, part: int, since: Cursor | None, drawers: Drawers) -> Iterator[Record]:
+    """Write the shards from one on, to the group's last or to one that is there; their pictures are one stream."""
+    group, run, model = work.group, work.run, work.model
+    remove(run.out / MANIFEST)  # which says that the run is complete
+    events = Events(Pipeline(stream(group, run.settings, model.recipe, since), drawers))
+    drawn: deque[Shard] = deque()  # whose pictures are with the network
+    failed: list[InputFailed] = []  # in the last of them, which is not written
+
+    def pictures(shard: Shard) -> Iterator[Levels]:
+        """A shard's pictures; where the run is to stop at one of its inputs, they end and the failure is noted."""
+        try:
+            yield from _pictures(work, events, shard)
+        except InputFailed as error:
+            failed.append(error)
+
+    def shards() -> Iterator[Iterator[Levels]]:
+        """The pictures of one shard after another, while each is noted in `drawn`."""
+        begin = since
+        for number in count(part):
+            shard = Shard(shard_name(group.number, number), begin)
+            drawn.append(shard)
+            yield pictures(shard)
+            begin = shard.next
+            if failed or begin is None or work.there(number + 1, begin) is not None:
+                return
+
+    try:
+        with closing(embed_in_turn(model, shards(), run.settings.batch_size)) as sets:
+            for vectors in sets:
+                shard = drawn.popleft()
+                if failed and not drawn:
+                    break
+                yield _write(work, shard, vectors)
+        if failed:
+            raise failed[0]
+    finally:
+        events.close()
+
+
+def _write(work: _Work, shard: Shard, vectors: NDArray[np.float32]) -> Record:
+    names, width = work.run.settings.representations, work.model.architecture.embedding_dim
+    shaped = vectors.reshape(len(shard.rows), len(names), width)
+    data = to_parquet(shard, shaped, columns(names, work.run.further, width))
+    return commit(work.run.out, shard, data, work.run.digest, work.inputs)
+
+
+def _pictures(work: _Work, events: Events, shard: Shard) -> Iterator[Levels]:
+    """The pictures of the next windows, as many as a shard holds, while all else about them is noted in it."""
+    while (event := events.next) is not None:
+        if isinstance(event, Notice):
+            _note(event, shard, work.run)
+        elif shard.windows == work.run.settings.shard_windows:
+            break
+        else:
+            chunk, place, pictures = event
+            segment = chunk.segment
+            span = segment.spans[chunk.indices[place]]
+            shard.count(segment.number, not isinstance(pictures, str), chunk.input_bytes)
+            row = _row(chunk, span)
+            if isinstance(pictures, str):
+                reason = pictures.removeprefix(f"{segment.filtered.where}, ")
+                notice = Notice(segment.number, row.source, "failed", reason, row.channel, row.start, row.stop)
+                _note(notice, shard, work.run)
+            else:
+                shard.rows.append(row)
+                shard.further.append(segment.input.further)
+                _add_provenance(work.model, shard, row, work.run.settings)
+                yield from pictures
+            work.observer.embedded(1, chunk.input_bytes)
+        events.advance()
+    shard.next = events.cursor()
+
+
+def _note(notice: Notice, shard: Shard, run: Run) -> None:
+    if run.stop_at_failure and notice.outcome == "failed":
+        channel = f" {notice.channel}:" if notice.channel else ""
+        raise InputFailed(f"{notice.source}:{channel} {notice.reason}")
+    shard.notices.append(notice)
+    shard.tally.setdefault(notice.input, [0, 0])
+
+
+def _row(chunk: Chunk, span: tuple[int, int]) -> Row:
+    wanted, recording = chunk.segment.input, chunk.segment.recording
+    start, stop = span[0] / recording.fs, span[1] / recording.fs
+    good, modality = chunk.segment.filtered.quality(span, chunk.segment.end), str(recording.modality)
+    began = None if recording.start is None else recording.start + start
+    return Row(
+        row_id(recording.source, recording.channel, start), recording.source, recording.channel, modality,
+        wanted.subject, wanted.label, start, stop, recording.fs, began, good.missing, good.flat, good.clipped,
+    )  # fmt: skip
+
+
+def row_id(source: str, channel: str, start: float) -> str:
+    """The id of a window: no two windows of a run have the same.
+
+    >>> row_id("S01/EDA.csv", "EDA", 12.5)
+    'S01/EDA.csv#EDA@12.5'
+    """
+    escaped = source.replace("%", "%25").replace("#", "%23")  # the first '#' ends the path, the last '@' the channel
+    return f"{escaped}#{channel}@{np.format_float_positional(start, trim='-')}"
+
+
+def _add_provenance(model: TinyBioMoE, shard: Shard, row: Row, settings: Settings) -> None:
+    key = f"{row.modality} {row.fs:.10g} Hz"
+    if key not in shard.provenance:
+        options = {**settings.image, "windowed": settings.window is not None}
+        facts: dict[str, Any] = model.provenance(row.fs, row.modality, list(settings.representations), **options)
+        facts.pop("fusion")  # every representation has a column of its own
+        facts.pop("weights_source")  # the same weights give the same bytes wherever they lie
+        stride = settings.window if settings.stride is None else settings.stride
+        shard.provenance[key] = facts | {"window": settings.window, "stride": stride, "short": settings.short}
+
+
+def _remove_beyond(out: Path, number: int, last: int) -> None:
+    """Remove shards of a group beyond its last one: an earlier half of the run saw inputs that have since changed."""
+    for part in sorted(parts(out, number), reverse=True):
+        if part > last:
+            for path in shard_paths(out, shard_name(number, part)):
+                remove(path)

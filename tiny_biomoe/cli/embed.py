@@ -1,0 +1,299 @@
+"""`tiny-biomoe embed`: recordings to one file, or a study to a folder."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from tqdm import tqdm
+
+from ..config import PRECISIONS
+from ..errors import ConfigError, SignalError, SignalWarning
+from ..images.representations import REPRESENTATIONS
+from ..readers.recording import NO_MODALITY, printable
+from ..signals.request import FUSIONS
+from ..signals.validation import NAN_POLICIES
+from .options import CHOICES, IMAGE_OPTIONS, READING, READING_OPTIONS, options, read_file
+from .output_files import WRITERS, Table, check_output, check_spares
+
+if TYPE_CHECKING:
+    from ..batch.run import Engine
+    from ..model import TinyBioMoE
+
+SHOWN = 5  # failures told on the terminal
+ENGINE = ("precision", "compile")  # of a model
+FOLDER = {  # options of a run into a folder, and what they are when not given
+    "dry_run": False,
+    "on_error": "skip",
+    "workers": 1,
+    "threads": None,
+    "batch_size": 32,
+    "engine": "here",
+    "address": None,
+    "actors": None,
+    "shard_windows": 2048,
+}
+
+_RUN = [
+    click.option("--dry-run", is_flag=True, help="List what would be embedded, and do nothing."),
+    click.option("--on-error", type=click.Choice(["skip", "stop"]), default="skip", help="An input that fails."),
+    click.option("--workers", type=int, default=1, show_default=True, help="Processes that draw; 0: this one."),
+    click.option("--threads", type=int, help="Of the network; otherwise one a processor, with Ray one an actor."),
+    click.option("--batch-size", type=int, default=32, show_default=True, help="Images on the device at once."),
+    click.option("--engine", type=click.Choice(["here", "ray"]), default="here", help="What computes the shards."),
+    click.option("--address", help="Of a Ray cluster, e.g. auto; --engine ray starts one on this machine otherwise."),
+    click.option("--actors", type=int, help="Of Ray; one a processor of the cluster otherwise."),
+    click.option("--shard-windows", type=int, default=2048, show_default=True, help="Windows a shard."),
+]
+
+
+@click.command()
+@click.argument("source", type=click.Path(exists=True, path_type=Path))
+@options(READING_OPTIONS, IMAGE_OPTIONS)
+@click.option(
+    "--representation", multiple=True, default=["scalogram"], help=f"Of {', '.join(REPRESENTATIONS)}; repeatable."
+)
+@click.option(
+    "--fusion", type=click.Choice(FUSIONS), help="Into a file: concat or add; a folder has a column for each."
+)
+@click.option("--window", type=float, help="Cut windows of so many seconds; whole recordings otherwise.")
+@click.option("--stride", type=float, help="Seconds between the starts of two windows; the window otherwise.")
+@click.option("--short", type=click.Choice(["error", "drop", "pad"]), default="error", help="Shorter than a window.")
+@click.option("--nan-policy", type=click.Choice(NAN_POLICIES), default="error", help="What to do with empty cells.")
+@click.option("--max-gap", type=float, default=1.0, show_default=True, help="Longest gap to interpolate, in seconds.")
+@click.option("--weights", help="Folder, Tiny-BioMoE.pth or owner/name on the Hub; the bundled weights otherwise.")
+@click.option(
+    "--precision", type=click.Choice(PRECISIONS), default="float32", show_default=True, help="bfloat16 is faster."
+)
+@click.option(
+    "--compile/--no-compile",
+    default=None,
+    help="The network by our own program (if none came with the package a C++ compiler makes one in 10 to 25 s, once), "
+    "or by PyTorch. Otherwise by the program if one came, else by PyTorch.",
+)
+@options(_RUN)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="A folder, or a file: .csv, .npz, .parquet.")
+def embed(source: Path, output: Path | None, **said: Any) -> None:
+    """Embed SOURCE: a recording, a folder of them, or a study file that lists them.
+
+    Into a folder goes a study of any size: shards of Parquet, which an interrupted run completes when it is run again.
+    Into a file goes what fits into memory.
+    """
+    if said["stride"] is not None and said["window"] is None:
+        raise ConfigError("--stride needs --window: both are seconds")
+    reading = {key: said.pop(key) for key in READING}
+    run = {key: said.pop(key) for key in FOLDER}
+    if said["compile"]:  # what can be told at once
+        from ..inference.program import command_here, shipped_program
+
+        _ = shipped_program(said["precision"]) or command_here()
+    if run["dry_run"]:
+        _list_windows(source, output, reading, said)
+    elif output is None:
+        raise ConfigError("-o is missing: name the folder to write, or a file that ends in .csv, .npz or .parquet")
+    elif _is_file(output):
+        _embed_to_file(source, output, reading, run, said)
+    else:
+        _embed_to_folder(source, output, reading, run, said)
+
+
+def _is_file(output: Path) -> bool:
+    return output.suffix.lower() in WRITERS and not output.is_dir()
+
+
+def _embed_to_folder(
+    source: Path, output: Path, reading: dict[str, Any], run: dict[str, Any], said: dict[str, Any]
+) -> None:
+    if output.suffix and not output.is_dir():
+        check_output(output)  # more likely a file of another ending than a folder with a dot in its name
+    if not output.absolute().parent.is_dir():
+        raise ConfigError(f"the folder {str(output.absolute().parent)!r} does not exist: create it first")
+    from ..batch.manifest import FAILURES
+    from ..batch.progress import Bar
+    from ..batch.run import embed_study
+    from ..model import TinyBioMoE
+
+    if said.pop("fusion") is not None:
+        raise ConfigError("--fusion is for files: a folder has one column a representation, which you join as you like")
+    run.pop("dry_run")
+    run["engine"] = _engine(run.pop("engine"), run.pop("address"), run.pop("actors"))
+    if run["threads"] is None:
+        run["threads"] = 1 if run["engine"] else _processors()  # drawing takes a tenth of the network's time
+    weights, engine = said.pop("weights"), {name: said.pop(name) for name in ENGINE}
+    if engine["compile"]:  # before a folder is made
+        from ..inference.engine import Engine as NetworkEngine
+        from ..inference.runtime import check_device
+
+        NetworkEngine(**engine).ready(check_device("cpu"))
+    warnings.simplefilter("ignore", SignalWarning)  # the column `clipped` says it of each window
+    with _telling_of_a_stop(), Bar() as bar:
+        summary = embed_study(
+            source, output, said.pop("representation"), observer=bar,
+            model=lambda: TinyBioMoE.from_pretrained(weights, **engine), **said, **run, **_given(reading),
+        )  # fmt: skip
+    click.echo(summary.table())
+    click.echo(f"embeddings in {printable(str(output))}")
+    if summary.failed or summary.in_part or not summary.windows:
+        click.echo(f"what was not embedded, and why: {printable(str(output / FAILURES))}")
+        _tell_failures(output / FAILURES)
+    raise SystemExit(summary.exit_code)
+
+
+@contextmanager
+def _telling_of_a_stop() -> Iterator[None]:
+    """Say how to go on where a run was stopped by Ctrl-C or SIGTERM."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        click.echo("stopped: give the same command again, and the run goes on where it was", err=True)
+        raise
+
+
+def _tell_failures(path: Path) -> None:
+    """Print the first lines of what was not embedded, failures before what was skipped, and how many more there are."""
+    import pyarrow as pa
+    from pyarrow import compute, parquet
+
+    found = parquet.read_table(path, columns=["source", "channel", "outcome", "reason"])
+    skipped = compute.equal(found["outcome"], "skipped")
+    failures = pa.concat_tables([found.filter(compute.invert(skipped)), found.filter(skipped)])
+    for row in failures.slice(0, SHOWN).to_pylist():
+        channel = f", {printable(row['channel'])}" if row["channel"] else ""
+        click.echo(f"  {printable(row['source'])}{channel}: {printable(row['reason'])}")
+    if failures.num_rows > SHOWN:
+        click.echo(f"  and {failures.num_rows - SHOWN} more")
+
+
+def _engine(name: str, address: str | None, actors: int | None) -> Engine | None:
+    if name == "here":
+        if address or actors:
+            raise ConfigError("--address and --actors are those of a Ray cluster: add --engine ray")
+        return None
+    from ..cluster import OnRay
+
+    return OnRay(address, actors)
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _given(reading: dict[str, Any]) -> dict[str, Any]:
+    """The reading options that say more than their default, so that a fingerprint holds no others."""
+    defaults = {"encoding": "utf-8", "on_hole": "error", "on_jitter": "error"}
+    return {key: value for key, value in reading.items() if value is not None and value != defaults.get(key)}
+
+
+def _list_windows(source: Path, output: Path | None, reading: dict[str, Any], said: dict[str, Any]) -> None:
+    from ..batch.parts import Notice
+    from ..batch.segments import Settings, survey
+    from ..batch.study_table import open_study, outside
+    from ..config import Recipe
+
+    image = {key: said[key] for key in ("band", "scale", "nan_policy", "max_gap")}
+    settings = Settings(
+        tuple(said["representation"]), said["window"], said["stride"], said["short"], image, _given(reading)
+    ).check(Recipe())
+    study = open_study(source)
+    if output is not None and not _is_file(output):
+        study = outside(study, output)
+    total, failed, line = 0, False, "{:>9} {:>9} {:<9} {:<16} {}"
+    click.echo(line.format("windows", "rate, Hz", "modality", "channel", "file"))
+    for each in survey(study, settings, Recipe()):
+        if isinstance(each, Notice):
+            failed = failed or each.outcome == "failed"
+            click.echo(line.format(0, "", "", each.channel or "", f"{each.source}  {each.outcome}: {each.reason}"))
+        else:
+            total += len(each.spans)
+            found = each.recording
+            click.echo(line.format(len(each.spans), f"{found.fs:g}", found.modality, found.channel, found.source))
+    for passed in study.skipped:
+        click.echo(line.format(0, "", "", "", f"{passed.source}  skipped: {passed.reason}"))
+    click.echo(f"{total:>9} windows")
+    raise SystemExit(1 if not total else 2 if failed else 0)
+
+
+def _embed_to_file(
+    source: Path, output: Path, reading: dict[str, Any], run: dict[str, Any], said: dict[str, Any]
+) -> None:
+    write = WRITERS[check_output(output)]
+    if other := [name for name, value in run.items() if value != FOLDER[name] and name != "batch_size"]:
+        raise ConfigError(f"--{other[0].replace('_', '-')} is for a folder: give one, e.g. -o embeddings/")
+    from ..batch.study_table import is_study_file
+    from ..model import TinyBioMoE
+
+    if source.is_file() and is_study_file(source):
+        raise ConfigError(f"{printable(str(source))} is a study file: embed it into a folder, e.g. -o embeddings/")
+    paths, root, skipped = _inputs(source)
+    check_spares(output, paths)
+    model = TinyBioMoE.from_pretrained(said.pop("weights"), **{name: said.pop(name) for name in ENGINE})
+    said |= {"fusion": said["fusion"] or "concat", "batch_size": run["batch_size"]}
+    said["representation"] = list(said["representation"])
+    table, failures, dropped = Table(), [], 0
+    for path in tqdm(paths, unit="file", disable=not sys.stderr.isatty()):
+        try:
+            found = _embed_file(model, path, root, reading, **said)
+            if not found.sources:
+                skipped.append(f"{printable(str(path))}: shorter than one window")
+                dropped += 1
+            table.add(found)
+        except (SignalError, MemoryError) as error:
+            failures.append(str(error) or f"{printable(str(path))}: not enough memory")
+    for failure in [*skipped, *failures]:
+        click.echo(f"not embedded: {failure}", err=True)
+    if not table.sources:
+        raise ConfigError(f"nothing could be embedded of {len(paths)} files in {printable(str(source))}")
+    write(table, output)
+    click.echo(
+        f"{len(table.sources)} vectors of {len(table.embeddings[0])} numbers in {output} "
+        f"({len(paths) + len(skipped) - dropped} inputs = {len(paths) - len(failures) - dropped} embedded + "
+        f"{len(failures)} failed + {len(skipped)} skipped)"
+    )
+    if failures:
+        raise SystemExit(2)
+
+
+def _embed_file(model: TinyBioMoE, path: Path, root: Path, reading: dict[str, Any], **options: Any) -> Table:
+    """The vectors of every channel of a file whose modality is known: of its windows, or of the whole."""
+    table = Table()
+    recordings = read_file(path, root, reading)
+    known = [(recording, recording.modality) for recording in recordings if recording.modality is not None]
+    if not known:
+        source = recordings[0].source
+        raise SignalError(f"{source}: the file does not say what it measures; pass --modality, one of {CHOICES}")
+    unknown = [printable(recording.channel) for recording in recordings if recording.modality is None]
+    if unknown:
+        click.echo(f"not embedded: {recordings[0].source}: {', '.join(unknown)}, {NO_MODALITY}", err=True)
+    for recording, modality in known:
+        name = f"{recording.source}: {printable(recording.channel)}"
+        whole = recording.signal.size / recording.fs
+        window = options["window"] if options["window"] is not None else whole
+        found = model.embed_windows(
+            recording.signal, recording.fs, modality, **{**options, "window": window}, where=name
+        )
+        n = len(found.embeddings)
+        table.add(
+            Table(
+                [recording.source] * n, [recording.channel] * n, found.starts.tolist(), found.stops.tolist(),
+                [recording.fs] * n, [modality] * n, found.missing.tolist(), found.flat.tolist(),
+                found.clipped.tolist(), list(found.embeddings),
+                {f"{modality} {recording.fs:g} Hz": found.provenance},
+            )
+        )  # fmt: skip
+    return table
+
+
+def _inputs(source: Path) -> tuple[list[Path], Path, list[str]]:
+    """Files to read, the folder that their names are relative to, and what was passed over."""
+    from ..readers.formats import find
+
+    if source.is_file():
+        return [source], source.parent, []
+    paths, skipped = find(source)
+    return paths, source, [str(item) for item in skipped]

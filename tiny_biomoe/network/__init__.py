@@ -1,0 +1,1 @@
+"""The network in PyTorch: two encoders, one gate, 192 numbers (paper, section 3.1)."""

@@ -1,0 +1,97 @@
+"""The network: two encoders, one gate, 192 numbers (paper, section 3.1.3)."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from ..config import IMAGE_SIZE, Architecture, Config, Recipe
+from .spectral_encoder import SpectralEncoder
+from .waterfall_encoder import WaterfallEncoder
+
+
+class Network(nn.Module):
+    """Image to embedding. `TinyBioMoE` adds signals on one side and weights on the other.
+
+    Its images are 224 pixels a side; only pretraining builds it smaller, to see more of them (`train.growth`).
+    """
+
+    def __init__(self, config: Config, image_size: int = IMAGE_SIZE) -> None:
+        super().__init__()
+        architecture = config.architecture
+        width = architecture.spectral_widths[-1]
+        self.config = config
+        self.image_norm = nn.LayerNorm((3, image_size, image_size))
+        self.spectral_encoder = SpectralEncoder(architecture, image_size)
+        self.waterfall_encoder = WaterfallEncoder(architecture, image_size)
+        self.embedding_norm = nn.LayerNorm(width)
+        self.gate = nn.Linear(width, width)
+        self.output_norm = nn.LayerNorm(2 * width)
+        nn.init.constant_(self.gate.bias, 0.5)  # half open: a gate that starts at 0 or 1 has no gradient
+
+    @property
+    def architecture(self) -> Architecture:
+        """The network's numbers."""
+        return self.config.architecture
+
+    @property
+    def recipe(self) -> Recipe:
+        """The images' numbers."""
+        return self.config.recipe
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Embed images: (B, 3, 224, 224) in [0, 1] to (B, 192); gradients flow."""
+        return self.encode(pixels)["embedding"]
+
+    def encode(self, pixels: Tensor) -> dict[str, Tensor]:
+        """What `forward` computes, by name.
+
+        Parameters
+        ----------
+        pixels : (B, 3, 224, 224), float, in [0, 1]
+
+        Returns
+        -------
+        dict
+            `encoder1`, `encoder2` (B, 96), raw; `gate1`, `gate2` (B, 96), in [0, 1]; `embedding` (B, 192).
+        """
+        image = self.image_norm(pixels)  # (B, 3, 224, 224)
+        z1, z2 = self.spectral_encoder(image), self.waterfall_encoder(image)  # (B, 96) each
+        gate1, gate2 = self._gate(z1), self._gate(z2)  # (B, 96), in [0, 1]
+        gated = torch.cat([gate1 * self.embedding_norm(z1), gate2 * self.embedding_norm(z2)], dim=1)  # Eqs. 6 and 7
+        return {
+            "encoder1": z1,
+            "encoder2": z2,
+            "gate1": gate1,
+            "gate2": gate2,
+            "embedding": self.output_norm(gated),  # (B, 192)
+        }
+
+    def _gate(self, z: Tensor) -> Tensor:
+        """How much of each channel passes (Eq. 5; the released network applies the ELU before W instead)."""
+        logits = F.elu(self.gate(z)) if self.architecture.gate == "paper" else self.gate(F.elu(z))
+        return F.hardtanh(logits, 0.0, 1.0)
+
+
+@lru_cache(maxsize=8)
+def outline(architecture: Architecture) -> Network:
+    """A network of names and shapes alone, to be read: nothing is allocated."""
+    with torch.device("meta"), Uninitialised():
+        return Network(Config(architecture=architecture))
+
+
+class Uninitialised(TorchFunctionMode):
+    """The initialisers that our layers use (uniform, normal, constant, Kaiming's uniform) do nothing within.
+
+    For weights that are loaded next, or that have no memory: there the first one would import PyTorch's compiler.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return None
+        return func(*args, **(kwargs or {}))

@@ -1,0 +1,296 @@
+"""Delimited text: checked lines -> columns of float64. Nothing is guessed that would change a number."""
+
+from __future__ import annotations
+
+import csv
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ConfigError, SignalError, need
+from .recording import Channel, Clock, Options, choose, excerpt, kind_of
+from .text_files import MAX_LINE, read_lines
+from .timestamps import REMEDY, find_clock
+
+need("pyarrow")
+
+import pyarrow as pa  # noqa: E402
+import pyarrow.compute as pc  # noqa: E402
+import pyarrow.csv as pa_csv  # noqa: E402
+
+RISING = 8  # rows; of so many in turn a signal does not rise with each
+SNIFFED = 20  # lines from which delimiter and decimal mark are told
+DELIMITERS = {"tab": "\t", r"\t": "\t", "space": " ", "comma": ",", "semicolon": ";"}  # as a shell can write them
+MISSING = ["", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "null", "NULL", "None", "-"]
+
+RESULT = ["source", "channel", "start", "stop", "fs", "modality", "missing"]  # how embeddings in a file are headed
+
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|infinity|nan)", re.ASCII | re.IGNORECASE)
+DECIMAL_COMMA = re.compile(r"[+-]?\d+(,\d+)?([eE][+-]?\d+)?", re.ASCII)
+DATE = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d")  # how ISO 8601 begins
+ZONE = re.compile(r"(Z|[+-]\d\d(:?\d\d)?)$")
+EXAMPLE = "2024-01-31T10:00:00.250+02:00"
+HEXADECIMAL = re.compile(r"[+-]?0[xX][0-9a-fA-F]+")
+SWAPPED = str.maketrans(",.", ".,")
+REMEDIES = [  # what a cell that is no number looks like, and what to do about it
+    (
+        re.compile(r"^\d{1,2}:\d\d|^\d{1,4}([./-])\d{1,2}\1\d{1,4}\b"),
+        f"a time is a number, or a date like {EXAMPLE}; to read without times choose the other columns, column= "
+        "(--column), and give fs= (--fs)",
+    ),
+    (re.compile(r"^[^|]+\|"), 'name the delimiter, delimiter="|" (--delimiter)'),
+    (DATE, "it is a time: name its column, time_column= (--time-column)"),
+    (re.compile(r"\d[,.' \u00a0\u202f]\d{3}([,.' \u00a0\u202f]|$)"), "write numbers without thousands separators"),
+    (re.compile(r"[\u2212\u2013]\d"), "write the minus sign as '-'"),
+    (HEXADECIMAL, "write decimal numbers, not hexadecimal ones"),
+    (re.compile(r"^[+-]?\d+,\d+$"), 'is the comma the decimal mark? pass decimal="," (--decimal ,)'),
+    (re.compile(r"^[+-]?\d+\.\d+$"), 'is the point the decimal mark? pass decimal="." (--decimal .)'),
+    (re.compile(""), "mend the cell, or choose the columns of numbers, column= (--column); delete a row of units"),
+]
+
+
+def read_csv(path: Path, options: Options) -> list[Channel]:
+    """Every column of numbers, or the chosen ones; a time column becomes their clock."""
+    table = open_table(path, options)
+    if table.names[: len(RESULT)] == RESULT:
+        raise SignalError("the file holds embeddings that this library wrote, not a recording: move it elsewhere")
+    clock_at, unit = find_clock(table.names, options.time_column)
+    chosen = choose(table.names, options.column, but=clock_at)
+    if not chosen:
+        return []
+    if options.time_column == "":
+        clock_at = None
+    dated = clock_at is not None and table.is_dated(clock_at)
+    wanted = sorted({*chosen, *([] if clock_at is None or dated else [clock_at])})
+    columns = dict(zip(wanted, table.columns(wanted), strict=True))
+    if clock_at is not None and dated:
+        columns[clock_at], unit = table.dates(clock_at), 1.0
+    if not table.titled and options.column is None and not columns[chosen[-1]].size:
+        chosen.pop()  # every row ends with a delimiter, and nothing stands behind it
+    clock = None if clock_at is None else Clock(table.names[clock_at], columns[clock_at], unit, table.first_row)
+    if not table.titled and options.column is None and len(chosen) > 1:
+        _refuse_times(table.names, chosen, columns)
+    names = {index: table.names[index] or str(index) for index in chosen}
+    return [Channel(name, columns[index], kind_of(name), clock=clock) for index, name in names.items()]
+
+
+def _refuse_times(names: list[str], chosen: list[int], columns: dict[int, NDArray[np.float64]]) -> None:
+    """Columns without names are all signals, unless one rises with every row, as no signal does."""
+    for index in chosen:
+        if columns[index].size >= RISING and (np.diff(columns[index]) > 0).all():
+            raise SignalError(
+                f"column {names[index]} rises with every row: if it holds times, name it and its unit, "
+                f'time_column="{names[index]} [s]" (--time-column); else choose the columns to read, column= (--column)'
+            )
+
+
+@dataclass(frozen=True)
+class Table:
+    """A delimited file whose comments and header have been set apart; its rows are still text."""
+
+    comments: list[str]
+    names: list[str]  # one a column: of the header, stripped, or its number where there is no header
+    titled: bool  # the names are the file's own
+    first_row: int  # row of the file where `body` begins
+    body: bytes
+    delimiter: str
+    decimal: str
+
+    def columns(self, wanted: list[int]) -> list[NDArray[np.float64]]:
+        """The wanted columns: NaN where a cell is missing, and without the empty cells that pad a column's end.
+
+        Raises
+        ------
+        SignalError
+            A row of another length, or a cell that is no number.
+        """
+        try:
+            numbers = self._parse(pa.float64(), wanted)
+        except pa.ArrowInvalid:
+            numbers = self._convert(self._parse(pa.string(), wanted), wanted)
+        if all(column[-1].is_valid for column in numbers):
+            return [column.to_numpy() for column in numbers]
+        lengths = map(_filled, self._parse(pa.string(), wanted))
+        return [column.to_numpy()[:length] for column, length in zip(numbers, lengths, strict=True)]
+
+    def is_dated(self, index: int) -> bool:
+        """Whether a column begins with a date rather than a number."""
+        cells = _cells(self.body.partition(b"\n")[0].decode(), self.delimiter)
+        return index < len(cells) and bool(DATE.match(cells[index]))
+
+    def dates(self, index: int) -> NDArray[np.float64]:
+        """A column of ISO 8601 times in unix seconds; no time zone counts as UTC.
+
+        Raises
+        ------
+        SignalError
+            A cell that is no such time, or has a zone where the first has none.
+        """
+        column = self._parse(pa.string(), [index])[0]
+        cells = pc.utf8_trim_whitespace(column.slice(0, _filled(column)))
+        first = cells[0].as_py()
+        kind = pa.timestamp("ns", "UTC" if ZONE.search(first) else None)
+        try:
+            return cells.cast(kind).cast(pa.int64()).to_numpy() / 1e9
+        except pa.ArrowInvalid as error:
+            at = next(at for at, cell in enumerate(cells.to_pylist()) if not _is_date(cell, kind))
+            raise SignalError(
+                f"column {excerpt(self.names[index])}, row {self.first_row + at}: {excerpt(cells[at].as_py())} is not "
+                f"a time like {excerpt(first if at else EXAMPLE)}; {REMEDY}"
+            ) from error
+
+    def _parse(self, kind: pa.DataType, wanted: list[int]) -> list[pa.ChunkedArray]:
+        keys = [str(index) for index in range(len(self.names))]
+        ragged: list[pa_csv.InvalidRow] = []
+
+        def refuse(row: pa_csv.InvalidRow) -> str:
+            ragged.append(row)
+            return "error"
+
+        # One thread, so that rows can be counted; it is files that are read side by side.
+        reading = pa_csv.ReadOptions(column_names=keys, use_threads=False, block_size=4 * MAX_LINE)
+        parsing = pa_csv.ParseOptions(delimiter=self.delimiter, ignore_empty_lines=False, invalid_row_handler=refuse)
+        converting = pa_csv.ConvertOptions(
+            column_types=dict.fromkeys(keys, kind),
+            include_columns=[keys[index] for index in wanted],
+            null_values=MISSING,
+            decimal_point=self.decimal,
+        )
+        try:
+            return list(pa_csv.read_csv(pa.py_buffer(self.body), reading, parsing, converting).columns)
+        except pa.ArrowInvalid as error:
+            if not ragged:
+                raise
+            raise SignalError(
+                f"row {self.first_row + ragged[0].number - 1} has {ragged[0].actual_columns} cells, the first row has "
+                f"{ragged[0].expected_columns}: mend the row, or name the delimiter, delimiter= (--delimiter)"
+            ) from error
+
+    def _convert(self, columns: list[pa.ChunkedArray], wanted: list[int]) -> list[pa.ChunkedArray]:
+        """Text to numbers cell by cell, which is slow: where the quick way failed, for blanks or for a bad cell."""
+        numbers = []
+        for index, column in zip(wanted, columns, strict=True):
+            cells = pc.utf8_trim_whitespace(column)
+            cells = pc.if_else(pc.is_in(cells, pa.array(MISSING)), None, cells)
+            for at, cell in enumerate(cells.to_pylist()):
+                if cell is not None and not _is_number(cell, self.decimal):
+                    remedy = next(text for pattern, text in REMEDIES if pattern.search(cell))
+                    raise SignalError(
+                        f"column {excerpt(self.names[index])}, row {self.first_row + at}: {excerpt(cell)} is not a "
+                        f"number: {remedy}"
+                    )
+            numbers.append(pc.replace_substring(cells, self.decimal, ".").cast(pa.float64()))
+        return numbers
+
+
+def _filled(column: pa.ChunkedArray) -> int:
+    """Length of a column of text up to its last cell that is not empty."""
+    filled = np.flatnonzero(pc.not_equal(pc.utf8_trim_whitespace(column), "").to_numpy())
+    return int(filled[-1]) + 1 if filled.size else 0
+
+
+def open_table(path: Path, options: Options) -> Table:
+    """A delimited file up to its first row of samples.
+
+    Raises
+    ------
+    SignalError
+        Damaged text, a delimiter, decimal mark or header that cannot be told, or no samples.
+    ConfigError
+        An option that no file can have.
+    """
+    given, decimal = DELIMITERS.get(options.delimiter or "", options.delimiter), options.decimal
+    if decimal not in (None, ".", ",") or (given is not None and (len(given) != 1 or given == (decimal or "."))):
+        raise ConfigError(
+            f"delimiter={options.delimiter!r}, decimal={decimal!r}: the decimal mark is '.' or ',', the delimiter one "
+            "other character"
+        )
+    comments, body = read_lines(path, options.encoding)
+    lines = [line.decode() for line in body.split(b"\n", SNIFFED)[:SNIFFED]]
+    delimiter = given or _delimiter(lines, decimal)
+    decimal = decimal or _decimal(lines[1:] or lines, delimiter)
+    if delimiter == " ":  # any run of blanks parts two cells
+        body = re.sub(rb"(?m)^ | $", b"", re.sub(rb"[ \t]+", b" ", body))
+    return _set_header_apart(comments, body, delimiter, decimal, options.header)
+
+
+def _delimiter(lines: list[str], decimal: str | None) -> str:
+    """The delimiter that the first lines leave no doubt of; for a single column one that parts nothing."""
+    data = lines[1:] or lines
+    if sure := next((mark for mark in "\t;" if any(mark in line for line in data)), None):
+        return sure
+    tokens = [token for line in data for token in line.split()]
+    blank_or_none = " " if len(tokens) > len(data) else ";"
+    if decimal == "," or not any("," in token for token in tokens):
+        return blank_or_none
+    if decimal == "." or not all(map(DECIMAL_COMMA.fullmatch, tokens)):
+        return ","
+    if blank_or_none == " ":
+        return " "
+    if lines is data or DECIMAL_COMMA.fullmatch(lines[0].strip()):
+        raise SignalError(
+            f"{excerpt(data[0])} may be two whole numbers or one with a decimal comma: say which, "
+            'delimiter="," (--delimiter ,) or decimal="," (--decimal ,)'
+        )
+    return "," if "," in lines[0] else ";"
+
+
+def _decimal(data: list[str], delimiter: str) -> str:
+    if delimiter == "," or not any("," in line for line in data):
+        return "."
+    if any("." in line for line in data):
+        raise SignalError(
+            "the first rows hold both ',' and '.': write numbers without thousands separators, or name the decimal "
+            'mark, decimal="," (--decimal ,)'
+        )
+    return ","
+
+
+def _set_header_apart(comments: list[str], body: bytes, delimiter: str, decimal: str, header: bool | None) -> Table:
+    first, _, rest = body.partition(b"\n")
+    row = len(comments) + 1
+    cells = _cells(first.decode(), delimiter)
+    if header is None:
+        header = _is_header(cells, decimal, row)
+    if header and not rest:
+        raise SignalError(f"the file holds no samples: row {row} is a header and nothing follows it")
+    if header:
+        return Table(comments, cells, True, row + 1, rest, delimiter, decimal)
+    above = _cells(comments[-1].lstrip("#% "), delimiter) if comments else []  # where numpy.savetxt puts the names
+    titled = len(above) == len(cells) > 1
+    names = above if titled else [str(index) for index in range(len(cells))]
+    return Table(comments, names, titled, row, body, delimiter, decimal)
+
+
+def _cells(line: str, delimiter: str) -> list[str]:
+    try:
+        return [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter), [])]
+    except csv.Error as error:
+        raise SignalError(f"{excerpt(line)} cannot be parted into cells ({error}): is the file a table?") from error
+
+
+def _is_header(cells: list[str], decimal: str, row: int) -> bool:
+    filled = [cell for cell in cells if cell]
+    numbers = [cell in MISSING or _is_number(cell, decimal) for cell in filled]
+    names = [any(map(str.isalpha, cell)) and not HEXADECIMAL.fullmatch(cell) for cell in filled]
+    counted = len(filled) > 2 and filled == list(map(str, range(len(filled))))  # how pandas heads nameless columns
+    if counted or not (all(numbers) or (all(names) and not any(numbers))):
+        raise SignalError(
+            f"row {row} may be a header or samples ({excerpt(', '.join(filled))}): say which, header=True or "
+            "header=False (--header, --no-header)"
+        )
+    return not all(numbers)
+
+
+def _is_date(cell: str, kind: pa.DataType) -> bool:
+    try:
+        return bool(pa.scalar(cell).cast(kind).is_valid)
+    except pa.ArrowInvalid:
+        return False
+
+
+def _is_number(cell: str, decimal: str) -> bool:
+    return bool(NUMBER.fullmatch(cell if decimal == "." else cell.translate(SWAPPED)))

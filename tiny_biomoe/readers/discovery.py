@@ -1,0 +1,112 @@
+"""A folder -> the files below it that may be recordings, and what was passed over."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import ConfigError, SignalError
+from .recording import printable
+
+# Files that lie beside recordings and are none; they are reported as skipped, never passed over in silence.
+NOTES = {"license", "licence", "copying", "readme", "authors", "changelog", "sources"}
+NOTES |= {"records", "annotators", "sha256sums"}  # lists that PhysioNet adds
+NOTE_ENDINGS = {".md", ".rst", ".pdf", ".html"}
+WFDB_ENDINGS = {".dat", ".atr", ".qrs", ".ari", ".ecg"}  # signals and annotations of the .hea of the same name
+E4_NOTES = {"tags.csv", "ibi.csv", "info.txt"}  # event marks, beat intervals and a text, beside BVP.csv and EDA.csv
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """Something below a folder that was not opened, and why."""
+
+    source: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.source}: {self.reason}"
+
+
+def find(root: str | os.PathLike[str]) -> tuple[list[Path], list[Skipped]]:
+    """The files below a folder that may be recordings.
+
+    Parameters
+    ----------
+    root
+        A folder, or one file. Links below it are not followed, and nothing but plain files is ever opened.
+
+    Returns
+    -------
+    paths : sorted by their path relative to `root`
+    skipped : links, pipes, sockets, devices, unreadable folders, notes such as LICENSE, and the parts of a recording
+        that is read through another file; sorted likewise
+
+    Raises
+    ------
+    SignalError
+        There is no such folder, or it holds no file to read.
+    """
+    root = Path(root)
+    if root.is_file():
+        return [root], []
+    if not root.is_dir():
+        raise SignalError(f"{printable(str(root))}: there is no such file or folder")
+    files: list[Path] = []
+    skipped: list[Skipped] = []
+    folders = [root]
+    while folders:
+        folder = folders.pop()
+        try:
+            entries = list(os.scandir(folder))
+        except OSError as error:
+            skipped.append(Skipped(source_name(folder, root), f"the folder cannot be opened ({error.strerror})"))
+            continue
+        names = {entry.name.lower() for entry in entries}
+        for entry in entries:
+            path = Path(entry.path)
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(path)
+            elif reason := _why_not(entry, names):
+                skipped.append(Skipped(source_name(path, root), reason))
+            else:
+                files.append(path)
+    if not files:
+        listed = f"; skipped: {', '.join(map(str, skipped[:5]))}" if skipped else ""
+        raise SignalError(f"{printable(str(root))}: the folder holds no files to read{listed}")
+    return sorted(files, key=lambda path: path.relative_to(root).as_posix()), sorted(skipped, key=str)
+
+
+def _why_not(entry: os.DirEntry[str], beside: set[str]) -> str | None:
+    """Why a directory entry is not to be read; None if it is."""
+    if entry.is_symlink():
+        return "a symbolic link, which is not followed"
+    if not entry.is_file(follow_symlinks=False):
+        return "a pipe, socket or device, which is not opened"
+    name = entry.name.lower()
+    stem, ending = os.path.splitext(name)
+    if stem in NOTES or ending in NOTE_ENDINGS:
+        return "a note by its name, not a recording"
+    if ending in WFDB_ENDINGS and f"{stem}.hea" in beside:
+        return f"read through {printable(os.path.splitext(entry.name)[0])}.hea"
+    if ending == ".json" and stem in beside:
+        return f"notes of {printable(os.path.splitext(entry.name)[0])}, not samples"
+    if name in E4_NOTES and beside & {"bvp.csv", "eda.csv"}:
+        return "events or notes of an Empatica E4, not samples"
+    return None
+
+
+def source_name(path: Path, root: Path | None) -> str:
+    """What a file is called in every result: its path below `root`, with forward slashes, printable.
+
+    Raises
+    ------
+    ConfigError
+        The file does not lie below `root`.
+    """
+    if root is None:
+        return printable(path.as_posix())
+    try:
+        return printable(path.relative_to(root).as_posix())
+    except ValueError as error:
+        raise ConfigError(f"{printable(str(path))} does not lie below root={printable(str(root))}") from error

@@ -1,0 +1,273 @@
+"""Files -> recordings: find them below a folder, recognise their format, read each channel with its rate.
+
+>>> import numpy as np, pathlib, tempfile
+>>> folder = pathlib.Path(tempfile.mkdtemp())
+>>> text = folder.joinpath("a.csv").write_text("time [s],EDA\\n0.00,2.1\\n0.25,2.2\\n0.50,2.4\\n")
+>>> paths, skipped = find(folder)
+>>> read(paths[0], root=folder)
+[Recording(signal=array([2.1, 2.2, 2.4]), fs=4.0, modality='eda', channel='EDA', start=None, source='a.csv')]
+"""
+
+from __future__ import annotations
+
+import codecs
+import inspect
+import math
+import os
+import stat
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import SignalError, unknown
+from ..signals.filters import MODALITIES, modality_name
+from ..signals.validation import Signal, check_fs
+from .binary_files import read_bdf, read_edf, read_hdf5, read_numpy, read_parquet, read_wfdb
+from .csv_files import read_csv
+from .device_files import looks_like_e4, read_biosppy, read_e4, read_opensignals
+from .discovery import Skipped, find, source_name
+from .recording import Channel, Options, agree, printable
+from .text_files import read_unpacked
+from .timestamps import read_clock
+
+__all__ = ["FORMATS", "Recording", "Skipped", "find", "read"]
+
+Reader = Callable[[Path, Options], list[Channel]]
+
+FORMATS: dict[str, Reader] = {
+    "csv": read_csv,
+    "e4": read_e4,
+    "opensignals": read_opensignals,
+    "biosppy": read_biosppy,
+    "edf": read_edf,
+    "bdf": read_bdf,
+    "wfdb": read_wfdb,
+    "hdf5": read_hdf5,
+    "parquet": read_parquet,
+    "numpy": read_numpy,
+}
+
+SIGNATURES = {  # how the files of a format begin
+    b"# OpenSignals": "opensignals",
+    b"# Simple Text Format": "biosppy",
+    b"0       ": "edf",
+    b"\xffBIOSEMI": "bdf",
+    b"\x89HDF\r\n\x1a\n": "hdf5",
+    b"PAR1": "parquet",
+    b"\x93NUMPY": "numpy",
+}
+CHOICES: dict[str, list[str | None]] = {
+    "format": [None, *FORMATS],
+    "on_hole": ["error", "split"],
+    "on_jitter": ["error", "resample"],
+}
+NOT_READ = {  # how files begin that are often taken for recordings, and what to do about them
+    b"PK\x03\x04": "an Excel workbook or another archive: save its sheet as CSV, or unpack it",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook: save its sheet as CSV",
+    b"MATLAB": "a MATLAB file, which is not read: save the signal as CSV, or with scipy.io.loadmat and numpy.save",
+}
+HEAD = 4096  # bytes that recognition looks at
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One channel of a file, or one run of it between two holes."""
+
+    signal: Signal  # (n_samples,), in the file's units; may hold NaN where the file says that a sample is missing
+    fs: float  # Hz
+    modality: str | None  # canonical, where the file or the caller says it
+    channel: str  # column, sensor or trial; "name[start:stop]" in samples for one run of several
+    start: float | None  # unix seconds of the first sample, where the file holds it; no time zone counts as UTC
+    source: str  # path relative to the root, with forward slashes; control characters and odd bytes escaped
+    one_of_several: bool = field(default=False, repr=False)  # a run between two holes: not the channel as a whole
+
+
+def read(
+    path: str | os.PathLike[str],
+    *,
+    root: str | os.PathLike[str] | None = None,
+    format: str | None = None,
+    fs: float | None = None,
+    modality: str | None = None,
+    column: str | int | Sequence[str | int] | None = None,
+    delimiter: str | None = None,
+    decimal: str | None = None,
+    encoding: str = "utf-8",
+    header: bool | None = None,
+    time_column: str | int | None = None,
+    on_hole: str = "error",
+    on_jitter: str = "error",
+) -> list[Recording]:
+    """Read every channel of a file, or the chosen ones.
+
+    Parameters
+    ----------
+    path
+        A file. Text may be compressed with gzip. A WFDB record is read by its .hea.
+    root
+        The folder that `Recording.source` is relative to; `path` as it is given otherwise.
+    format
+        A key of `FORMATS`; told by the content otherwise.
+    fs
+        Sampling rate in Hz, where the file does not hold it. It must agree with the file's within 1 %.
+    modality
+        What is measured, where the file does not say it. Of a file with channels of several modalities, those of
+        this one are read, unless `column` chooses.
+    column
+        Name, or number counted from 0, of the channel to read, or a list of them.
+    delimiter, decimal, encoding, header
+        How delimited text is written; told by the content otherwise, and refused where that leaves a doubt.
+    time_column
+        Name or number of the column that holds times; otherwise one called time, t, timestamp or the like. The name may
+        add a unit that the file leaves out, "t [ms]". "" reads a file without its times.
+    on_hole
+        What to do where samples are missing in time: "error", or "split" into one recording a run.
+    on_jitter
+        What to do with uneven times: "error", or "resample", linearly to an even rate.
+
+    Returns
+    -------
+    list of Recording, in the file's order
+
+    Raises
+    ------
+    SignalError
+        The file cannot be read, or not without a doubt; the message says where, and how to mend it.
+    ConfigError
+        An argument that no file can have.
+    """
+    path = Path(path)
+    check_reading({"format": format, "fs": fs, "modality": modality, "on_hole": on_hole, "on_jitter": on_jitter})
+    said = Said.of(path, root, fs, modality, on_hole, on_jitter)
+    options = Options(column, delimiter, decimal, encoding, header, time_column)
+    with reading(path):
+        channels = FORMATS[format or recognise(path)](path, options)
+        channels = _of_modality(channels, said.modality, column)
+        return [recording for channel in channels for recording in said.recordings(channel)]
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Errors within name the file, which must not change meanwhile."""
+    try:
+        before = _state(path)
+        yield
+        if _state(path) != before:
+            raise SignalError("the file changed while it was read: wait until it is complete, and read it again")
+    except SignalError as error:
+        raise type(error)(f"{printable(str(path))}: {error}") from error
+    except OSError as error:
+        raise SignalError(f"{printable(str(path))}: the file cannot be read ({error.strerror or error})") from error
+
+
+def check_reading(options: Mapping[str, Any]) -> None:
+    """Refuse arguments of `read` that no file can have, before any is read.
+
+    Raises
+    ------
+    ConfigError
+        An unknown argument, or one that is none of its choices.
+    """
+    known = [name for name in inspect.signature(read).parameters if name not in ("path", "root")]
+    for name, value in options.items():
+        if name not in known:
+            raise unknown("argument", name, known)
+        if name in CHOICES and value not in CHOICES[name]:
+            raise unknown(name, value, [choice for choice in CHOICES[name] if choice])
+    if options.get("fs") is not None:
+        check_fs(options["fs"])
+    if options.get("modality") is not None:
+        modality_name(options["modality"])
+
+
+def _state(path: Path) -> list[tuple[int, int]]:
+    """Size and time of the last change, of the file and of the samples of a WFDB header."""
+    facts = path.stat()
+    if not stat.S_ISREG(facts.st_mode):
+        raise SignalError("not a plain file: a folder is searched with find(), pipes and devices are never opened")
+    parts = [path.with_suffix(".dat")] if path.suffix == ".hea" else []
+    return [(each.st_size, each.st_mtime_ns) for each in [facts, *(part.stat() for part in parts if part.is_file())]]
+
+
+def recognise(path: Path) -> str:
+    """The format of a file, by its first bytes."""
+    head = read_unpacked(path, HEAD).removeprefix(codecs.BOM_UTF8)
+    for signature, name in SIGNATURES.items():
+        if head.startswith(signature):
+            return name
+    if path.suffix.lower() == ".hea":
+        return "wfdb"
+    if path.suffix.lower() == ".npz":
+        return "numpy"
+    if path.suffix.lower() == ".dat" and path.with_suffix(".hea").is_file():
+        raise SignalError(f"the file holds the samples of a WFDB record: read {path.with_suffix('.hea').name!r}")
+    for signature, what in NOT_READ.items():
+        if head.startswith(signature):
+            raise SignalError(f"the file is {what}")
+    if b"Sampling Rate (Hz):=" in head:
+        return "biosppy"
+    return "e4" if looks_like_e4(head) else "csv"
+
+
+def _of_modality(channels: list[Channel], modality: str | None, column: Any) -> list[Channel]:
+    """The channels that measure what the caller names, where the file says what each measures."""
+    if not channels:
+        raise SignalError("the file holds no channels")
+    told = [channel for channel in channels if channel.kind is not None]
+    if modality is None or column is not None or not told:
+        return channels
+    if wanted := [channel for channel in told if channel.kind == modality]:
+        return wanted
+    listed = ", ".join(f"{printable(channel.name)!r}" for channel in channels[:50])
+    raise SignalError(
+        f"the file says that it measures {', '.join(sorted({str(channel.kind) for channel in told}))}, not {modality}: "
+        f"if one is, choose it, column= (--column), of {listed}"
+    )
+
+
+@dataclass(frozen=True)
+class Said:
+    """What the caller says of a channel, whatever the file."""
+
+    source: str
+    fs: float | None
+    modality: str | None  # canonical
+    split: bool
+    resample: bool
+
+    @classmethod
+    def of(cls, path: Path, root: Any, fs: Any, modality: Any, on_hole: Any, on_jitter: Any) -> Said:
+        """From arguments of `read`."""
+        source = source_name(path, None if root is None else Path(root))
+        rate = None if fs is None else check_fs(fs)
+        name = None if modality is None else modality_name(modality)
+        return cls(source, rate, name, on_hole == "split", on_jitter == "resample")
+
+    def recordings(self, channel: Channel) -> Iterator[Recording]:
+        """Settle the rate of a channel, and cut it where samples are missing in time."""
+        name, samples = printable(channel.name), channel.samples
+        modality = self.modality or (channel.kind if channel.kind in MODALITIES else None)
+        if not samples.size:
+            raise SignalError(f"column {name!r} holds no samples")
+        rate = agree(channel.fs, self.fs)
+        if channel.clock is None:
+            if rate is None:
+                raise SignalError(
+                    "the file does not hold its sampling rate: give it in Hz, e.g. fs=100 (--fs 100), or name a column "
+                    "of times, time_column= (--time-column)"
+                )
+            yield Recording(samples, rate, modality, name, channel.start, self.source)
+            return
+        timing = read_clock(channel.clock, samples.size, rate, self.split, self.resample)
+        for begin, end in timing.runs:
+            signal, seconds = samples[begin:end], timing.seconds[begin:end]
+            if not timing.even:
+                grid = np.arange(math.floor((seconds[-1] - seconds[0]) * timing.fs + 1e-6) + 1) / timing.fs
+                signal = np.interp(grid, seconds - seconds[0], signal)
+            start = timing.start(begin, channel.start)
+            label = name if len(timing.runs) == 1 else f"{name}[{begin}:{end}]"
+            yield Recording(signal, timing.fs, modality, label, start, self.source, len(timing.runs) > 1)

@@ -1,0 +1,149 @@
+"""What a file says of one signal, and what the caller says of the file."""
+
+from __future__ import annotations
+
+import difflib
+import numbers
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import SignalError
+from ..signals.filters import MODALITIES
+from ..signals.validation import Signal, is_number
+
+AGREEMENT = 0.01  # share by which two statements of one rate may differ
+NO_MODALITY = "of no known modality (name it: --column with --modality)"
+MAX_BYTES = 1 << 30  # of one file: its text, unpacked, or its samples; a day of one channel at 1 kHz
+
+# What a channel measures, by the first word of its name: a modality, or something that is surely none.
+KINDS = {
+    **{name: modality for modality, row in MODALITIES.items() for name in (modality, *row.aliases)},
+    **dict.fromkeys(("electrocardiogram",), "ecg"),
+    **dict.fromkeys(("pleth", "plethysmogram", "photoplethysmogram"), "bvp"),
+    **dict.fromkeys(("respiratory", "rip", "pzt"), "resp"),
+    **dict.fromkeys(("sao2",), "spo2"),
+    **dict.fromkeys(("acc", "accelerometer"), "acceleration"),
+    **dict.fromkeys(("temp", "temperature"), "temperature"),
+    **dict.fromkeys(("hr",), "heart rate"),
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the caller says that a file is laid out; None where the file is to tell. See `recordings.read`."""
+
+    column: str | int | Sequence[str | int] | None = None
+    delimiter: str | None = None
+    decimal: str | None = None
+    encoding: str = "utf-8"
+    header: bool | None = None
+    time_column: str | int | None = None
+
+
+@dataclass(frozen=True)
+class Clock:
+    """The time column of a file."""
+
+    name: str
+    times: NDArray[np.float64]  # (n,), in `unit`
+    unit: float | None = 1.0  # seconds; None where neither the name nor the caller says
+    first_row: int = 1  # row of the file that holds times[0]
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One signal as its file tells it; None where the file does not say."""
+
+    name: str
+    samples: Signal  # (n_samples,), NaN where the file says that a sample is missing
+    kind: str | None = None  # a modality's canonical name, or another word for what is measured
+    fs: float | None = None  # Hz
+    start: float | None = None  # unix seconds
+    clock: Clock | None = None  # as long as the samples, or longer where those end early
+
+
+def printable(text: str) -> str:
+    r"""Text that a terminal only shows: control characters and undecodable bytes escaped, one to one.
+
+    >>> print(printable("\x1b[2Ja.csv"))
+    \x1b[2Ja.csv
+    """
+    return "".join(c if c.isprintable() and c != "\\" else repr(c)[1:-1] for c in text)
+
+
+def excerpt(text: str) -> str:
+    """A bounded piece of a file, for a message."""
+    return repr(text if len(text) <= 40 else text[:40] + "...")
+
+
+def brief(error: BaseException) -> str:
+    """What another library says, bounded: some of them quote the whole file."""
+    return printable(f"{type(error).__name__}: {error}"[:200])
+
+
+def kind_of(name: str) -> str | None:
+    """What a channel of this name measures, where its first word says so.
+
+    >>> kind_of("EEG Fp1"), kind_of("RESP"), kind_of("CH1")
+    ('eeg', 'resp', None)
+    """
+    words = re.findall(r"[a-z0-9]+", name.lower())
+    return KINDS.get(words[0]) if words else None
+
+
+def choose(names: list[str], column: Any, but: int | None = None) -> list[int]:
+    """Positions of the channels to read: those asked for, or all that have a name, but for the clock.
+
+    Raises
+    ------
+    SignalError
+        A name or number that is not there, or a name that several bear.
+    """
+    if column is None:
+        picked = [index for index, name in enumerate(names) if name and index != but]
+    else:
+        picked = [position(names, item) for item in (column if isinstance(column, list | tuple) else [column])]
+    taken = [names[index] for index in picked if names[index]]
+    if twice := [name for name in dict.fromkeys(taken) if taken.count(name) > 1]:
+        raise SignalError(f"several columns are called {excerpt(twice[0])}: choose one by its number, counted from 0")
+    return picked
+
+
+def position(names: list[str], item: str | int) -> int:
+    """Where a column stands that is given by its name or, counted from 0, its number."""
+    if isinstance(item, str) and names.count(item.strip()) > 1:
+        raise SignalError(f"several columns are called {excerpt(item)}: choose one by its number, counted from 0")
+    if isinstance(item, str) and item.strip() in names:
+        return names.index(item.strip())
+    digits = isinstance(item, str) and item.isascii() and item.isdigit()
+    number = int(item) if digits or isinstance(item, numbers.Integral) else -1
+    if 0 <= number < len(names):
+        return number
+    listed = ", ".join(map(excerpt, names[:50])) + (", ..." if len(names) > 50 else "")
+    near = [] if number >= 0 else difflib.get_close_matches(str(item).strip().lower(), [n.lower() for n in names], n=1)
+    hint = f" (did you mean {excerpt(next(name for name in names if name.lower() == near[0]))}?)" if near else ""
+    raise SignalError(
+        f"there is no column {item!r}: choose by name or number (from 0), column= (--column), of {listed}{hint}"
+    )
+
+
+def agree(stated: float | None, fs: float | None) -> float | None:
+    """The rate of a channel in Hz: the caller's `fs`, which must not contradict what the file states.
+
+    Raises
+    ------
+    SignalError
+        The file's rate is no rate, or differs from `fs` by more than 1 %.
+    """
+    if stated is None:
+        return fs
+    if not is_number(stated) or stated <= 0:
+        raise SignalError(f"the file gives its sampling rate as {stated!r}: it is damaged, or of another format")
+    if fs is not None and abs(stated / fs - 1) > AGREEMENT:
+        raise SignalError(f"the file is sampled at {stated:g} Hz, not at fs={fs:g}: leave fs out, or correct it")
+    return float(stated) if fs is None else fs
