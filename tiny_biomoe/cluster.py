@@ -1,4 +1,4 @@
-"""The batch road on a Ray cluster: the same shards with the same names and bytes, computed by many actors.
+"""Runs on a Ray cluster: the same shards with the same names and bytes, computed by many actors.
 
 A group of files (see `shard_plan`) is one task of one actor. An actor that dies is started again and its group goes on
 behind the last whole shard; a driver that dies is run again and does the same. Inputs and output must lie where every
@@ -127,7 +127,7 @@ def _connect(address: str | None) -> bool:
     """Join a cluster, or start one here; whether it was not there before."""
     if ray.is_initialized():
         return False
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would tell its makers; this library tells nobody
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anyone
     options: dict[str, Any] = {} if address else {"include_dashboard": False}
     ray.init(address=address, log_to_driver=False, **options)
     return True

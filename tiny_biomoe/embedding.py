@@ -148,7 +148,11 @@ class SignalEmbedding:
         rows, single = check_signals(signals)
         bad: dict[int, str] = {}
         images = _images_of_signals(rows, single, call, bad if on_bad != "error" else None)
-        vectors = _fuse(embed_levels(core.backend, images, check_positive(batch_size, "batch_size")), call)
+        vectors = _fuse(
+            embed_levels(core.backend, images, check_positive(batch_size, "batch_size")),
+            call,
+            core.architecture.embedding_dim,
+        )
         if bad:
             vectors = _without_bad(vectors, bad, len(rows), on_bad)
         return vectors[0] if single and len(vectors) else vectors
@@ -205,7 +209,7 @@ class SignalEmbedding:
         qualities: list[Quality] = []
         if not spans:
             warn(f"{where} lasts {rows[0].size / call.fs:g} s, less than one window of {window:g} s, and is dropped")
-            nothing = _fuse(embed_levels(core.backend, [], batch_size), call)
+            nothing = _fuse(embed_levels(core.backend, [], batch_size), call, core.architecture.embedding_dim)
             return WindowEmbeddings.of(nothing, [], call.fs, qualities, provenance)
         recording = FilteredRecording.of(rows[0], call, where)
 
@@ -216,7 +220,7 @@ class SignalEmbedding:
                 name, part = recording.window(span)
                 yield from draw_all(part, call, recording.limits, noise=recording.noise, where=name)
 
-        vectors = _fuse(embed_levels(core.backend, images(), batch_size), call)
+        vectors = _fuse(embed_levels(core.backend, images(), batch_size), call, core.architecture.embedding_dim)
         return WindowEmbeddings.of(vectors, list(spans), call.fs, qualities, provenance)
 
     def embed_images(self, images: Any, *, batch_size: int = 32) -> Embeddings:
@@ -336,11 +340,10 @@ class Embedder(SignalEmbedding):
         }
 
 
-def _fuse(vectors: Embeddings, call: Call) -> Embeddings:
-    """One row a picture to one row a signal: (n * k, 192) to (n, k * 192), or their sum."""
-    k = len(call.representations)
-    parts = vectors.reshape(len(vectors) // k, k, vectors.shape[1])
-    return parts.sum(axis=1) if call.fusion == "add" else parts.reshape(len(parts), k * vectors.shape[1])
+def _fuse(vectors: Embeddings, call: Call, dim: int) -> Embeddings:
+    """One row a picture to one row a signal: (n * k, dim) to (n, k * dim), or their sum, (n, dim)."""
+    parts = vectors.reshape(-1, len(call.representations), dim)
+    return parts.sum(axis=1) if call.fusion == "add" else parts.reshape(len(parts), np.prod(parts.shape[1:]))
 
 
 def _tensors(source: str | os.PathLike[str] | None, hub: dict[str, Any]) -> Tensors:

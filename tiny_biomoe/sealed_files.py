@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, whatever happens to the machine, and hashes that tell damage."""
+"""Files that are there whole or not at all, whatever happens to the machine; hashes by which damage is found."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ def fingerprint(model: Embedder, settings: Settings, further: Sequence[str], thr
         "backend": model.backend.facts(),
         "recipe": asdict(model.recipe),
         "arguments": {**asdict(settings), "further": list(further)},
-        "threads": threads,
+        "threads": None if model.backend.name == "native" else threads,  # which change no byte of the native program's
         "batches": model.backend.batches,  # of an accelerator, whose size changes the last digits
     }
 

@@ -62,13 +62,13 @@ def show(source: Path, output: Path, **image: Any) -> None:
 
 @cli.group()
 def weights() -> None:
-    """Look at, verify or convert weights."""
+    """Show, verify or convert weights."""
 
 
 @weights.command()
 @click.argument("source", required=False)
 def info(source: str | None) -> None:
-    """Say where weights come from, what they are, and which recipe belongs to them."""
+    """Show where weights come from, what they are, and their recipe."""
     from ..weights.loading import load
 
     loaded = load(source)

@@ -153,7 +153,7 @@ def beside(path: Path) -> Path:
 
 
 def _replace(path: Path, data: bytes) -> None:
-    """Write one of a table's files, whole or not at all; a refusal of the disk is told as an error of the output."""
+    """Write one of a table's files, whole or not at all; where the disk refuses, the error names the output."""
     try:
         write_whole(path, data)
     except OSError as error:

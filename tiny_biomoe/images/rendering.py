@@ -45,7 +45,7 @@ PALETTE = np.frombuffer(
     np.uint8,
 ).reshape(256, 3)
 
-ROUNDING = 1e-6  # recurrence distances, of a signal that spans 2, below which they tell of rounding alone
+ROUNDING = 1e-6  # recurrence distances, of a signal that spans 2, below which they are rounding alone
 
 
 def to_levels(matrix: Matrix, representation: str, recipe: Recipe, own_range: bool) -> Levels:

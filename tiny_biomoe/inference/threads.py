@@ -26,8 +26,9 @@ def processors() -> int:
 
 
 def thread_count() -> int:
-    """How many threads the network may use: what `use_threads` says, else PyTorch's number where it is imported, else
-    `OMP_NUM_THREADS`, else one a processor.
+    """How many threads the network may use.
+
+    The number of `use_threads`, else PyTorch's where it is imported, else `OMP_NUM_THREADS`, else one a processor.
     """
     if (chosen := _CHOSEN.get()) is not None:
         return chosen

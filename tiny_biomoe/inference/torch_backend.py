@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache
@@ -19,6 +20,11 @@ from ..network.network import Network, Uninitialised
 from ..weights.tensor_files import Tensors
 
 _MODES = RLock()  # training or eval, of modules, which two calls must not switch at once
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    # a forked process has none of OpenMP's threads but its own, and would wait for the others for ever
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 
 class TorchNetwork:

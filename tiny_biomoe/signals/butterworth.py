@@ -64,7 +64,7 @@ class Recursion:
     direct: Array  # (STRIDE, STRIDE), of inputs on outputs
     free: Array  # (n_states, STRIDE), of the state on outputs
     driven: Array  # (STRIDE, n_states), of inputs on the state after the last
-    decay: Array  # (STRIDE + 1, n_states, n_states), of the state on that so many samples later
+    decay: Array  # (STRIDE + 1, n_states, n_states), of the state on that after so many samples
     settled: Array  # (n_states,), the state that a constant 1 leads to
 
     @classmethod

@@ -203,17 +203,17 @@ def share_in_band(signal: Signal, fs: float, edges: Passband) -> float:
 
 
 def warn_if_slow(fs: float, modality: str, edges: Passband, recipe: Recipe, where: str = "signal") -> None:
-    """Tell the caller of a rate at which nobody records this modality: its unit may be another."""
+    """Warn of a rate at which nobody records this modality: its unit may be another."""
     high = recipe.modality(modality).high
     if fs < SLOWEST * high and edges.shown_high == fs / 2:
         warn(
             f"{where}: fs={fs:g} Hz is slow for {modality}, which shows up to {high:g} Hz: fs is in samples a second, "
-            "neither their interval nor kHz; band=(low, high) says that a slow signal is meant"
+            "neither their interval nor kHz; give band=(low, high) where a slow signal is meant"
         )
 
 
 def warn_if_outside(signal: Signal, fs: float, edges: Passband, where: str = "signal") -> None:
-    """Tell the caller of a signal of which less than `OUTSIDE` lies in the band that its images show."""
+    """Warn of a signal of which less than `OUTSIDE` lies in the band that its images show."""
     if (share := share_in_band(signal, fs, edges)) < OUTSIDE:
         warn(
             f"{where}: of its power above {edges.shown_low or 0:g} Hz only a share of {share:.0e} lies in the band "

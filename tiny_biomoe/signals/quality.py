@@ -50,7 +50,7 @@ def _is_coarse(signal: Signal) -> bool:
 
 
 def warn_if_clipped(measured: Quality, where: str = "signal") -> None:
-    """Tell the caller of a signal that spends more than `CLIPPED_SHARE` of its time on a rail."""
+    """Warn of a signal that spends more than `CLIPPED_SHARE` of its time on a rail."""
     if CLIPPED_SHARE < measured.clipped < 1.0:
         warn(
             f"{where}: {measured.clipped:.0%} of the samples rest on the lowest or highest value: the sensor may have "

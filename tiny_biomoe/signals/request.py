@@ -1,4 +1,4 @@
-"""What one call asks for, checked once at the door: rate, modality, representations, filter, scale."""
+"""The validated arguments of one call: rate, modality, representations, filter, scale."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class Call:
 
     @property
     def limits(self) -> Limits | None:
-        """What every image spans, where the caller said so."""
+        """What every image spans, where the caller gave it."""
         return self.scale if isinstance(self.scale, tuple) else None
 
     def prepare(self, signal: Signal, where: str = "signal") -> tuple[Signal, Quality]:
@@ -153,7 +153,7 @@ class Call:
 
 
 def _warn_if_beyond(filtered: Signal, limits: Limits, where: str) -> None:
-    """Tell the caller of a signal that lies, more than half of the time, beyond the range that its image spans."""
+    """Warn of a signal that lies, more than half of the time, beyond the range that its image spans."""
     beyond = float(np.mean((filtered < limits[0]) | (filtered > limits[1])))
     if beyond > 0.5:
         warn(

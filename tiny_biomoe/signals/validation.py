@@ -1,4 +1,4 @@
-"""The door: what a signal and a sampling rate must be, and where windows are cut."""
+"""Validation: what a signal and a sampling rate must be, and where windows are cut."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from ..errors import ConfigError, SignalError, SignalTypeError, unknown, warn
 Signal = NDArray[np.float64]  # (n_samples,), finite once checked
 
 FLOAT_MAX = sys.float_info.max
+MOST_PADDING = 10  # times the length of a recording that padding may make it
 NAN_POLICIES = ("error", "interpolate")
 TRANSPOSED = 4  # times as many signals as samples: the array may be a recording with a column a channel
 
@@ -110,7 +111,7 @@ def _warn_if_transposed(array: NDArray[np.float64], where: str) -> None:
         warn(
             f"{where} has shape {array.shape} and is read as {n_signals} signals of {n_samples} samples each, yet it "
             f"changes less from row to row than along a row: for {n_samples} channels of {n_signals} samples pass its "
-            "transpose, (n_signals, n_samples); otherwise a list of signals says that rows are meant",
+            "transpose, (n_signals, n_samples); otherwise give a list of signals where rows are meant",
         )
 
 
@@ -253,8 +254,8 @@ def windows(
     """Where a recording is cut: (start, stop) in samples, a window of `window` seconds every `stride` seconds.
 
     Samples after the last whole window are left out. A recording shorter than one window is an error, or
-    gives none (`short="drop"`), or one window to be lengthened by its last value (`short="pad"`), in which
-    case its stop lies beyond the recording. `offset` is added to every start and stop.
+    gives none (`short="drop"`), or one window to be lengthened by its last value (`short="pad"`, up to tenfold), in
+    which case its stop lies beyond the recording. `offset` is added to every start and stop.
 
     >>> list(windows(10, fs=2, window=2, stride=1))
     [(0, 4), (2, 6), (4, 8), (6, 10)]
@@ -269,6 +270,11 @@ def windows(
             raise SignalError(
                 f"{where} lasts {n_samples / fs:g} s, less than one window of {length:g} s: choose a shorter "
                 'window, or short="drop" or "pad" (--short)'
+            )
+        if short == "pad" and size > MOST_PADDING * n_samples:
+            raise SignalError(
+                f"{where} lasts {n_samples / fs:g} s, and padding it to {length:g} s would make it more than "
+                f"{MOST_PADDING} times as long: choose a shorter window"
             )
         return Grid(int(short == "pad"), size, step, fs, offset)
     return Grid(math.floor((n_samples - size) / (step * fs) + 1e-9) + 1, size, step, fs, offset)

@@ -112,7 +112,7 @@ def fetch(place: Place, layouts: Layouts, *, force: bool = False) -> Snapshot:
     if place.offline:
         raise WeightsError(_how_to_prepare(place, force))
     try:
-        _patiently(partial(_knock, place, layouts[0][0]))
+        _with_retries(partial(_reach, place, layouts[0][0]))
     except TROUBLE as error:
         cached = _cached(place, layouts) if _is_away(error) and not force else None
         if cached is None:
@@ -120,7 +120,7 @@ def fetch(place: Place, layouts: Layouts, *, force: bool = False) -> Snapshot:
         warnings.warn(f"{_explain(error, place)}. Used instead: commit {cached.commit}, from the cache", stacklevel=2)
         return cached
     try:
-        snapshot = _patiently(partial(_download, place, layouts, force))
+        snapshot = _with_retries(partial(_download, place, layouts, force))
     except TROUBLE as error:
         raise _explain(error, place) from error
     if snapshot is None:
@@ -139,7 +139,7 @@ def _cached(place: Place, layouts: Layouts) -> Snapshot | None:
     return None
 
 
-def _patiently(request: Callable[[], T]) -> T:
+def _with_retries(request: Callable[[], T]) -> T:
     """What a request gives, asked again where the server failed at it."""
     for pause in PAUSES:
         try:
@@ -151,7 +151,7 @@ def _patiently(request: Callable[[], T]) -> T:
     return request()
 
 
-def _knock(place: Place, name: str) -> None:
+def _reach(place: Place, name: str) -> None:
     """Ask one small question, so that trouble is met before anything is fetched, within one time-out."""
     url = hf_hub_url(place.repo_id, name, revision=place.revision)
     try:
@@ -194,7 +194,7 @@ def _reason(error: BaseException) -> BaseException:
 
 
 def _is_away(error: BaseException) -> bool:
-    """Whether the Hub could not be asked, rather than having said no."""
+    """Whether the Hub could not be reached, rather than having refused."""
     reason, status = _reason(error), _status(_reason(error))
     return isinstance(reason, HTTPError | FileMetadataError) and (status is None or status == 429 or status >= 500)
 
@@ -214,7 +214,7 @@ def _explain(error: Exception, place: Place) -> WeightsError:
         case (RepositoryNotFoundError(), _) | (_, 404):
             text = "there is no such repository on the Hub, and no such file or folder here: check the name"
         case _, int(status) if status >= 500 or status == 429:
-            text = f"the server of the Hub fails ({status}), not your side: try later, or load a local copy"
+            text = f"the server of the Hub fails ({status}), not your side: try again in a while, or load a local copy"
         case _, int(status):
             text = f"the Hub refuses access ({status}; {str(reason).splitlines()[0]}): check the name and the token"
         case FileMetadataError(), _:

@@ -120,7 +120,7 @@ inline void store_some(T* p, Vec v, Vec w, int n) {
     if (n > LANES) store_some(p + LANES, w, n - LANES);
 }
 
-// As many numbers as two vectors hold, in an order that costs least: `order(i)` says which one place i of the two is.
+// As many numbers as two vectors hold, in an order that costs least: `order(i)` gives which one place i of the two is.
 struct Two {
     Vec a, b;
 };

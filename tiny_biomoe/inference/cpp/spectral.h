@@ -2,7 +2,7 @@
 #pragma once
 
 #include "attention.h"
-#include "filter.h"
+#include "spectral_filter.h"
 
 // Self-attention over tokens, with the norm before it and the residual sum. The first `queries` tokens alone may ask.
 template <class T>
