@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 from .config import Architecture, Config, ModalityRecipe, Recipe
 from .errors import ConfigError, SignalError, SignalTypeError, SignalWarning, TinyBioMoEError, WeightsError
-from .images.rendering import contact_sheet, render
-from .images.representations import REPRESENTATIONS
-from .signals.filters import MODALITIES
 from .version import __version__
 
 if TYPE_CHECKING:
     from .batch.load_embeddings import load_embeddings
     from .batch.run import embed_study
     from .embedding import WindowEmbeddings, embed
+    from .images.rendering import contact_sheet, render
+    from .images.representations import REPRESENTATIONS
     from .model import TinyBioMoE
+    from .signals.filters import MODALITIES
 
 __all__ = [
     "MODALITIES",
@@ -49,6 +49,10 @@ __all__ = [
 
 
 _MODULES = {
+    "MODALITIES": ".signals.filters",
+    "REPRESENTATIONS": ".images.representations",
+    "contact_sheet": ".images.rendering",
+    "render": ".images.rendering",
     "TinyBioMoE": ".model",
     "WindowEmbeddings": ".embedding",
     "embed": ".embedding",
@@ -57,7 +61,7 @@ _MODULES = {
 }
 
 
-def __getattr__(name: str) -> Any:  # `TinyBioMoE` needs torch and files need pyarrow: imported when used
+def __getattr__(name: str) -> Any:  # imported when used: NumPy and SciPy, torch, and pyarrow take their time
     if name in _MODULES:
         return getattr(import_module(_MODULES[name], __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

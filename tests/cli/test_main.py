@@ -15,6 +15,7 @@ from PIL import Image
 
 import tiny_biomoe
 from tiny_biomoe.cli.main import cli, main
+from tiny_biomoe.cli.optional import LazyCommand
 from tiny_biomoe.embedding import Embedder
 from tiny_biomoe.readers.formats import read
 
@@ -199,6 +200,7 @@ def test_what_errors_advise_exists():
 
 
 def _commands(group):
+    group = group.imported() if isinstance(group, LazyCommand) else group
     yield group
     for command in getattr(group, "commands", {}).values():
         yield from _commands(command)

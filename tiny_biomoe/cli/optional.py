@@ -1,4 +1,4 @@
-"""Commands of optional extras, whose modules are imported when they are called."""
+"""Commands that are imported when they are called, so that each starts without what only the others need."""
 
 from __future__ import annotations
 
@@ -12,28 +12,49 @@ from ..errors import MissingExtra
 HELP = ["-h", "--help"]
 
 
-def optional_command(name: str, module: str, summary: str) -> click.Command:
-    """A command that stands for the one called `name` in a module of the package, its --help included."""
+class LazyCommand(click.Command):
+    """Stands for the command `name` of a module of this folder; its arguments, --help included, go to that command."""
 
-    def call(arguments: tuple[str, ...]) -> Any:
-        """Import the command and hand everything over; without its extra, --help says what it is for."""
+    def __init__(self, name: str, module: str, summary: str) -> None:
+        super().__init__(
+            name, callback=self.call, help=summary, add_help_option=False,
+            params=[click.Argument(["arguments"], nargs=-1, type=click.UNPROCESSED)],
+            context_settings={
+                "ignore_unknown_options": True, "allow_interspersed_args": False, "help_option_names": [],
+            },
+        )  # fmt: skip
+        self.module = module
+
+    def imported(self) -> click.Command:
+        """The command itself.
+
+        Raises
+        ------
+        MissingExtra
+            A package of its extra is not installed.
+        """
+        found: click.Command = getattr(import_module(f"..{self.module}", __name__), str(self.name))
+        return found
+
+    def call(self, arguments: tuple[str, ...]) -> Any:
+        """Run the command; without its extra, --help shows what it is for."""
         try:
-            command: click.Command = getattr(import_module(module, "tiny_biomoe"), name)
+            command = self.imported()
         except MissingExtra as error:
             if set(HELP).isdisjoint(arguments):
                 raise
-            return click.echo(f"{summary}\n\nIts options can be listed once it is installed: {error}")
+            return click.echo(f"{self.help}\n\nIts options can be listed once it is installed: {error}")
         return command.main(
-            list(arguments), prog_name=f"tiny-biomoe {name}", standalone_mode=False, help_option_names=HELP
+            list(arguments), prog_name=f"tiny-biomoe {self.name}", standalone_mode=False, help_option_names=HELP
         )
-
-    return click.Command(
-        name, callback=call, help=summary, add_help_option=False, params=[click.Argument(["arguments"], nargs=-1)],
-        context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False, "help_option_names": []},
-    )  # fmt: skip
 
 
 COMMANDS = (
-    optional_command("finetune", ".cli.finetune", "Train a classifier on the recordings that a table lists."),
-    optional_command("predict", ".cli.finetune", "Ask a classifier that finetune wrote about recordings."),
+    LazyCommand("embed", "embed", "Embed recordings to one file, or a study to a folder."),
+    LazyCommand("show", "show", "Draw the six images of a recording as one sheet."),
+    LazyCommand("finetune", "finetune", "Train a classifier on the recordings that a table lists."),
+    LazyCommand("predict", "finetune", "Ask a classifier that finetune wrote about recordings."),
+    LazyCommand("weights", "weights", "Show, verify or convert weights."),
+    LazyCommand("export", "export", "Write the network as an ONNX file."),
+    LazyCommand("selfcheck", "selfcheck", "Compare this machine's vectors with the bundled ones."),
 )

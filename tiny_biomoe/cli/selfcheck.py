@@ -1,11 +1,13 @@
-"""Is this machine good? The shipped signals must give the shipped vectors."""
+"""`tiny-biomoe selfcheck`: the bundled signals must give the bundled vectors."""
 
 from __future__ import annotations
 
+import click
 import numpy as np
 
 from ..embedding import Embedder
 from ..images.representations import REPRESENTATIONS
+from ..inference.backends import BACKENDS
 from ..signals.filters import MODALITIES
 from ..weights.loading import BUNDLED
 
@@ -43,3 +45,17 @@ def largest_difference(model: Embedder) -> float:
     with np.load(BUNDLED / "selfcheck.npz") as shipped:
         expected = shipped["vectors"]
     return float(np.abs(vectors(model) - expected).max())
+
+
+@click.command()
+@click.option("--backend", type=click.Choice(BACKENDS), help="Check this one; the one that `embed` uses otherwise.")
+def selfcheck(backend: str | None) -> None:
+    """Embed the shipped signals and compare with the shipped vectors: is this machine good?"""
+    model = Embedder.from_pretrained(backend=backend)
+    difference = largest_difference(model)
+    good = difference <= TOLERANCE
+    verdict = "this machine is good" if good else "NOT GOOD: do not trust its vectors"
+    click.echo(f"computed by: {model.backend.program or 'PyTorch'}")
+    click.echo(f"largest difference {difference:.1e}, tolerance {TOLERANCE:.0e}: {verdict}")
+    if not good:
+        raise SystemExit(1)

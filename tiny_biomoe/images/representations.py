@@ -10,10 +10,9 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 
 import numpy as np
-import scipy  # scipy.signal is loaded when first used
+import scipy  # its modules are loaded when first used
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-from scipy import fft
 
 from ..config import IMAGE_SIZE, Recipe
 from ..signals.validation import Signal
@@ -80,7 +79,7 @@ def spectrogram(signal: Signal, fs: float, band: Band, recipe: Recipe) -> tuple[
         signal, fs = scipy.signal.resample_poly(signal, 1, factor, window=low_pass), fs / factor
     longest = recipe.frame_steps * IMAGE_SIZE / (high - low)  # seconds
     frame = max(4, round(min(recipe.frame_fraction * signal.size, fs * longest)))  # samples
-    padded = fft.next_fast_len(max(frame + 1, round(fs * (IMAGE_SIZE - 1) / (high - low))), real=True)
+    padded = scipy.fft.next_fast_len(max(frame + 1, round(fs * (IMAGE_SIZE - 1) / (high - low))), real=True)
     first = min(max(1, round(low * padded / fs)), padded // 2 + 1 - IMAGE_SIZE)  # bin of the lowest row
     starts, window, turn = _frames(signal.size, frame, padded, first)
     frames = sliding_window_view(np.append(signal, 0.0), frame + 1)  # at every sample
@@ -89,7 +88,7 @@ def spectrogram(signal: Signal, fs: float, band: Band, recipe: Recipe) -> tuple[
     for start in range(0, IMAGE_SIZE, AT_ONCE):
         some = slice(start, start + AT_ONCE)
         np.multiply(frames[starts[some]], window[some], out=room[:, : frame + 1])
-        np.multiply(fft.rfft(room)[:, first : first + IMAGE_SIZE], turn[some], out=spectrum[some])
+        np.multiply(scipy.fft.rfft(room)[:, first : first + IMAGE_SIZE], turn[some], out=spectrum[some])
     return spectrum.T, frame
 
 
@@ -124,7 +123,7 @@ def scalogram(signal: Signal, fs: float, band: Band, recipe: Recipe) -> Matrix:
     # its sign changed. At an even instant bin k + 224 is bin k times i, so that 224 bins are left; and the odd
     # instants, whose magnitudes are those of even ones behind the mirror (447 - t), come with the same transform.
     bins = np.zeros((-(-signal.size // PERIOD), PERIOD))  # bin k is k / 2n of the rate
-    bins.reshape(-1)[: signal.size] = fft.dct(signal - signal.mean()) / signal.size  # amplitudes of the cosines
+    bins.reshape(-1)[: signal.size] = scipy.fft.dct(signal - signal.mean()) / signal.size  # amplitudes of the cosines
     bins[1::2] *= -1.0
     matrix = np.empty((IMAGE_SIZE, IMAGE_SIZE))
     wavelets = _kept_wavelets if signal.size <= KEPT_BINS else _wavelets
@@ -136,7 +135,7 @@ def scalogram(signal: Signal, fs: float, band: Band, recipe: Recipe) -> Matrix:
             folded.real[rows, : first.shape[1]] += first
             folded.imag[rows, : second.shape[1]] += second
         folded *= _HALF_AN_INSTANT
-        magnitude = np.abs(fft.ifft(folded, norm="forward", overwrite_x=True))  # at instants 0, 2, ... 446
+        magnitude = np.abs(scipy.fft.ifft(folded, norm="forward", overwrite_x=True))  # at instants 0, 2, ... 446
         matrix[start : start + AT_ONCE, ::2] = magnitude[:, : IMAGE_SIZE // 2]
         matrix[start : start + AT_ONCE, :0:-2] = magnitude[:, IMAGE_SIZE // 2 :]
     return matrix[::-1]
