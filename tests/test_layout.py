@@ -9,8 +9,8 @@ import pytest
 from conftest import ROOT
 
 PACKAGE = ROOT / "tiny_biomoe"
-ORDER = ["version", "errors", "sealed_files", "config", "signals", "images", "network", "weights", "inference", "model"]
-ORDER += ["embedding", "readers", "recordings", "batch", "train", "estimators", "cluster", "explore", "cli"]
+ORDER = ["version", "errors", "sealed_files", "config", "signals", "images", "weights", "network", "inference"]
+ORDER += ["embedding", "model", "readers", "recordings", "batch", "train", "estimators", "cluster", "explore", "cli"]
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 CPP = ["memory", "simd", "activations", "parallel", "panels", "tiles", "product", "layers", "attention"]
 CPP += ["spectral_filter", "spectral", "waterfall", "network"]

@@ -22,7 +22,7 @@ from huggingface_hub import close_session, constants
 
 from tiny_biomoe.config import Config
 from tiny_biomoe.errors import WeightsError
-from tiny_biomoe.weights import hub
+from tiny_biomoe.weights import hub, released_checkpoint
 from tiny_biomoe.weights import loading as weights
 
 ROOT = Path(__file__).parents[1]
@@ -136,7 +136,7 @@ def test_row_66_a_branch_that_moves_between_two_files_is_not_mixed(
 
 def test_a_repository_of_the_authors_format_is_recognised(server: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     commit = server.publish({"README.md": b"", "Tiny-BioMoE.pth": b"stands for the checkpoint"})
-    monkeypatch.setattr(weights, "read_pth", lambda data, shapes, where: {"data": data})
+    monkeypatch.setattr(released_checkpoint, "read_pth", lambda data, shapes, where: {"data": data})
     for offline in (False, True):
         loaded = weights.load(REPO, local_files_only=offline)
         assert loaded.tensors == {"data": b"stands for the checkpoint"}
@@ -146,7 +146,7 @@ def test_a_repository_of_the_authors_format_is_recognised(server: HubServer, mon
 
 def test_a_foreign_config_beside_the_authors_checkpoint(server: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     server.publish({"config.json": b"{}", "Tiny-BioMoE.pth": b"stands for the checkpoint"})
-    monkeypatch.setattr(weights, "read_pth", lambda data, shapes, where: {"data": data})
+    monkeypatch.setattr(released_checkpoint, "read_pth", lambda data, shapes, where: {"data": data})
     assert weights.load(REPO).tensors == {"data": b"stands for the checkpoint"}
 
 
@@ -258,7 +258,7 @@ MESSAGES = {
     "gated": f"access is gated: accept its owner's conditions at http://.*/{REPO}, and sign in",
     "forbidden": r"refuses access \(403",
     "limited": r"the server of the Hub fails \(429\)",
-    "failing": r"the server of the Hub fails \(503\), not your side: try later, or load a local copy",
+    "failing": r"the server of the Hub fails \(503\), not your side: try again in a while, or load a local copy",
 }
 
 

@@ -90,7 +90,7 @@ def test_half_is_half_the_size_and_comes_back_as_float32(
 
 def test_half_refuses_what_float16_cannot_hold(tmp_path: Path, tensors: dict[str, Tensor]) -> None:
     large = {**tensors, "gate.bias": torch.full((8,), 1e5)}
-    with pytest.raises(WeightsError, match=r"gate\.bias as torch\.float16 holds NaN or infinity"):
+    with pytest.raises(WeightsError, match=r"gate\.bias as float16 holds NaN or infinity"):
         weights.save(tmp_path / "half", large, CONFIG, half=True)
     assert not (tmp_path / "half").exists()
 
@@ -307,7 +307,7 @@ def test_row_71_values_that_are_not_finite(folder: Path, tensors: dict[str, Tens
     rewrite(folder, safetensors.torch.save(bad))
     with pytest.raises(WeightsError, match=r"gate\.bias holds NaN or infinity"):
         weights.load(folder)
-    with pytest.raises(WeightsError, match=r"gate\.bias as torch\.float32 holds NaN or infinity"):
+    with pytest.raises(WeightsError, match=r"gate\.bias as float32 holds NaN or infinity"):
         weights.save(folder, bad, CONFIG)
 
 
