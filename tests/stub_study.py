@@ -71,5 +71,5 @@ def make_study(folder: Path) -> Path:
 
 def digests(out: Path) -> dict[str, str]:
     """sha256 of every file of a complete run that readers see, and of the records behind the shards."""
-    files = [path for path in out.rglob("*") if path.is_file() and path.name not in ("pid", "lock")]
+    files = [path for path in out.rglob("*") if path.is_file() and path.name not in ("pid", "lock", "root")]
     return {str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(files)}
