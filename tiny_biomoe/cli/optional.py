@@ -35,5 +35,8 @@ def optional_command(name: str, module: str, summary: str) -> click.Command:
 
 COMMANDS = (
     optional_command("finetune", ".cli.finetune", "Train a classifier on the recordings that a table lists."),
+    optional_command("explore", ".cli.explore", "Write a map of a folder of embeddings, for any browser."),
+    optional_command("similar", ".cli.similar", "Find the windows of a study that are most like one of yours."),
+    optional_command("report", ".cli.report", "Write a report of a folder of embeddings as one HTML file."),
     optional_command("predict", ".cli.finetune", "Ask a classifier that finetune wrote about recordings."),
 )

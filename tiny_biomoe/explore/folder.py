@@ -1,4 +1,4 @@
-"""A folder that `embed_study` wrote: facts, vectors, inputs and provenance; each shard is verified when it is opened."""
+"""A folder that `embed_study` wrote: facts, vectors, inputs, provenance; each shard is verified when it is opened."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from bokeh.core.properties import field
 from bokeh.embed import components
 from bokeh.models import (
     BoxSelectTool,
@@ -257,7 +258,7 @@ def _plot(data: dict[str, NDArray[Any]], classes: Classes) -> Plot:
         x_range=Range1d(), y_range=Range1d(), sizing_mode="stretch_both", output_backend="webgl", name="map",
         background_fill_alpha=0, border_fill_alpha=0, outline_line_color=None, min_border=4,
     )  # fmt: skip
-    colour = {"field": "code", "transform": colours}
+    colour = field("code", transform=colours)
     size = float(np.clip(60 / np.sqrt(max(len(data["x"]), 1)) + 3, 4, 11))
     points = Scatter(x="x", y="y", size=size, fill_color=colour, line_color=None, fill_alpha=0.8)
     faint = Scatter(x="x", y="y", size=size, fill_color=colour, line_color=None, fill_alpha=0.08)

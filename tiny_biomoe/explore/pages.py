@@ -20,10 +20,21 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 @lru_cache(maxsize=1)
 def _environment() -> Environment:
-    return Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
+    loader = FileSystemLoader(TEMPLATES)
+    found = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    found.filters["duration"] = duration
+    return found
+
+
+def duration(hours: float) -> str:
+    """Hours as people say them.
+
+    >>> duration(0.25), duration(3.5), duration(12345)
+    ('15 min', '3.5 h', '12,345 h')
+    """
+    if hours < 1:
+        return f"{60 * hours:.2g} min"
+    return f"{hours:.3g} h" if hours < 100 else f"{hours:,.0f} h"
 
 
 def page(template: str, **values: Any) -> bytes:

@@ -1,4 +1,4 @@
-"""Vectors to two dimensions: UMAP where umap-learn is installed and there are enough windows, principal components else."""
+"""Vectors to two dimensions: UMAP where umap-learn is installed and windows are enough, principal components else."""
 
 from __future__ import annotations
 

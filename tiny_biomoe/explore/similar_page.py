@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -12,8 +13,6 @@ from .folder import EmbeddingFolder
 from .pages import check_page, page, write_page
 from .pictures import draw_pictures, to_png
 from .query import Query
-
-TIMES = ("start", "stop")
 
 
 def write_similar(
@@ -53,7 +52,13 @@ def write_similar(
         {**_card(row), "picture": as_data(pictures[number].images), "reason": pictures[number].reason}
         for number, row in enumerate(hits.to_pylist())
     ]
-    own = [to_png(query.levels, query.trace)] if query.levels is not None and query.trace is not None else []
+    if query.levels is not None and query.trace is not None:
+        own: Sequence[bytes] = [to_png(query.levels, query.trace)]
+    elif query.sources:  # a window of the folder
+        found = draw_pictures(opened, [query.name], list(query.sources), [query.representation], recordings=recordings)
+        own = next(found).images
+    else:
+        own = []
     data = page(
         "similar.html", query=query, picture=as_data(own), hits=shown, title=opened.path.absolute().name,
         remark=remark, n=opened.n,
@@ -61,7 +66,7 @@ def write_similar(
     write_page(path, data)
 
 
-def as_data(images: list[bytes] | tuple[bytes, ...]) -> str | None:
+def as_data(images: Sequence[bytes]) -> str | None:
     """The first of some PNG files as an address that holds it; None of none."""
     return f"data:image/png;base64,{base64.b64encode(images[0]).decode()}" if images else None
 

@@ -32,7 +32,8 @@
   }
 
   function describe(i) {
-    const text = [`${facts.modalities[data.modality[i]]}, ${data.start[i]} to ${data.stop[i]} s`];
+    const seconds = [data.start[i], data.stop[i]].map((time) => Number(time.toFixed(3))).join(" to ");
+    const text = [`${facts.modalities[data.modality[i]]}, ${seconds} s`];
     for (const [name, values] of Object.entries(facts.texts)) {
       const value = values[data[name][i]];
       if (value !== "") text.push(`${name} ${value}`);
