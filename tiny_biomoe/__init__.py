@@ -19,7 +19,7 @@ from .signals.filters import MODALITIES
 from .version import __version__
 
 if TYPE_CHECKING:
-    from .batch.load_embeddings import load_embeddings
+    from .batch.loading import load_embeddings
     from .batch.run import embed_study
     from .embedding import embed
     from .inference.runtime import WindowEmbeddings

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pyarrow import parquet
 from tqdm import tqdm
 
-from ..batch.load_embeddings import read_manifest, verified_shard
+from ..batch.loading import read_manifest, verified_shard
 from ..batch.parts import FAILURES, INPUTS, METADATA, ROOT, RUN, Row
 from ..config import Config, Recipe
 from ..errors import ConfigError
