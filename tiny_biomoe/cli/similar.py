@@ -10,7 +10,9 @@ import pyarrow as pa
 
 from ..errors import ConfigError
 from ..explore import ApproximateIndex, EmbeddingFolder, Query, SearchableWindows, query_recording, write_similar
+from ..explore.pages import check_page
 from ..explore.query import query_of_window
+from ..explore.similar_page import ENDINGS
 from ..images.representations import REPRESENTATIONS
 from ..readers.recording import printable
 from .embed import _given
@@ -40,6 +42,8 @@ def similar(recording: str, folder: Path, k: int, html: Path | None, recordings:
     """Find the windows of a study that are most like one of RECORDING: a file, or the id of a window of the study."""
     reading = _given({name: chosen.pop(name) for name in READING})
     where = _where(chosen["where"])
+    if html is not None:
+        check_page(html, *ENDINGS)
     opened = EmbeddingFolder.open(folder)
     query = _query(recording, opened, chosen, reading)
     windows = SearchableWindows.open(opened, query.representation)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -25,7 +26,20 @@ from ..errors import ConfigError
 from ..signals.request import representation_name
 
 FACTS = tuple(Row.__dataclass_fields__)  # id, source, channel ...: the columns that every folder has
+ROWS_AT_ONCE = 256
 TEXTS = ("source", "channel", "modality", "subject", "label")
+
+
+@dataclass(frozen=True)
+class Coded:
+    """A column of text: its different values, and the place of each window's among them."""
+
+    values: tuple[Any, ...]
+    codes: NDArray[np.unsignedinteger[Any]]  # (n,)
+
+    def among(self, wanted: Collection[Any]) -> NDArray[np.bool_]:
+        """Where the value is one of some, (n,)."""
+        return np.asarray(np.array([value in wanted for value in self.values])[self.codes])
 
 
 @dataclass(frozen=True)
@@ -132,9 +146,21 @@ class EmbeddingFolder:
         names = list(self.columns if columns is None else columns)
         self.check_columns(names)
         texts = [name for name in names if name in (*TEXTS, *self.arguments["further"])]
-        parts = [parquet.read_table(each, columns=names, read_dictionary=texts) for each in self.shards]
+        parts = [_read(each, names, texts) for each in self.shards]
         table = pa.concat_tables([part.replace_schema_metadata(None) for part in parts])
         return table.unify_dictionaries().select(names)
+
+    def coded(self, name: str) -> Coded:
+        """A column of text of all windows, in little memory."""
+        places: dict[Any, int] = {}
+        parts = []
+        for shard in self.shards:
+            for chunk in _read(shard, [name], [name]).column(0).chunks:
+                values = [*chunk.dictionary.to_pylist(), None]
+                known = np.array([places.setdefault(value, len(places)) for value in values], np.uint32)
+                kind = np.min_scalar_type(len(places))
+                parts.append(known[to_numpy(pc.fill_null(chunk.indices, len(values) - 1))].astype(kind))
+        return Coded(tuple(places), np.concatenate(parts))
 
     def check_columns(self, names: list[str]) -> None:
         """Refuse a column that is not there.
@@ -149,22 +175,16 @@ class EmbeddingFolder:
 
     def vectors(self, representation: str, rows: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
         """The vectors of all windows, or of `rows` (rising), (n, 192); memory is theirs and one shard's."""
-        matrix: NDArray[np.float32] | None = None
-        filled = 0
         wanted = np.arange(self.n) if rows is None else rows
+        width = parquet.read_schema(self.shards[0]).field(representation).type.list_size
+        matrix = np.empty((len(wanted), width), np.float32)
         places = np.searchsorted(wanted, self._offsets)
         listed = list(zip(self.shards, self._offsets, places, places[1:], strict=False))
         for shard, offset, first, last in tqdm(listed, "reading", unit="shard", delay=2, leave=False, disable=quiet()):
-            if first == last:
-                continue
-            column = parquet.read_table(shard, columns=[representation]).column(0).combine_chunks()
-            part = column.flatten().to_numpy().reshape(len(column), -1)
-            if matrix is None:
-                matrix = np.empty((len(wanted), part.shape[1]), np.float32)
-            matrix[first:last] = part if rows is None else part[wanted[first:last] - offset]
-            filled = last
-        if matrix is None or filled != len(wanted):
-            raise ConfigError(f"{str(self.path)!r} holds {self.n} windows, not all that were asked for")
+            for some in _batches(shard, representation) if first < last else ():
+                until = np.searchsorted(wanted, offset + len(some))
+                matrix[first:until] = some if rows is None else some[wanted[first:until] - offset]
+                first, offset = until, offset + len(some)
         return matrix
 
     def take(self, rows: NDArray[np.int64]) -> pa.Table:
@@ -172,9 +192,7 @@ class EmbeddingFolder:
         order = np.argsort(rows, kind="stable")
         shard_of = np.searchsorted(self._offsets, rows[order], side="right") - 1
         parts = [
-            parquet.read_table(self.shards[number], columns=list(self.columns)).take(
-                rows[order][shard_of == number] - self._offsets[number]
-            )
+            _read(self.shards[number], self.columns).take(rows[order][shard_of == number] - self._offsets[number])
             for number in np.unique(shard_of)
         ]
         if not parts:
@@ -215,12 +233,30 @@ class EmbeddingFolder:
         """
         before = 0
         for shard in self.shards:
-            column = parquet.read_table(shard, columns=["id"]).column(0)
+            column = _read(shard, ["id"]).column(0)
             place = pc.index(column, id).as_py()
             if place >= 0:
                 return before + place
             before += len(column)
         raise ConfigError(f"{str(self.path)!r} holds no window {id!r}: an id is path#channel@start, see the column id")
+
+
+def _read(shard: Path, columns: Sequence[str], texts: Sequence[str] = ()) -> pa.Table:
+    """Columns of a shard, those of `texts` dictionary-encoded, in little memory."""
+    with parquet.ParquetFile(shard, pre_buffer=False, read_dictionary=texts) as file:
+        return file.read(list(columns), use_threads=False)
+
+
+def _batches(shard: Path, column: str) -> Iterator[NDArray[np.float32]]:
+    """A column of vectors, piece by piece, (rows, 192), in little memory."""
+    with parquet.ParquetFile(shard, pre_buffer=False, buffer_size=1 << 16) as file:
+        for batch in file.iter_batches(ROWS_AT_ONCE, columns=[column], use_threads=False):
+            yield to_numpy(batch.column(0).flatten()).reshape(len(batch), -1)
+
+
+def to_numpy(array: pa.Array) -> NDArray[Any]:
+    """Numbers without nulls; pyarrow's own `to_numpy` imports pandas, where it is installed, which takes 30 MB."""
+    return np.from_dlpack(array)
 
 
 def quiet() -> bool:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..errors import ConfigError, SignalError
 from ..signals.filters import modality_name
 from ..signals.validation import check_positive
-from .folder import EmbeddingFolder
+from .folder import Coded, EmbeddingFolder, to_numpy
 from .provenance import check_comparable
 from .query import Query, query_of_vector, query_of_window
 
@@ -37,8 +37,8 @@ class SearchableWindows:
     representation: str
     vectors: NDArray[np.float32]  # (n, 192)
     norms: NDArray[np.float32]  # (n,), 1 for a vector of zeros
-    sources: pa.ChunkedArray  # (n,), dictionary-encoded
-    modalities: pa.ChunkedArray
+    sources: Coded
+    modalities: Coded
 
     @classmethod
     def open(
@@ -53,11 +53,12 @@ class SearchableWindows:
         """
         opened = EmbeddingFolder.open(folder)
         chosen = opened.representation(representation)
+        sources, modalities = opened.coded("source"), opened.coded("modality")
+        pa.default_memory_pool().release_unused()
         vectors = opened.vectors(chosen)
         norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
         norms[norms == 0] = 1.0
-        facts = opened.facts(["source", "modality"])
-        return cls(opened, chosen, vectors, norms, facts["source"], facts["modality"])
+        return cls(opened, chosen, vectors, norms, sources, modalities)
 
     def allowed(self, query: Query, where: Where, any_modality: bool, same_recording: bool) -> NDArray[np.bool_]:
         """Which windows may be found, (n,).
@@ -69,9 +70,9 @@ class SearchableWindows:
         """
         mask = np.ones(len(self.vectors), bool)
         if not any_modality and "modality" not in where:
-            mask &= _among(self.modalities, [query.modality])
+            mask &= self.modalities.among([query.modality])
         if query.sources and not same_recording:
-            mask &= ~_among(self.sources, sorted(query.sources))
+            mask &= ~self.sources.among(query.sources)
         self.folder.check_columns(list(where))
         for column, wanted in where.items():
             values = list(wanted) if isinstance(wanted, list | tuple | set | frozenset) else [wanted]
@@ -90,8 +91,9 @@ class SearchableWindows:
         scores /= self.norms
         np.copyto(scores, -np.inf, where=~mask)
         count = min(k + SPARE, int(mask.sum()))
-        candidates = np.argpartition(scores, len(scores) - count)[len(scores) - count :]
-        return self.ranked(vector, candidates.astype(np.int64), k)
+        lowest = np.partition(scores, len(scores) - count)[len(scores) - count]
+        candidates = np.flatnonzero(scores >= lowest)
+        return self.ranked(vector, candidates, k)
 
     def ranked(
         self, vector: NDArray[np.float32], candidates: NDArray[np.int64], k: int
@@ -222,10 +224,5 @@ def _among(column: pa.ChunkedArray, values: list[Any]) -> NDArray[np.bool_]:
         wanted = pa.array(values, kind)
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise ConfigError(f"where={values!r}: the column holds {kind}, which none of these is ({error})") from error
-    found = np.empty(len(column), bool)
-    filled = 0
-    for chunk in column.chunks:
-        some = pc.is_in(chunk, value_set=wanted)
-        found[filled : filled + len(chunk)] = some.to_numpy(zero_copy_only=False)
-        filled += len(chunk)
-    return found
+    chunks = [pc.cast(pc.is_in(chunk, value_set=wanted), pa.uint8()) for chunk in column.chunks]
+    return np.concatenate([to_numpy(chunk) for chunk in chunks]).astype(bool)

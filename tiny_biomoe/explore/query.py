@@ -139,7 +139,8 @@ def _load(model: TinyBioMoE | Callable[[], TinyBioMoE] | None) -> TinyBioMoE:
 
     if model is None:
         return TinyBioMoE.from_pretrained()
-    return model() if callable(model) and not hasattr(model, "provenance") else model  # type: ignore[return-value]
+    made = model() if isinstance(model, type) or not hasattr(model, "provenance") else model
+    return made  # type: ignore[return-value]
 
 
 def _one_channel(path: Path, reading: dict[str, Any]) -> Recording:

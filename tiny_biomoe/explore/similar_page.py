@@ -14,6 +14,8 @@ from .pages import check_page, page, write_page
 from .pictures import draw_pictures, to_png
 from .query import Query
 
+ENDINGS = (".html", ".htm")
+
 
 def write_similar(
     query: Query,
@@ -44,7 +46,7 @@ def write_similar(
     ConfigError
         The output does not end in .html or cannot be written.
     """
-    path, opened = check_page(output, ".html", ".htm"), EmbeddingFolder.open(folder)
+    path, opened = check_page(output, *ENDINGS), EmbeddingFolder.open(folder)
     ids, sources = hits["id"].to_pylist(), hits["source"].to_pylist()
     drawn = draw_pictures(opened, ids, sources, [query.representation], recordings=recordings)
     pictures = {each.number: each for each in drawn}
