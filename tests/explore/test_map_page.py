@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+from html.parser import HTMLParser
 
 import numpy as np
 import pyarrow.parquet as parquet
@@ -22,6 +23,18 @@ def written(folder, tmp_path_factory):
     return out, explore.write_map(folder, out)
 
 
+class Outside(HTMLParser):
+    """Addresses that the tags of a page name, but for what they hold themselves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+
+    def handle_starttag(self, tag, attributes):
+        named = [str(value) for name, value in attributes if name in ("src", "href", "srcset")]
+        self.addresses += [value for value in named if not value.startswith("data:")]
+
+
 def facts(page: str) -> dict:
     return json.loads(re.search(r'<script type="application/json" id="facts">(.*?)</script>', page, re.DOTALL)[1])
 
@@ -37,8 +50,9 @@ def test_the_page_knows_the_study_and_needs_no_network(written):
     assert found["first"] == 0
     assert found["columns"][0]["labels"] == [EVIL, "rest"]
     assert EVIL not in page
-    assert re.findall(r'(?:src|href)="(?!data:)[^"]*"', page.split("<body>")[1]) == []
-    assert "cdn.bokeh.org" not in page
+    outside = Outside()
+    outside.feed(page)
+    assert outside.addresses == []
     assert 1_000_000 < len(page) < 2_000_000
 
 
@@ -63,8 +77,8 @@ def test_an_earlier_map_is_replaced_and_nothing_else(folder, tmp_path):
 def test_without_recordings_the_map_has_no_pictures_and_says_so(folder, tmp_path):
     (tmp_path / "empty").mkdir()
     remarks = explore.write_map(folder, tmp_path / "map", sample=6, recordings=tmp_path / "empty")
-    assert all(re.match(r"\d+ windows have no picture: .* cannot be read", text) for text in remarks[1:])
-    assert len(remarks) > 1
+    assert remarks[1].startswith("6 windows have no picture: the recording cannot be read (No such file")
+    assert len(remarks) == 2
     assert list((tmp_path / "map").rglob("*.png")) == []
 
 

@@ -89,7 +89,7 @@ def test_a_file_that_changed_or_is_gone_has_a_reason_and_no_picture(folder, tmp_
     (tmp_path / "study" / "P1" / "BVP.csv").unlink()
     ids, found = all_pictures(folder, recordings=tmp_path / "study")
     reasons = {ids[each.number].split("#")[0]: each.reason or "" for each in found}
-    assert reasons["P0/BVP.csv"] == "BVP.csv has changed since it was embedded"
+    assert reasons["P0/BVP.csv"] == "the recording has changed since it was embedded"
     assert "cannot be read (No such file" in reasons["P1/BVP.csv"]
     assert reasons["P2/BVP.csv"] == ""
 

@@ -33,7 +33,7 @@ class Page(HTMLParser):
         self.tags.append((tag, dict(attributes)))
 
     def handle_data(self, data):
-        self.words += data
+        self.words += f" {data}"
 
 
 @pytest.fixture(scope="module")

@@ -177,9 +177,9 @@ def _why_unusable(job: _Job) -> str | None:
     try:
         if sha256_of(*parts_of(job.path)) == job.sha256:
             return None
-        return f"{job.path.name} has changed since it was embedded"
+        return "the recording has changed since it was embedded"
     except OSError as error:
-        return f"{job.path} cannot be read ({error.strerror}): name the folder of the recordings (--recordings)"
+        return f"the recording cannot be read ({error.strerror}): name the folder that was embedded (--recordings)"
 
 
 def to_png(levels: Levels, trace: Signal) -> bytes:
