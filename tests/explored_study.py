@@ -5,28 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from stub_study import Stub, e4, pulse
 
 from tiny_biomoe.batch.run import embed_study
-from tiny_biomoe.config import config_digest
 
 EVIL = "</script><script>window.executed = 1</script>"
 WINDOW = 10  # seconds
-
-
-class Model(Stub):
-    """The stub with what `query_recording` asks of a model."""
-
-    def embed_images(self, image: np.ndarray) -> np.ndarray:
-        pixels = torch.from_numpy(image.astype(np.float32) / 255).permute(2, 0, 1)[None]
-        return self(pixels)[0].detach().numpy()
-
-    def provenance(self, fs: float, modality: str, representation: Any, **options: Any) -> dict[str, Any]:
-        facts = super().provenance(fs, modality, representation)
-        scale = options.get("scale", "window")
-        return {**facts, "representation": representation, "recipe_sha256": config_digest(self.recipe), "scale": scale}
 
 
 def make_explored(folder: Path) -> Path:
@@ -52,5 +36,5 @@ def embed_explored(folder: Path, **options: Any) -> Path:
     """The study, embedded: 35 windows in two representations, in shards of 7."""
     study = make_explored(folder / "study")
     options = {"window": WINDOW, "shard_windows": 7, **options}
-    embed_study(study, folder / "out", ["waveform", "scalogram"], model=lambda: Model(), **options)
+    embed_study(study, folder / "out", ["waveform", "scalogram"], model=Stub, **options)
     return folder / "out"

@@ -7,9 +7,11 @@ import sys
 
 import pytest
 from conftest import ROOT
-from explored_study import Model, embed_explored
+from explored_study import embed_explored
+from stub_study import Stub
 
-from tiny_biomoe import TinyBioMoE, explore
+from tiny_biomoe import explore
+from tiny_biomoe.embedding import Embedder
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +22,7 @@ def folder(tmp_path_factory):
 @pytest.fixture
 def run(run, monkeypatch):
     """Run the command line with the stub network."""
-    monkeypatch.setattr(TinyBioMoE, "from_pretrained", lambda weights=None: Model(weights or "stub"))
+    monkeypatch.setattr(Embedder, "from_pretrained", lambda weights=None: Stub(weights or "stub"))
     return run
 
 
@@ -53,7 +55,7 @@ def test_windows_like_one_of_a_file(run, folder, tmp_path):
     lines = out.splitlines()
     assert lines[0] == "windows like BVP.csv: BVP, 20 s, by cosine similarity of waveform embeddings"
     assert lines[1].split() == ["similarity", "start,", "s", "stop,", "s", "modality", "subject", "label", "id"]
-    query = explore.query_recording(recording, folder, start=20, model=Model())
+    query = explore.query_recording(recording, folder, start=20, model=Stub())
     expected = explore.search(query, folder, k=3)
     assert [line.split()[-1] for line in lines[2:5]] == expected["id"].to_pylist()
     assert lines[2].startswith(f"{expected['similarity'][0].as_py():.4f}  ")

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from explored_study import EVIL, Model, embed_explored
+from explored_study import EVIL, embed_explored
 from stub_study import Stub
 
 from tiny_biomoe import ConfigError, SignalError, explore, load_embeddings
@@ -64,7 +64,7 @@ def test_more_are_not_found_than_there_are(folder):
 
 def test_a_vector_is_searched_for_with_its_provenance(folder, loaded):
     ids, vectors, _ = loaded
-    provenance = Model().provenance(64, "bvp", "waveform")
+    provenance = Stub().provenance(64, "bvp", "waveform")
     hits = explore.search(vectors[ids.index(BVP)], folder, k=1, provenance=provenance)
     assert hits["id"].to_pylist() == [BVP]
     assert hits["similarity"][0].as_py() == pytest.approx(1, abs=1e-7)
@@ -85,7 +85,7 @@ def test_a_vector_is_searched_for_with_its_provenance(folder, loaded):
     ],
 )
 def test_other_weights_recipes_and_scales_are_refused_with_the_difference(folder, loaded, changed, message):
-    provenance = {**Model().provenance(64, "bvp", "waveform"), **changed}
+    provenance = {**Stub().provenance(64, "bvp", "waveform"), **changed}
     with pytest.raises(ConfigError, match=message):
         explore.search(loaded[1][0], folder, provenance=provenance)
 
@@ -107,7 +107,7 @@ def test_other_weights_recipes_and_scales_are_refused_with_the_difference(folder
 )
 def test_queries_that_cannot_be_answered_say_why(folder, query, options, error, message):
     if "provenance" in options:
-        options = {"provenance": Model().provenance(64, "bvp", "waveform")}
+        options = {"provenance": Stub().provenance(64, "bvp", "waveform")}
     with pytest.raises(error, match=message):
         explore.search(query, folder, **options)
 
@@ -161,7 +161,7 @@ def test_an_index_of_many_windows_keeps_to_what_is_allowed(folder):
 
 def test_one_window_of_a_recording_is_embedded_as_the_folder_was(folder, loaded):
     study = folder.parent / "study"
-    query = explore.query_recording(study / "P1" / "BVP.csv", folder, start=20, model=Model())
+    query = explore.query_recording(study / "P1" / "BVP.csv", folder, start=20, model=Stub())
     np.testing.assert_allclose(query.vector, loaded[1][loaded[0].index(BVP)], rtol=0, atol=1e-4)
     assert query.sources == {"P1/BVP.csv"}
     assert query.facts[3] == ("time", "20 to 30 s")
@@ -172,7 +172,7 @@ def test_one_window_of_a_recording_is_embedded_as_the_folder_was(folder, loaded)
 def test_a_copy_under_another_name_is_the_same_recording(folder, tmp_path):
     copy = tmp_path / "BVP.csv"
     copy.write_bytes((folder.parent / "study" / "P1" / "BVP.csv").read_bytes())
-    assert explore.query_recording(copy, folder, model=Model).sources == {"P1/BVP.csv"}
+    assert explore.query_recording(copy, folder, model=Stub).sources == {"P1/BVP.csv"}
 
 
 @pytest.mark.parametrize(
@@ -186,28 +186,28 @@ def test_a_copy_under_another_name_is_the_same_recording(folder, tmp_path):
     ],
 )
 def test_a_recording_that_cannot_be_a_query_says_why(folder, options, error, message):
-    options = {"model": Model(), **options}
+    options = {"model": Stub(), **options}
     with pytest.raises(error, match=message):
         explore.query_recording(folder.parent / "study" / "P1" / "BVP.csv", folder, **options)
 
 
 def test_a_flat_window_and_a_file_of_nothing_known_are_no_queries(folder, tmp_path):
     with pytest.raises(SignalError, match="is flat"):
-        explore.query_recording(folder.parent / "study" / "P2" / "EDA.csv", folder, start=20, model=Model())
+        explore.query_recording(folder.parent / "study" / "P2" / "EDA.csv", folder, start=20, model=Stub())
     (tmp_path / "numbers.csv").write_text("".join(f"{t % 7}\n" for t in range(3000)))
     with pytest.raises(SignalError, match="does not say what it measures"):
-        explore.query_recording(tmp_path / "numbers.csv", folder, model=Model(), fs=64)
+        explore.query_recording(tmp_path / "numbers.csv", folder, model=Stub(), fs=64)
     (tmp_path / "two.csv").write_text("BVP,EDA\n" + "".join(f"{t % 7},{t % 11}\n" for t in range(3000)))
     with pytest.raises(SignalError, match=r"holds 2 channels \(BVP, EDA\): choose one"):
-        explore.query_recording(tmp_path / "two.csv", folder, model=Model(), fs=64)
+        explore.query_recording(tmp_path / "two.csv", folder, model=Stub(), fs=64)
 
 
 def test_whole_recordings_are_compared_as_a_whole(tmp_path):
     out = embed_explored(tmp_path, window=None)
     recording = tmp_path / "study" / "P0" / "BVP.csv"
-    assert explore.query_recording(recording, out, model=Model()).facts[3] == ("time", "0 to 60 s")
+    assert explore.query_recording(recording, out, model=Stub()).facts[3] == ("time", "0 to 60 s")
     with pytest.raises(ConfigError, match="holds whole recordings: leave start out"):
-        explore.query_recording(recording, out, model=Model(), start=5)
+        explore.query_recording(recording, out, model=Stub(), start=5)
 
 
 def test_searching_loads_no_network_and_no_pages(folder):

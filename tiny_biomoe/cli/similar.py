@@ -68,11 +68,11 @@ def _query(recording: str, folder: EmbeddingFolder, chosen: dict[str, Any], read
     """The window that is asked for."""
     path = Path(recording)
     if path.is_file():
-        from ..model import TinyBioMoE
+        from ..embedding import Embedder
 
         return query_recording(
             path, folder, start=chosen["start"] or 0.0, representation=chosen["representation"],
-            model=lambda: TinyBioMoE.from_pretrained(chosen["weights"]), **reading,
+            model=lambda: Embedder.from_pretrained(chosen["weights"]), **reading,
         )  # fmt: skip
     if "#" not in recording:
         raise ConfigError(f"{recording!r}: there is no such file, and it is no id of a window, path#channel@start")

@@ -25,7 +25,7 @@ from .folder import EmbeddingFolder
 from .provenance import check_comparable
 
 if TYPE_CHECKING:
-    from ..model import TinyBioMoE
+    from ..embedding import SignalEmbedding
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def query_recording(
     *,
     start: float = 0.0,
     representation: str | None = None,
-    model: TinyBioMoE | Callable[[], TinyBioMoE] | None = None,
+    model: SignalEmbedding | Callable[[], SignalEmbedding] | None = None,
     **reading: Any,
 ) -> Query:
     """One window of a recording, embedded as the folder was: same images, same length.
@@ -94,7 +94,8 @@ def query_recording(
     representation
         One of the folder's; its first otherwise.
     model
-        What made the folder, or a function that loads it; the bundled weights otherwise.
+        What made the folder, an `Embedder` or a `TinyBioMoE`, or a function that loads it; the bundled weights
+        otherwise.
     reading
         Arguments of `recordings.read`: fs, modality, column ...
 
@@ -110,7 +111,9 @@ def query_recording(
     recording = _one_channel(Path(path), {**opened.arguments["reading"], **reading})
     modality = str(recording.modality)
     image, window = opened.arguments["image"], opened.arguments["window"]
-    loaded = _load(model)
+    from ..embedding import Embedder, SignalEmbedding  # a window of the folder needs no network
+
+    loaded = model if isinstance(model, SignalEmbedding) else (model or Embedder.from_pretrained)()
     options = {**image, "windowed": window is not None}
     provenance = loaded.provenance(recording.fs, modality, [chosen], **options)
     check_comparable(provenance, opened)
@@ -131,16 +134,6 @@ def query_recording(
         ("time", f"{begin:g} to {stop:g} s"), ("rate", f"{recording.fs:g} Hz"),
     )  # fmt: skip
     return Query(vector, modality, chosen, provenance, f"{where}, {begin:g} s", same, drawn[0], part, facts)
-
-
-def _load(model: TinyBioMoE | Callable[[], TinyBioMoE] | None) -> TinyBioMoE:
-    """The model itself, from whatever it is given by."""
-    from ..model import TinyBioMoE
-
-    if model is None:
-        return TinyBioMoE.from_pretrained()
-    made = model() if isinstance(model, type) or not hasattr(model, "provenance") else model
-    return made  # type: ignore[return-value]
 
 
 def _one_channel(path: Path, reading: dict[str, Any]) -> Recording:
