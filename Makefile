@@ -8,7 +8,9 @@ demo: setup
 	rm -rf demo/study && mkdir -p demo
 	$(BIN)/tiny-biomoe embed examples/study.csv --window 5 -o demo/study
 	$(BIN)/tiny-biomoe show examples/recordings/ecg.csv -o demo/ecg.png
+	$(BIN)/tiny-biomoe report demo/study -o demo/report.html
 	@echo "vectors: demo/study/embeddings   the six images of one recording: demo/ecg.png"
+	@echo "report of the study: demo/report.html"
 
 test: setup lint
 	$(BIN)/python -m pytest

@@ -26,7 +26,8 @@ class Stub(Embedder):
 
     def _run(self, images: np.ndarray, threads: int) -> np.ndarray:
         self.seen += len(images)
-        fields = colour(images).reshape(len(images), 7, 32, 7, 32, 3).mean(axis=(2, 4), dtype=np.float64) / 255
+        coloured = images if images.ndim == 4 else colour(images)  # pictures, or levels
+        fields = coloured.reshape(len(images), 7, 32, 7, 32, 3).mean(axis=(2, 4), dtype=np.float64) / 255
         return (fields.reshape(len(images), -1).astype(np.float32)[:, None] * MATRIX).sum(axis=2)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -61,5 +62,5 @@ def make_study(folder: Path) -> Path:
 
 def digests(out: Path) -> dict[str, str]:
     """sha256 of every file of a complete run that readers see, and of the records behind the shards."""
-    files = [path for path in out.rglob("*") if path.is_file() and path.name not in ("pid", "lock")]
+    files = [path for path in out.rglob("*") if path.is_file() and path.name not in ("pid", "lock", "root")]
     return {str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(files)}

@@ -16,7 +16,7 @@ from .errors import ConfigError, SignalError, SignalTypeError, SignalWarning, Ti
 from .version import __version__
 
 if TYPE_CHECKING:
-    from .batch.load_embeddings import load_embeddings
+    from .batch.loading import load_embeddings
     from .batch.run import embed_study
     from .embedding import WindowEmbeddings, embed
     from .images.rendering import contact_sheet, render

@@ -16,7 +16,7 @@ from toy import beats, sweat, tiny
 from tiny_biomoe import ConfigError
 from tiny_biomoe.batch.study_table import open_study
 from tiny_biomoe.cli import finetune as commands
-from tiny_biomoe.cli import optional
+from tiny_biomoe.cli import commands as lazy
 from tiny_biomoe.cli.main import main
 from tiny_biomoe.config import Recipe
 from tiny_biomoe.errors import MissingExtra
@@ -253,7 +253,7 @@ def test_without_its_extra_help_says_what_to_install_and_the_rest_fails(run, mon
     def missing(*_):
         raise MissingExtra('training needs kornia: pip install "tiny-biomoe[train]"')
 
-    monkeypatch.setattr(optional, "import_module", missing)
+    monkeypatch.setattr(lazy, "import_module", missing)
     code, out, _ = run("predict", "--help")
     assert code == 0
     assert out.startswith("Ask a classifier that finetune wrote about recordings.")

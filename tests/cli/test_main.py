@@ -15,7 +15,7 @@ from PIL import Image
 
 import tiny_biomoe
 from tiny_biomoe.cli.main import cli, main
-from tiny_biomoe.cli.optional import LazyCommand
+from tiny_biomoe.cli.commands import LazyCommand
 from tiny_biomoe.embedding import Embedder
 from tiny_biomoe.readers.formats import read
 

@@ -6,12 +6,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .load_embeddings import load_embeddings
+    from .loading import load_embeddings
     from .run import embed_study
 
 __all__ = ["embed_study", "load_embeddings"]
 
-_MODULES = {"embed_study": ".run", "load_embeddings": ".load_embeddings"}
+_MODULES = {"embed_study": ".run", "load_embeddings": ".loading"}
 
 
 def __getattr__(name: str) -> Any:  # these need pyarrow, which reading one recording does not

@@ -18,7 +18,7 @@ from ..embedding import Embedder
 from ..errors import ConfigError, need
 from ..sealed_files import plain_json, read_sealed, remove, sealed, write
 from ..version import __version__
-from .parts import FORMAT, MANIFEST, NAME, RUN, SHARDS, Notice, Record, read_record, records
+from .parts import FAILURES, FORMAT, INPUTS, MANIFEST, NAME, RUN, SHARDS, Notice, Record, read_record, records
 from .plan import File, Group, continued
 from .segments import Settings
 from .study_table import Study
@@ -29,7 +29,6 @@ import pyarrow as pa  # noqa: E402
 from pyarrow import parquet  # noqa: E402
 
 PLAN = "plan.json"
-FAILURES, INPUTS = "failures.parquet", "inputs.parquet"
 NOTICES = pa.schema(
     [("source", pa.string()), ("channel", pa.string()), ("start", pa.float64()), ("stop", pa.float64())]
     + [("outcome", pa.string()), ("reason", pa.string())]

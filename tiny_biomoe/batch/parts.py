@@ -28,7 +28,9 @@ from pyarrow import parquet  # noqa: E402
 
 FORMAT = "tiny-biomoe-embeddings/1"
 MANIFEST = "manifest.json"
+FAILURES, INPUTS = "failures.parquet", "inputs.parquet"
 SHARDS, RUN = "embeddings", ".run"  # folders of an output: what readers read, and what only a run needs
+ROOT = "root"  # file of `RUN`: the folder that the inputs' names are relative to, for whoever draws their windows again
 NAME = re.compile(r"shard-(\d{5,})-(\d{5,})\.parquet")
 METADATA = b"tiny_biomoe"  # key of the schema's metadata that holds provenance
 
@@ -71,6 +73,16 @@ class Row:
     missing: float  # shares of samples, see signals.Quality
     flat: float
     clipped: float
+
+
+def row_id(source: str, channel: str, start: float) -> str:
+    """The id of a window: no two windows of a run have the same.
+
+    >>> row_id("S01/EDA.csv", "EDA", 12.5)
+    'S01/EDA.csv#EDA@12.5'
+    """
+    escaped = source.replace("%", "%25").replace("#", "%23")  # the first '#' ends the path, the last '@' the channel
+    return f"{escaped}#{channel}@{np.format_float_positional(start, trim='-')}"
 
 
 @dataclass

@@ -133,7 +133,7 @@ def continued(files: Sequence[File], stored: Sequence[Any]) -> list[File]:
             f"{len(more)} inputs are not those that the run in this folder began with, the first {more[0].source}: "
             "embed them into another folder, or delete this one to begin anew"
         )
-    root = _root(files)
+    root = root_of(files)
     missing = [facts[0][0] for _, _, facts in stored if str(facts) not in now]
     if left := [source for source in missing if (root / source).exists()]:
         raise ConfigError(
@@ -156,8 +156,8 @@ def continued(files: Sequence[File], stored: Sequence[Any]) -> list[File]:
     return plan
 
 
-def _root(files: Sequence[File]) -> Path:
-    """The folder that names in a study are relative to, by the first file that tells it."""
+def root_of(files: Sequence[File]) -> Path:
+    """The folder that the names of a study are relative to, from the first file whose path shows it."""
     paths = ((each.path.as_posix(), each.source) for each in files)
     return next((Path(path.removesuffix(name)) for path, name in paths if path.endswith(f"/{name}")), Path())
 

@@ -23,9 +23,9 @@ from ..inference.threads import use_threads
 from ..sealed_files import remove, write
 from ..signals.validation import check_positive
 from .manifest import Ledger, Summary, begin, digest, fingerprint
-from .parts import RUN, SHARDS, Record
+from .parts import ROOT, RUN, SHARDS, Record
 from .pipeline import Drawers
-from .plan import Group, groups, scan
+from .plan import Group, groups, root_of, scan
 from .segments import Settings
 from .study_table import Study, open_study, outside
 from .worker import Observer, Run, embed_group
@@ -119,6 +119,7 @@ def embed_study(
         settings = settings.check(loaded.recipe)
         facts = fingerprint(loaded, settings, study.further, used)
         files = begin(out, facts, scan(study, observer.hashed), study)
+        write(out / RUN / ROOT, os.fsencode(os.path.abspath(root_of(files))))
         observer.planned(files)
         run = Run(out, settings, study.further, digest(facts), on_error == "stop")
         ledger, plan = Ledger(files, study), list(groups(files))

@@ -29,6 +29,7 @@ from .parts import (
     columns,
     commit,
     parts,
+    row_id,
     shard_name,
     shard_paths,
     to_parquet,
@@ -235,16 +236,6 @@ def _row(chunk: Chunk, span: tuple[int, int]) -> Row:
         row_id(recording.source, recording.channel, start), recording.source, recording.channel, modality,
         wanted.subject, wanted.label, start, stop, recording.fs, began, good.missing, good.flat, good.clipped,
     )  # fmt: skip
-
-
-def row_id(source: str, channel: str, start: float) -> str:
-    """The id of a window: no two windows of a run have the same.
-
-    >>> row_id("S01/EDA.csv", "EDA", 12.5)
-    'S01/EDA.csv#EDA@12.5'
-    """
-    escaped = source.replace("%", "%25").replace("#", "%23")  # the first '#' ends the path, the last '@' the channel
-    return f"{escaped}#{channel}@{np.format_float_positional(start, trim='-')}"
 
 
 def _add_provenance(model: Embedder, shard: Shard, row: Row, settings: Settings) -> None:

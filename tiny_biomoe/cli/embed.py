@@ -116,7 +116,7 @@ def _embed_to_folder(
         check_output(output)  # more likely a file of another ending than a folder with a dot in its name
     if not output.absolute().parent.is_dir():
         raise ConfigError(f"the folder {str(output.absolute().parent)!r} does not exist: create it first")
-    from ..batch.manifest import FAILURES
+    from ..batch.parts import FAILURES
     from ..batch.progress import Bar
     from ..batch.run import embed_study
     from ..embedding import Embedder

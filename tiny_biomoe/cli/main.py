@@ -12,7 +12,7 @@ import click
 
 from ..errors import TinyBioMoEError
 from ..version import __version__
-from .optional import COMMANDS, HELP
+from .commands import COMMANDS, HELP
 
 
 @click.group(context_settings={"help_option_names": HELP})

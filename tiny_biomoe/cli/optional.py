@@ -52,6 +52,9 @@ class LazyCommand(click.Command):
 COMMANDS = (
     LazyCommand("embed", "embed", "Embed recordings to one file, or a study to a folder."),
     LazyCommand("show", "show", "Draw the six images of a recording as one sheet."),
+    LazyCommand("explore", "explore", "Write a map of a folder of embeddings, for any browser."),
+    LazyCommand("similar", "similar", "Find the windows of a study that are most like one of yours."),
+    LazyCommand("report", "report", "Write a report of a folder of embeddings as one HTML file."),
     LazyCommand("finetune", "finetune", "Train a classifier on the recordings that a table lists."),
     LazyCommand("predict", "finetune", "Ask a classifier that finetune wrote about recordings."),
     LazyCommand("weights", "weights", "Show, verify or convert weights."),

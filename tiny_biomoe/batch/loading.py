@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,12 +47,7 @@ def load_embeddings(
         Not such a folder, a run that is not complete, or a damaged file: which, and what to do.
     """
     folder = Path(folder)
-    manifest = read_sealed(folder / MANIFEST)
-    if manifest is None:
-        state = "is damaged" if (folder / MANIFEST).exists() else "is not there"
-        raise ConfigError(f"{str(folder)!r}: {MANIFEST} {state}: run the command that made the folder, to its end")
-    if manifest.get("format") != FORMAT:
-        raise ConfigError(f"{str(folder)!r}: format {manifest.get('format')!r}, expected {FORMAT!r}")
+    manifest = read_manifest(folder)
     held = manifest["fingerprint"]["arguments"]["representations"]
     wanted = held if representation is None else [representation] if isinstance(representation, str) else representation
     names = [representation_name(name) for name in wanted]
@@ -64,7 +60,31 @@ def load_embeddings(
     return table["id"].to_pylist(), np.concatenate(parts, axis=1), table.drop_columns(["id", *names])
 
 
-def _shard(folder: Path, facts: dict[str, str], drop: list[str], modality: str | None) -> pa.Table:
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """What `manifest.json` of a complete run holds.
+
+    Raises
+    ------
+    ConfigError
+        Not such a folder, or a run that is not complete: what to do.
+    """
+    manifest = read_sealed(folder / MANIFEST)
+    if manifest is None:
+        state = "is damaged" if (folder / MANIFEST).exists() else "is not there"
+        raise ConfigError(f"{str(folder)!r}: {MANIFEST} {state}: run the command that made the folder, to its end")
+    if manifest.get("format") != FORMAT:
+        raise ConfigError(f"{str(folder)!r}: format {manifest.get('format')!r}, expected {FORMAT!r}")
+    return manifest
+
+
+def verified_shard(folder: Path, facts: dict[str, Any]) -> Path:
+    """Where a shard that the manifest names lies, once its sha256 is found right.
+
+    Raises
+    ------
+    ConfigError
+        It is damaged, gone, or no shard by its name: what to do.
+    """
     name = str(facts["name"])
     if not NAME.fullmatch(name):  # a stranger's manifest names no other file
         raise ConfigError(f"{str(folder / MANIFEST)!r} names {name[:80]!r}, which is no shard: the folder is refused")
@@ -74,6 +94,11 @@ def _shard(folder: Path, facts: dict[str, str], drop: list[str], modality: str |
             raise ConfigError(f"{str(path)!r} is damaged: run the command that made the folder again, to mend it")
     except OSError as error:
         raise ConfigError(f"{str(path)!r} cannot be read ({error.strerror}): run the command again") from error
+    return path
+
+
+def _shard(folder: Path, facts: dict[str, Any], drop: list[str], modality: str | None) -> pa.Table:
+    path = verified_shard(folder, facts)
     kept = [name for name in parquet.read_schema(path).names if name not in drop]
     table = parquet.read_table(path, columns=kept)
     return table if modality is None else table.filter(pc.equal(table["modality"], modality_name(modality)))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 
 import datasets
 import duckdb
@@ -12,6 +14,7 @@ import pandas
 import polars
 import pyarrow.parquet as parquet
 import pytest
+from conftest import ROOT
 from stub_study import Stub, make_study
 
 from tiny_biomoe import ConfigError, load_embeddings
@@ -112,3 +115,9 @@ def test_datasets_reads_it(folder, loaded, tmp_path):
     found = datasets.load_dataset("parquet", data_files=files, split="train", cache_dir=str(tmp_path))
     assert found["id"][:] == loaded[0]
     np.testing.assert_array_equal(np.array(found.with_format("numpy")["waveform"][:]), loaded[1][:, :192])
+
+
+def test_the_function_is_what_the_package_gives_whatever_was_imported_before():
+    script = "import tiny_biomoe.batch.loading, tiny_biomoe; print(callable(tiny_biomoe.load_embeddings))"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"
