@@ -35,5 +35,5 @@ def optional_command(name: str, module: str, summary: str) -> click.Command:
 
 COMMANDS = (
     optional_command("finetune", ".cli.finetune", "Train a classifier on the recordings that a table lists."),
-    optional_command("predict", ".cli.finetune", "Ask a classifier that finetune wrote about recordings."),
+    optional_command("predict", ".cli.predict", "Ask a classifier that finetune wrote about recordings."),
 )
