@@ -83,27 +83,27 @@ def test_predict_tells_the_class_of_each_row_and_scores_where_labels_are_known(m
         "--group",
         "who",
         "-o",
-        made / "told.csv",
+        made / "answers.csv",
     )
     assert code == 0
     assert "12 samples classified" in out
     assert "macro accuracy" in out
-    with open(made / "told.csv") as file:
+    with open(made / "answers.csv") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 12
     assert (rows[0]["subject"], rows[0]["label"], rows[0]["start"], rows[0]["stop"]) == ("P0", "calm", "0.0", "8.0")
     classifier = TrainedClassifier.load(made / "classifier")
     stretches, _ = cut_study(open_study(made / "study.csv"), None, Recipe(), label="stress", group="who")
     expected = classifier.predict_proba(classifier.draw(stretches.windows))
-    told = np.array([[float(row["p(calm)"]), float(row["p(stressed)"])] for row in rows])
-    assert np.allclose(told, expected, atol=1e-6)
+    found = np.array([[float(row["p(calm)"]), float(row["p(stressed)"])] for row in rows])
+    assert np.allclose(found, expected, atol=1e-6)
     assert [row["predicted"] for row in rows] == [classifier.classes[i] for i in expected.argmax(1)]
 
 
 def test_predict_goes_on_past_a_bad_file_and_says_so(made, run, tmp_path):
     study = write_study(tmp_path, 2)
     (tmp_path / "p0_eda.csv").write_text("EDA\n1\nx\n")
-    code, out, err = run("predict", made / "classifier", study, "--group", "who", "-o", tmp_path / "told.csv")
+    code, out, err = run("predict", made / "classifier", study, "--group", "who", "-o", tmp_path / "answers.csv")
     assert code == 2
     assert "p0_eda.csv" in err
     assert "2 samples classified" in out
@@ -114,8 +114,8 @@ def test_predict_leaves_unknown_labels_empty_and_its_inputs_alone(made, run, tmp
     study = write_study(tmp_path, 1)
     before = study.read_bytes()
     ask = "predict", made / "classifier", study, "--group", "who", "--label", "unknown", "-o"
-    assert run(*ask, tmp_path / "told.csv")[0] == 0
-    with open(tmp_path / "told.csv") as file:
+    assert run(*ask, tmp_path / "answers.csv")[0] == 0
+    with open(tmp_path / "answers.csv") as file:
         assert [row["label"] for row in csv.DictReader(file)] == ["", ""]
     for output in (study, tmp_path / "p0_eda.csv"):
         code, _, err = run(*ask, output)
@@ -325,10 +325,10 @@ def test_row_133_predict_reads_cuts_and_draws_as_in_training(made, run, tmp_path
     both = tmp_path / "both.csv"  # holds a second pulse, which was never learnt from
     signal = np.concatenate([beats(False, 1).signal, beats(True, 1).signal])
     both.write_text("\n".join(["BVP,PPG", *(f"{x},{-x}" for x in signal)]) + "\n")
-    assert run("predict", tmp_path / "c", both, "--fs", 64, "-o", tmp_path / "told.csv")[0] == 0
+    assert run("predict", tmp_path / "c", both, "--fs", 64, "-o", tmp_path / "answers.csv")[0] == 0
     windows = [{"bvp": Window(signal[i : i + 256], 64, filtered=True)} for i in range(0, 1024, 256)]
     expected = loaded.predict_proba(loaded.draw(windows))[:, 0]
-    assert [float(row["p(calm)"]) for row in table(tmp_path / "told.csv")] == pytest.approx(expected, abs=1e-5)
+    assert [float(row["p(calm)"]) for row in table(tmp_path / "answers.csv")] == pytest.approx(expected, abs=1e-5)
     code, _, err = run("predict", tmp_path / "c", both, "--fs", 32, "-o", tmp_path / "slow.csv")
     assert code == 1
     assert "sampled at 32 Hz, and what was learnt from at 64 Hz" in err
@@ -337,7 +337,7 @@ def test_row_133_predict_reads_cuts_and_draws_as_in_training(made, run, tmp_path
 def test_row_134_a_label_that_was_never_learnt_leaves_the_others_scored(made, run, tmp_path):
     study = made / "unseen.csv"
     study.write_text((made / "study.csv").read_text().replace("P0,calm", "P0,bored"))
-    arguments = "predict", made / "classifier", study, "--group", "who", "-o", tmp_path / "told.csv"
+    arguments = "predict", made / "classifier", study, "--group", "who", "-o", tmp_path / "answers.csv"
     with pytest.warns(SignalWarning) as warned:
         code, out, _ = run(*arguments)  # the label's column is remembered
     assert code == 0
@@ -370,9 +370,9 @@ def test_a_target_is_learnt_by_regression_and_predicted_in_its_unit(made, run, t
     assert code == 0
     assert "mae 0." in out
     assert "concordance" in out
-    code, out, _ = run("predict", tmp_path / "c", study, "--group", "who", "-o", tmp_path / "told.csv")
+    code, out, _ = run("predict", tmp_path / "c", study, "--group", "who", "-o", tmp_path / "answers.csv")
     assert code == 0
-    rows = table(tmp_path / "told.csv")
+    rows = table(tmp_path / "answers.csv")
     assert not [name for name in rows[0] if name.startswith("p(")]
     predicted = np.array([float(row["predicted"]) for row in rows])
     assert np.abs(predicted - [float(row["label"]) for row in rows]).mean() < 1.0
@@ -413,9 +413,9 @@ def test_windows_of_a_recording_are_pooled_with_their_attention_in_the_table(mad
     assert code == 0
     loaded = TrainedClassifier.load(tmp_path / "c")
     assert (loaded.level, loaded.model.pooling) == ("recording", pooling)
-    code, out, _ = run("predict", tmp_path / "c", made / "study.csv", "--group", "who", "-o", tmp_path / "told.csv")
+    code, out, _ = run("predict", tmp_path / "c", made / "study.csv", "--group", "who", "-o", tmp_path / "answers.csv")
     assert code == 0
-    rows = table(tmp_path / "told.csv")
+    rows = table(tmp_path / "answers.csv")
     assert len(rows) == 48
     assert rows[0]["recording"] == "p0_bvp.csv, 0-8 s"
     for name in {row["recording"] for row in rows}:

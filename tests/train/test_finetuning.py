@@ -244,12 +244,12 @@ def test_a_step_is_taken_with_the_rate_the_weights_and_the_smoothing_of_the_sett
         rates.append([group["lr"] for group in self.param_groups])
         return step(self, *arguments, **options)
 
-    def told(logits, labels, weights, *, label_smoothing):
+    def recorded(logits, labels, weights, *, label_smoothing):
         losses.append((weights.tolist(), label_smoothing))
         return loss(logits, labels, weights, label_smoothing=label_smoothing)
 
     monkeypatch.setattr(torch.optim.AdamW, "step", taken)
-    monkeypatch.setattr("tiny_biomoe.train.finetuning.F.cross_entropy", told)
+    monkeypatch.setattr("tiny_biomoe.train.finetuning.F.cross_entropy", recorded)
     settings = dataclasses.replace(
         QUICK, epochs=4, batch_size=6, learning_rate=0.01, warmup=0.25, cooldown=0.25, smoothing=(0.2, 0.05),
         class_weights=(1.0, 3.0),

@@ -120,8 +120,8 @@ def test_row_132_sequences_of_pandas_are_taken_by_position():
     samples = draw_samples(WINDOWS, turned["label"], turned["who"], VIEWS)
     assert samples.subjects == ("R", "P", "S", "Q")
     assert samples.labels.tolist() == [0, 0, 1, 1]
-    later = draw_samples(WINDOWS[:2], frame["label"][2:], frame["who"][2:], VIEWS)
-    assert later.subjects == ("R", "S")
+    filtered = draw_samples(WINDOWS[:2], frame["label"][2:], frame["who"][2:], VIEWS)
+    assert filtered.subjects == ("R", "S")
 
 
 def test_targets_are_numbers_and_missing_ones_are_nan():

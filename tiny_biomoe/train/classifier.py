@@ -255,7 +255,7 @@ class TrainedClassifier:
         return scores
 
     def _seen_people(self, subjects: Sequence[str]) -> list[str]:
-        """What is to be said where scored people were learnt from, or chose when to stop."""
+        """A note where scored people were learnt from, or chose when to stop."""
         training, scored = self.about.get("training", {}), {person_key(name): name for name in subjects}
         notes = []
         for key, role in (("people", "trained on"), ("watched_people", "used to choose when to stop")):

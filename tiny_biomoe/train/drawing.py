@@ -1,4 +1,4 @@
-"""How windows become images: what a set of samples was drawn by, and what a classifier draws by later."""
+"""How windows become images: the options of drawing, which a classifier remembers."""
 
 from __future__ import annotations
 

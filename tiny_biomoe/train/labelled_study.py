@@ -72,7 +72,7 @@ class _Columns:
     labelled: bool
 
     def cell(self, row: Input, name: str, needed: bool) -> str | None:
-        """What a row says in a column; None where nothing is said."""
+        """A row's cell in a column; None where it is empty."""
         known = {"subject": row.subject, "label": row.label, "path": row.source, "modality": row.modality}
         if name not in known and name not in self.study.further and needed:
             raise unknown("column", name, ["subject", "label", *self.study.further])
@@ -304,5 +304,5 @@ def restored(kept: Mapping[str, Any], drawing: Drawing | None) -> tuple[Cutting,
 
 
 def remembering(cutting: Cutting, stretches: Stretches) -> Cutting:
-    """With the channels that were learnt from, by which a file of several is read later."""
+    """With the channels that were learnt from, by which a file of several is read in prediction."""
     return replace(cutting, columns=stretches.channels)

@@ -194,7 +194,7 @@ def person_key(person: str) -> str:
 
 
 def check_people(given: Iterable[Any], n: int) -> tuple[str, ...]:
-    """People by name; spellings that cannot be told apart safely are one person, under the first spelling.
+    """People by name; spellings that cannot be separated safely are one person, under the first spelling.
 
     Numbers and their text are one person without a word (1, 1.0, "1"); other spellings are one with a warning.
 

@@ -55,7 +55,7 @@ class Samples:
     subjects: tuple[str, ...] = field(repr=False)  # (n,)
     views: tuple[View, ...]
     classes: tuple[Label, ...]
-    sources: tuple[str, ...] = field(default=(), repr=False)  # (n,), where each came from; empty where nobody said
+    sources: tuple[str, ...] = field(default=(), repr=False)  # (n,), where each came from; empty if not known
     drawing: Drawing | None = field(default=None, repr=False)  # how the images were made, where that is known
     bags: tuple[str, ...] = field(default=(), repr=False)  # (n,), the recording or person whose label it shares
 
@@ -126,7 +126,7 @@ class Samples:
         Raises
         ------
         ConfigError
-            Nobody said which recordings there are, or a bag is of several people or labels.
+            The recordings are not given, or a bag is of several people or labels.
         """
         if level == "recording" and not self.bags:
             raise ConfigError('level="recording" needs bags=, the recording of each sample: give it to draw_samples')
@@ -159,8 +159,8 @@ class Samples:
     @cached_property
     def sha256(self) -> str:
         """Of everything that training on these samples depends on."""
-        said = (self.views, self.classes, self.subjects, *([self.bags] if self.bags else []))
-        digest = hashlib.sha256(repr(said).encode())
+        facts = (self.views, self.classes, self.subjects, *([self.bags] if self.bags else []))
+        digest = hashlib.sha256(repr(facts).encode())
         for column in (self.levels, self.present, self.labels):
             digest.update(np.ascontiguousarray(column).tobytes())
         return digest.hexdigest()
