@@ -192,6 +192,28 @@ def test_rows_of_one_time_are_joined_and_two_of_one_modality_must_be_told_apart(
     assert len(alone.windows) == 2
 
 
+@pytest.mark.parametrize(("offset", "count"), [(0.0, 6), (45.0, 1), (-20.5, 3), (70.0, 0)])
+def test_row_118_recordings_that_are_joined_are_aligned_by_their_clocks(tmp_path, rng, offset, count):
+    signals = {}
+    for name, fs, start in (("eda", 4, 0.0), ("bvp", 64, offset)):
+        signals[name] = rng.standard_normal(60 * fs).cumsum()
+        times = 1.7e9 + start + np.arange(60 * fs) / fs
+        rows = [f"{time:.6f},{value}" for time, value in zip(times, signals[name], strict=True)]
+        (tmp_path / f"{name}.csv").write_text("\n".join([f"time,{name.upper()}", *rows]) + "\n")
+    study = tmp_path / "study.csv"
+    study.write_text("path,modality,subject,label\neda.csv,eda,S,calm\nbvp.csv,bvp,S,calm\n")
+    found, failures = cut_study(open_study(study), None, Recipe(), Cutting(window=10), Drawing(band=None))
+    assert len(found.windows) == count
+    assert bool(failures) == (count == 0)
+    if not count:
+        assert "by their clocks they have no time in common" in failures[0]
+        return
+    begin = max(0.0, offset)
+    assert np.array_equal(found.windows[0]["eda"].signal, signals["eda"][round(begin * 4) :][:40])
+    assert np.array_equal(found.windows[0]["bvp"].signal, signals["bvp"][round((begin - offset) * 64) :][:640])
+    assert found.starts[0] == (begin - offset if found.files[0] == "bvp.csv" else begin)
+
+
 def test_a_stretch_beyond_the_recording_is_named(tmp_path):
     write_study(tmp_path, 1)
     (tmp_path / "study.csv").write_text("path,modality,fs,subject,label,start,stop\np0_eda.csv,eda,8,P0,calm,10,20\n")

@@ -76,7 +76,8 @@ def test_row_130_an_ordered_categorical_and_given_classes_state_their_own_order(
     [
         ([1, "1", 0, 0], r"several kinds, 1 \(number\), '1' \(text\)"),
         ([True, 1, 0, 0], r"several kinds, True \(bool\), 1 \(number\)"),
-        (["calm", "Calm", "x", "x"], "'calm' and 'Calm' differ in case alone"),
+        (["calm", "Calm", "x", "x"], "'calm' and 'Calm' differ in spelling alone"),
+        (["1", "1.0", "2", "2"], "'1' and '1.0' differ in spelling alone"),
         ([np.inf, 1, 0, 0], "label inf of sample 0"),
         ([(1,), 1, 0, 0], "label .* of sample 0 is a tuple"),
         ("calm", "give a sequence"),

@@ -30,7 +30,7 @@ from ..train.sample_images import draw_samples
 from ..train.samples import MISSING, TASKS, Samples, split_subjects
 from ..train.settings import LEVELS, LOSSES, POOLINGS, Settings
 from ..train.vectors import VectorCache
-from .options import IMAGE_OPTIONS, READING_OPTIONS, options
+from .options import IMAGE_OPTIONS, READING, READING_OPTIONS, options
 
 LAYOUT = ("column", "format", "delimiter", "decimal", "encoding", "header", "time_column", "on_jitter")
 
@@ -99,8 +99,7 @@ def sample_options() -> list[Any]:
 
 def layout_options() -> list[Any]:
     """How files are laid out; rate and modality are the study's to say, and holes cannot split a labelled stretch."""
-    made = [(option, option(lambda: None).__click_params__[0].name) for option in READING_OPTIONS]  # type: ignore[attr-defined]
-    return [option for option, name in made if name in LAYOUT]
+    return [option for name, option in zip(READING, READING_OPTIONS, strict=True) if name in LAYOUT]
 
 
 @click.command()
@@ -140,7 +139,7 @@ def _held_out(
     learnt, watched = (rest, test) if settings.patience is None else split_subjects(rest, share, seed)
     scored = sorted(set(test.subjects))
     _say(samples, f"{len(learnt)} to learn from, {len(test)} of {', '.join(scored)} to score on")
-    vectors = _vectors(model, settings, checkpoints)
+    vectors = _vectors(model, settings, checkpoints, chosen["device"])
     classifier = train(
         model, learnt, validation=watched, settings=settings, out=checkpoints, device=chosen["device"], progress=True,
         vectors=vectors,
@@ -154,7 +153,7 @@ def _in_folds(
     """Trained on all people; scored are classifiers like it that had not seen whom they are scored on."""
     folds, share, device = chosen["folds"], chosen["held_out"], chosen["device"]
     _say(samples, f"folds: {folds}")
-    vectors = _vectors(model, settings, checkpoints)
+    vectors = _vectors(model, settings, checkpoints, chosen["device"])
     found = cross_validate(
         model, samples, folds, settings=settings, held_out=share, out=checkpoints, device=device, progress=True,
         vectors=vectors,
@@ -171,9 +170,10 @@ def _in_folds(
     return classifier, found.scores, {"folds": how, "tested_on": sorted(set(samples.subjects))}
 
 
-def _vectors(model: TinyBioMoE, settings: Settings, folder: Path) -> VectorCache | None:
+def _vectors(model: TinyBioMoE, settings: Settings, folder: Path, device: str) -> VectorCache | None:
     """Where the vectors of a frozen network are kept, for all that a command trains and scores."""
-    return VectorCache(model, folder) if settings.part == "head" and settings.augmentation == NONE else None
+    frozen = settings.part == "head" and settings.augmentation == NONE
+    return VectorCache(model, folder, device) if frozen else None
 
 
 def _say(samples: Samples, more: str) -> None:

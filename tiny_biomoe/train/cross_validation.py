@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import warn
+from ..errors import WeightsError, warn
 from ..model import TinyBioMoE
 from ..sealed_files import read_sealed, sealed, write
 from ..weights.loading import tensor_digest
@@ -57,11 +57,13 @@ def cross_validate(
     ------
     ConfigError
         Fewer people than folds, or a sample without a label.
+    WeightsError
+        `out` holds folds of another call.
     """
     check_labelled(samples)
     frozen = settings.part == "head" and settings.augmentation == NONE
     if frozen and vectors is None:
-        vectors = VectorCache(model, out)
+        vectors = VectorCache(model, out, device)
     if frozen and vectors is not None:
         vectors.of(samples.levels[samples.present], progress)
     facts = {"settings": plain(asdict(settings)), "model": tensor_digest(model.state_dict()), "samples": samples.sha256}
@@ -72,7 +74,11 @@ def cross_validate(
         for number, (rest, test) in enumerate(parts):
             path = None if out is None else out / f"fold-{number + 1:03}.json"
             kept = None if path is None else read_sealed(path)
-            if kept is None or kept.get("facts") != plain(facts):
+            if kept is not None and kept.get("facts") != plain(facts):
+                raise WeightsError(
+                    f"{path} holds a fold of another model, other samples, folds or settings: choose another folder"
+                )
+            if kept is None:
                 checkpoints = None if out is None or frozen else out / f"fold-{number + 1:03}"
                 kept = {"facts": plain(facts)} | _fold(
                     model, rest, test, settings, held_out, checkpoints, device, vectors

@@ -2,6 +2,7 @@
 
 Each recording is filtered whole and cut afterwards. A row is a sample, or as many as windows fit into it; of several
 modalities, the rows of one person that share their label, start and stop (or a cell that `join` names) are one sample.
+Their recordings are aligned by their clocks where all files hold one; otherwise they are taken to begin together.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..batch.study_table import Input, Study
 from ..config import Recipe
@@ -59,6 +60,17 @@ class Stretches:
     recordings: list[str] = field(default_factory=list)  # the row of the study that each was cut from
     channels: dict[str, list[str]] = field(default_factory=dict)  # that were read, by modality
     notes: list[str] = field(default_factory=list)  # what was left out by option
+
+
+class _Channel(NamedTuple):
+    """One filtered recording of a file."""
+
+    name: str  # of the channel
+    recording: FilteredRecording
+    start: float | None  # unix seconds of its first sample, where the file holds them
+
+
+Held = dict[str, tuple[_Channel, Input]]  # of one sample, by modality
 
 
 @dataclass(frozen=True)
@@ -123,7 +135,7 @@ def cut_study(
     found, failures = Stretches(notes=notes), []
     for sample, subject in _grouped(columns, rows, wanted):
         name = sample[0].source
-        held: dict[str, tuple[FilteredRecording, Input]] = {}
+        held: Held = {}
         try:
             for row in sample:
                 try:
@@ -133,7 +145,7 @@ def cut_study(
                         raise _at_fault(error, row, sample) from error
                     found.notes.append(f"{_named(error, row)} (the sample's other modalities are used)")
                     continue
-                for modality, (channel, recording) in read_now.items():
+                for modality, channel in read_now.items():
                     if modality in held:
                         raise ConfigError(
                             f"{name}: two recordings of {modality} are of {printable(subject)} at the same time: name "
@@ -141,9 +153,9 @@ def cut_study(
                             "or choose one channel by column"
                         )
                     if wanted is None or modality in wanted:
-                        held[modality] = recording, row
+                        held[modality] = channel, row
                         seen = found.channels.setdefault(modality, [])
-                        seen += [channel] if channel not in seen else []
+                        seen += [channel.name] if channel.name not in seen else []
             if not held:
                 raise SignalError(f"{name}: holds none of {sorted(wanted or [])}, or does not say what it measures")
             failures += _add(found, held, cutting, name, subject, columns.cell(sample[0], label, labelled))
@@ -217,15 +229,15 @@ def _grouped(columns: _Columns, rows: list[Input], wanted: set[str] | None) -> l
 
 def _filtered(
     key: tuple[Path, str | None, str | None, float | None, str], recipe: Recipe, cutting: Cutting, drawing: Drawing
-) -> Mapping[str, tuple[str, FilteredRecording]]:
-    """The filtered recordings of a file and the names of their channels, by modality."""
+) -> Mapping[str, _Channel]:
+    """The filtered recordings of a file, by modality."""
     path, column, modality, fs, name = key
     reading = {**cutting.reading, **{k: v for k, v in (("column", column), ("modality", modality), ("fs", fs)) if v}}
     kept: dict[str, list[Recording]] = {}
     for recording in read(path, **reading):
         if recording.modality is not None:
             kept.setdefault(recording.modality, []).append(recording)
-    found: dict[str, tuple[str, FilteredRecording]] = {}
+    found: dict[str, _Channel] = {}
     for kind, several in kept.items():
         learnt = [each for each in several if each.channel in cutting.columns.get(kind, ())]
         chosen = learnt if len(several) > 1 and len(learnt) == 1 else several
@@ -236,28 +248,23 @@ def _filtered(
             recipe, chosen[0].fs, kind, band=drawing.band, scale=drawing.scale, nan_policy=drawing.nan_policy,
             max_gap=drawing.max_gap, windowed=True,
         )  # fmt: skip
-        found[kind] = chosen[0].channel, FilteredRecording.of(chosen[0].signal, call, name)
+        recording = FilteredRecording.of(chosen[0].signal, call, name)
+        found[kind] = _Channel(chosen[0].channel, recording, chosen[0].start)
     return found
 
 
-def _add(
-    found: Stretches,
-    held: dict[str, tuple[FilteredRecording, Input]],
-    cutting: Cutting,
-    name: str,
-    subject: str,
-    label: str | None,
-) -> list[str]:
+def _add(found: Stretches, held: Held, cutting: Cutting, name: str, subject: str, label: str | None) -> list[str]:
     """The windows of one sample; those that all its modalities have, counted from the start of its stretch."""
-    spans = {modality: _spans(recording, row, cutting) for modality, (recording, row) in held.items()}
-    first = next(iter(held))
-    rate, row = held[first][0].call.fs, held[first][1]
+    stretches = _aligned(held)
+    spans = {m: _spans(held[m][0].recording, stretches[m], held[m][1].source, cutting) for m in held}
+    first, row = next(iter(held.values()))
+    rate = first.recording.call.fs
     stretch = "" if row.start is None and row.stop is None else f", {row.start or 0:g}-{row.stop or 'end'} s"
     failures = []
     for places in zip(*spans.values(), strict=False):
         begin, end = places[0][0] / rate, places[0][1] / rate
         try:
-            windows = {m: _window(held[m][0], place) for m, place in zip(held, places, strict=True)}
+            windows = {m: _window(held[m][0].recording, place) for m, place in zip(held, places, strict=True)}
         except SignalError as error:
             failures.append(str(error))
             continue
@@ -272,22 +279,42 @@ def _add(
     return failures
 
 
-def _spans(recording: FilteredRecording, row: Input, cutting: Cutting) -> Iterable[tuple[int, int]]:
-    """Where the windows of a row lie in its recording, in samples."""
-    fs, n = recording.call.fs, recording.filtered.size
-    start = row.start or 0.0
-    stop = n / fs if row.stop is None else row.stop
-    first, last = round(start * fs), round(stop * fs)
-    if first >= last or last > n:
+def _aligned(held: Held) -> dict[str, tuple[float, float]]:
+    """The stretch of each modality, in seconds of its own recording: what all have at the same time by their clocks."""
+    own = {}
+    for modality, (channel, row) in held.items():
+        length = channel.recording.filtered.size / channel.recording.call.fs
+        begin, end = row.start or 0.0, length if row.stop is None else row.stop
+        if begin >= end or round((end - length) * channel.recording.call.fs) > 0:
+            raise SignalError(
+                f"{row.source}: {begin:g} to {end:g} s do not lie in the recording, which lasts {length:g} s: correct "
+                "the study's start and stop"
+            )
+        own[modality] = begin, end
+    clocks = {modality: channel.start for modality, (channel, _) in held.items() if channel.start is not None}
+    if len(clocks) < len(held) or len(held) == 1:
+        return own
+    begin = max(clocks[m] + own[m][0] for m in held)
+    end = min(clocks[m] + own[m][1] for m in held)
+    if begin >= end:
+        names = ", ".join(row.source for _, row in held.values())
         raise SignalError(
-            f"{row.source}: {start:g} to {stop:g} s do not lie in the recording, which lasts {n / fs:g} s: correct "
-            "the study's start and stop"
+            f"{names}: by their clocks they have no time in common: join others, or correct start and stop"
         )
-    length = (last - first) / fs if cutting.window is None else cutting.window
+    return {m: (begin - clocks[m], end - clocks[m]) for m in held}
+
+
+def _spans(
+    recording: FilteredRecording, stretch: tuple[float, float], name: str, cutting: Cutting
+) -> list[tuple[int, int]]:
+    """Where the windows of a stretch lie in its recording, in samples."""
+    fs = recording.call.fs
+    first, last = round(stretch[0] * fs), min(round(stretch[1] * fs), recording.filtered.size)
+    length = max(1, last - first) / fs if cutting.window is None else cutting.window
     try:
         return [(first + a, first + b) for a, b in windows(last - first, fs, length, cutting.stride)]
     except SignalError as error:
-        raise SignalError(f"{row.source}: {error}") from error
+        raise SignalError(f"{name}: {error}") from error
 
 
 def _window(recording: FilteredRecording, span: tuple[int, int]) -> Window:

@@ -56,7 +56,8 @@ def check_labels(given: Iterable[Any], n: int) -> list[Label | None]:
     Raises
     ------
     ConfigError
-        Labels of different kinds (1 and "1"), of a kind that is none, or text that differs in case alone.
+        Labels of different kinds (1 and "1"), of a kind that is none, or text that differs in spelling
+        alone, as "Calm" and "calm" or "1" and "1.0" do.
     """
     labels: list[Label | None] = [_label(value, at) for at, value in enumerate(by_position(given, n, "labels"))]
     kinds: dict[str, Label] = {}
@@ -68,9 +69,10 @@ def check_labels(given: Iterable[Any], n: int) -> list[Label | None]:
         raise ConfigError(f"labels are of several kinds, {shown}: give all as text or all as numbers")
     spelling: dict[str, str] = {}
     for label in labels:
-        if isinstance(label, str) and spelling.setdefault(label.casefold(), label) != label:
+        if isinstance(label, str) and spelling.setdefault(_one_spelling(label), label) != label:
             raise ConfigError(
-                f"labels {spelling[label.casefold()]!r} and {label!r} differ in case alone: spell one class one way"
+                f"labels {spelling[_one_spelling(label)]!r} and {label!r} differ in spelling alone: spell one class "
+                "one way"
             )
     return labels
 
@@ -83,6 +85,12 @@ def _label(value: Any, at: int) -> Label | None:
     if isinstance(value, bool | int | float) and (isinstance(value, bool) or math.isfinite(value)):
         return value
     raise ConfigError(f"label {value!r} of sample {at} is a {type(value).__name__}: a class is text or a finite number")
+
+
+def _one_spelling(label: str) -> str:
+    """What "Calm" and "calm" share, and "1" and "1.0"."""
+    text, number, _ = _order(label)
+    return label.casefold() if text else repr(number)
 
 
 def _kind(label: Label) -> str:

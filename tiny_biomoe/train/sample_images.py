@@ -13,7 +13,16 @@ from ..errors import ConfigError, SignalError, unknown, warn
 from ..signals.filters import MODALITY_BAND, modality_name
 from ..signals.request import representation_name
 from .drawing import Drawing, Window
-from .labels import UNLABELLED, by_position, check_classes, check_labels, check_targets, classes_of, codes_of
+from .labels import (
+    UNLABELLED,
+    by_position,
+    check_classes,
+    check_labels,
+    check_people,
+    check_targets,
+    classes_of,
+    codes_of,
+)
 from .samples import MISSING, TASKS, Samples, View, name_of
 
 __all__ = ["Window", "draw_samples"]
@@ -84,7 +93,7 @@ def draw_samples(
     truth, named = _truth(labels, n, task, classes)
     named_sources = tuple(map(str, by_position(sources, n, "sources"))) if len(sources) else ()
     named_bags = tuple(map(str, by_position(bags, n, "bags"))) if len(bags) else ()
-    whose = by_position(subjects, n, "subjects")
+    whose = check_people(subjects, n)
     chosen = tuple(View(modality_name(modality), representation_name(name)) for modality, name in views)
     if scale == "recording" and any(window.limits is None for each in held for window in each.values()):
         raise ConfigError('scale="recording" needs the recording: give each Window its limits')

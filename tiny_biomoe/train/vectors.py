@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ..images.rendering import Levels
 from ..inference.engine import engine_facts
-from ..inference.runtime import embed_levels
+from ..inference.runtime import check_device, embed_levels
 from ..model import TinyBioMoE
 from ..sealed_files import plain_json, write_whole
 from ..weights.loading import tensor_digest
@@ -31,13 +33,16 @@ class VectorCache:
     ----------
     model : whose network stays as it is
     folder : None to keep the vectors in memory alone
+    device : where they are computed; where the model is otherwise
     """
 
-    def __init__(self, model: TinyBioMoE, folder: Path | None = None):
-        self.model = model
+    def __init__(self, model: TinyBioMoE, folder: Path | None = None, device: str | torch.device | None = None):
+        at = next(model.parameters()).device
+        place = at if device is None else check_device(device)
+        self.model = model if place == at else copy.deepcopy(model).to(place)
         self.width = model.architecture.embedding_dim
         self.digest = tensor_digest(model.state_dict())
-        facts = plain_json([self.digest, engine_facts(model)])
+        facts = plain_json([self.digest, engine_facts(self.model), place.type])
         self.path = None if folder is None else folder / f"vectors-{hashlib.sha256(facts).hexdigest()[:16]}.bin"
         self.known: dict[bytes, NDArray[np.float32]] = {}
         self._read()
