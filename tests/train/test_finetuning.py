@@ -440,6 +440,11 @@ def test_a_regression_stops_early_and_refuses_what_is_one_number(parts):
     trained = finetune(tiny(), numbers(parts[0]), validation=numbers(parts[1]), settings=settings)
     losses = [row["validation_loss"] for row in trained.history]
     assert len(losses) < 9 or min(losses) == losses[-1]
+    with pytest.raises(ConfigError, match="a regression has none"):
+        finetune(tiny(), numbers(parts[0]), settings=dataclasses.replace(QUICK, class_weights="balanced"))
+    alone = dataclasses.replace(parts[0], labels=np.zeros(12, np.int64), classes=("calm",))
+    with pytest.raises(ConfigError, match="a classifier tells at least two classes apart, and there are 1"):
+        finetune(tiny(), alone, settings=dataclasses.replace(QUICK, part="head"))
     with pytest.raises(ConfigError, match="all 12 numbers to predict are 3"):
         finetune(tiny(), dataclasses.replace(parts[0], labels=np.full(12, 3.0), classes=()), settings=settings)
 

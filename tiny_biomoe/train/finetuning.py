@@ -138,6 +138,8 @@ class _Run:
             raise ConfigError("vectors= are of another model: make VectorCache(model) of the one that is trained")
         self.origin = {"name": model.config.name, "source": model.source, "tensors_sha256": self.facts["model"]}
         self.target = Target.of(self.dataset.labels) if dataset.task == "regression" else None
+        if self.target is not None and settings.class_weights is not None:
+            raise ConfigError("class_weights= (--balance) weights classes, and a regression has none: leave it out")
         if self.target is None and len(dataset.classes) < 2:
             raise ConfigError(f"a classifier tells at least two classes apart, and there are {len(dataset.classes)}")
         self.model = FusionClassifier(

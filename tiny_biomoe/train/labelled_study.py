@@ -259,7 +259,8 @@ def _add(found: Stretches, held: Held, cutting: Cutting, name: str, subject: str
     spans = {m: _spans(held[m][0].recording, stretches[m], held[m][1].source, cutting) for m in held}
     first, row = next(iter(held.values()))
     rate = first.recording.call.fs
-    stretch = "" if row.start is None and row.stop is None else f", {row.start or 0:g}-{row.stop or 'end'} s"
+    stop = "end" if row.stop is None else f"{row.stop:g} s"
+    stretch = "" if row.start is None and row.stop is None else f", {row.start or 0:g}-{stop}"
     failures = []
     for places in zip(*spans.values(), strict=False):
         begin, end = places[0][0] / rate, places[0][1] / rate
