@@ -30,8 +30,8 @@ class Stretched(TinyBioMoEEmbedder):
     It differs in nothing else, so that the checks say something of every other line.
     """
 
-    def _validated(self, X, reset):
-        short = super()._validated(X, reset)
+    def _validated(self, X, reset, nan_policy):
+        short = super()._validated(X, reset, nan_policy)
         place = np.linspace(0, short.shape[1] - 1, LENGTH)
         return (
             np.stack([np.interp(place, np.arange(short.shape[1]), row) for row in short]) + np.arange(LENGTH) / LENGTH
@@ -76,7 +76,7 @@ TOO_SHORT = (
 
 
 def test_the_checks_of_scikit_learn_pass_but_for_those_of_three_samples(monkeypatch):
-    monkeypatch.setattr(estimators, "_model", lambda weights, device: pooling())
+    monkeypatch.setattr(estimators, "_model", lambda *_: pooling())
     expected = dict.fromkeys(TOO_SHORT, "its signals have one to ten samples, too few to draw: refused by name")
     results = check_estimator(embedder(), expected_failed_checks=expected, on_fail=None, on_skip=None)
     assert [row["check_name"] for row in results if row["status"] == "failed"] == []
@@ -87,7 +87,7 @@ def test_the_checks_of_scikit_learn_pass_but_for_those_of_three_samples(monkeypa
 
 
 def test_those_checks_pass_too_where_their_signals_are_drawn_out(monkeypatch):
-    monkeypatch.setattr(estimators, "_model", lambda weights, device: pooling())
+    monkeypatch.setattr(estimators, "_model", lambda *_: pooling())
     results = check_estimator(embedder(Stretched), on_fail=None, on_skip=None)
     failed = {row["check_name"]: str(row["exception"]) for row in results if row["status"] == "failed"}
     assert failed == {}
@@ -143,10 +143,83 @@ def test_a_pickle_holds_no_weights_and_refuses_others(weights, signals, tmp_path
     data = pickle.dumps(estimator)
     assert len(data) < 4000
     assert pickle.loads(data).transform(signals).tobytes() == estimator.transform(signals).tobytes()
+    tiny().save_pretrained(tmp_path)
+    moved = TinyBioMoEEmbedder(64, "bvp", weights=str(tmp_path)).fit(signals)
     tiny(seed=1).save_pretrained(tmp_path)
-    moved = pickle.loads(data).set_params(weights=str(tmp_path))
     with pytest.raises(WeightsError, match="fit again, or bring back the weights"):
         moved.transform(signals)
+
+
+def test_row_125_a_weights_folder_saved_anew_gives_the_new_weights(signals, tmp_path):
+    vectors = []
+    for seed in (0, 1):
+        tiny(seed).save_pretrained(tmp_path)
+        vectors.append(TinyBioMoEEmbedder(64, "bvp", "waveform", weights=str(tmp_path)).fit_transform(signals[:2]))
+        expected = tiny(seed).embed(signals[:2], 64, "bvp", "waveform")
+        assert np.allclose(vectors[-1], expected, atol=1e-5)
+    assert not np.allclose(*vectors, atol=1e-3)
+
+
+def test_row_136_parameters_set_after_fit_count_from_the_next_fit_on(weights, signals):
+    estimator = TinyBioMoEEmbedder(64, "bvp", "waveform", weights=weights).fit(signals)
+    before, names, provenance = estimator.transform(signals), estimator.get_feature_names_out(), estimator.provenance_
+    estimator.set_params(fs=32, band=None, representation=["psd", "angle"], fusion="add", nan_policy="interpolate")
+    assert estimator.transform(signals).tobytes() == before.tobytes()
+    assert estimator.get_feature_names_out().tolist() == names.tolist()
+    assert estimator.provenance_ == provenance
+    again = estimator.fit(signals)
+    assert again.provenance_["fs"] == 32
+    assert again.get_feature_names_out()[0] == "psd+angle_0"
+
+
+def test_a_revision_is_for_the_hub(weights, signals):
+    with pytest.raises(WeightsError, match="revision='main' is for the Hub"):
+        TinyBioMoEEmbedder(64, "bvp", weights=weights, revision="main").fit(signals)
+
+
+def test_a_search_embeds_each_signal_once_whatever_the_folds_and_the_classifier(weights, signals, monkeypatch):
+    embedded, embed = [], TinyBioMoE.embed
+    monkeypatch.setattr(
+        TinyBioMoE, "embed", lambda self, rows, *a, **k: (embedded.append(len(rows)), embed(self, rows, *a, **k))[1]
+    )
+    signals = signals * 1.5  # which no other test embeds
+    pipeline = make_pipeline(TinyBioMoEEmbedder(64, "bvp", ["waveform", "psd"], weights=weights), LogisticRegression())
+    grid = {"logisticregression__C": [0.1, 1.0, 10.0]}
+    search = GridSearchCV(pipeline, grid, cv=3, error_score="raise").fit(signals, np.arange(12) % 2)
+    assert sum(embedded) == 12
+    alone = TinyBioMoEEmbedder(64, "bvp", ["waveform", "psd"], weights=weights, cache=False).fit(signals)
+    assert search.best_estimator_[0].transform(signals).tobytes() == alone.transform(signals).tobytes()
+    assert sum(embedded) == 24
+    shifted = TinyBioMoEEmbedder(64, "bvp", ["waveform", "psd"], band=None, weights=weights).fit(signals)
+    shifted.transform(signals[:2])
+    assert sum(embedded) == 26  # other arguments are other vectors
+
+
+def test_the_vectors_that_are_kept_are_bounded_and_the_oldest_go_first():
+    kept = estimators.VectorsKept(limit=3 * 16)
+    rows = np.arange(16, dtype=np.float32).reshape(4, 4)
+    kept.put([b"a", b"b", b"c"], rows[:3])
+    assert kept.get([b"a"])[0].tolist() == [0, 1, 2, 3]
+    kept.put([b"d"], rows[3:])
+    assert [row is None for row in kept.get([b"a", b"b", b"c", b"d"])] == [False, True, False, False]
+    assert kept.size == 48
+
+
+def test_signals_are_validated_as_embed_does(weights, signals):
+    import torch
+
+    def fitted(X):
+        return TinyBioMoEEmbedder(64, "bvp", "waveform", weights=weights).fit(X)
+
+    with pytest.raises(ValueError, match="dim 3"):
+        fitted(signals[None])
+    with pytest.raises(ValueError, match=r"inhomogeneous|ragged|length"):
+        fitted([signals[0], signals[1][:300]])
+    with pytest.raises(SignalError, match="masked array"):
+        fitted(np.ma.masked_array(signals, signals > 5))
+    tensor = torch.tensor(signals, requires_grad=True)
+    expected = fitted(signals).transform(signals[:2])
+    assert fitted(tensor).transform(tensor[:2]).tobytes() == expected.tobytes()
 
 
 @pytest.mark.parametrize(
@@ -168,7 +241,7 @@ def test_arguments_are_checked_in_fit_and_never_before(weights, signals, change,
 
 def test_missing_samples_are_refused_or_interpolated(weights, signals):
     signals[3, 10:12] = np.nan
-    with pytest.raises(ValueError, match="contains NaN"):
+    with pytest.raises(SignalError, match='contains NaN(?s:.*)nan_policy="interpolate".*max_gap='):
         TinyBioMoEEmbedder(64, "bvp", weights=weights).fit(signals)
     estimator = TinyBioMoEEmbedder(64, "bvp", nan_policy="interpolate", weights=weights)
     assert np.isfinite(estimator.fit_transform(signals)).all()

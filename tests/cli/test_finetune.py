@@ -15,12 +15,13 @@ from toy import beats, sweat, tiny
 
 from tiny_biomoe import ConfigError
 from tiny_biomoe.batch.study_table import open_study
-from tiny_biomoe.cli import finetune as commands
 from tiny_biomoe.cli import commands as lazy
+from tiny_biomoe.cli import finetune as commands
 from tiny_biomoe.cli.main import main
 from tiny_biomoe.config import Recipe
-from tiny_biomoe.errors import MissingExtra
+from tiny_biomoe.errors import MissingExtra, SignalWarning
 from tiny_biomoe.train.classifier import TrainedClassifier
+from tiny_biomoe.train.drawing import Drawing, Window
 from tiny_biomoe.train.labelled_study import Cutting, cut_study
 
 QUICKLY = ["--epochs", 2, "--batch-size", 4, "--learning-rate", 0.01, "--no-augmentation"]
@@ -82,27 +83,27 @@ def test_predict_tells_the_class_of_each_row_and_scores_where_labels_are_known(m
         "--group",
         "who",
         "-o",
-        made / "told.csv",
+        made / "answers.csv",
     )
     assert code == 0
     assert "12 samples classified" in out
     assert "macro accuracy" in out
-    with open(made / "told.csv") as file:
+    with open(made / "answers.csv") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 12
     assert (rows[0]["subject"], rows[0]["label"], rows[0]["start"], rows[0]["stop"]) == ("P0", "calm", "0.0", "8.0")
     classifier = TrainedClassifier.load(made / "classifier")
     stretches, _ = cut_study(open_study(made / "study.csv"), None, Recipe(), label="stress", group="who")
     expected = classifier.predict_proba(classifier.draw(stretches.windows))
-    told = np.array([[float(row["p(calm)"]), float(row["p(stressed)"])] for row in rows])
-    assert np.allclose(told, expected, atol=1e-6)
+    found = np.array([[float(row["p(calm)"]), float(row["p(stressed)"])] for row in rows])
+    assert np.allclose(found, expected, atol=1e-6)
     assert [row["predicted"] for row in rows] == [classifier.classes[i] for i in expected.argmax(1)]
 
 
 def test_predict_goes_on_past_a_bad_file_and_says_so(made, run, tmp_path):
     study = write_study(tmp_path, 2)
     (tmp_path / "p0_eda.csv").write_text("EDA\n1\nx\n")
-    code, out, err = run("predict", made / "classifier", study, "--group", "who", "-o", tmp_path / "told.csv")
+    code, out, err = run("predict", made / "classifier", study, "--group", "who", "-o", tmp_path / "answers.csv")
     assert code == 2
     assert "p0_eda.csv" in err
     assert "2 samples classified" in out
@@ -113,8 +114,8 @@ def test_predict_leaves_unknown_labels_empty_and_its_inputs_alone(made, run, tmp
     study = write_study(tmp_path, 1)
     before = study.read_bytes()
     ask = "predict", made / "classifier", study, "--group", "who", "--label", "unknown", "-o"
-    assert run(*ask, tmp_path / "told.csv")[0] == 0
-    with open(tmp_path / "told.csv") as file:
+    assert run(*ask, tmp_path / "answers.csv")[0] == 0
+    with open(tmp_path / "answers.csv") as file:
         assert [row["label"] for row in csv.DictReader(file)] == ["", ""]
     for output in (study, tmp_path / "p0_eda.csv"):
         code, _, err = run(*ask, output)
@@ -169,7 +170,7 @@ def test_windows_are_cut_from_each_stretch_of_a_recording_filtered_whole(made):
     whole, _ = cut_study(study, ["bvp"], Recipe(), label="stress", group="who")
     assert np.array_equal(stretches.windows[1]["bvp"].signal, whole.windows[0]["bvp"].signal[128:384])
     assert whole.windows[0]["bvp"].filtered
-    level, _ = cut_study(study, ["bvp"], Recipe(), Cutting(scale="recording"), label="stress", group="who")
+    level, _ = cut_study(study, ["bvp"], Recipe(), drawing=Drawing(scale="recording"), label="stress", group="who")
     assert level.windows[0]["bvp"].limits == level.windows[1]["bvp"].limits
 
 
@@ -191,6 +192,28 @@ def test_rows_of_one_time_are_joined_and_two_of_one_modality_must_be_told_apart(
     assert len(alone.windows) == 2
 
 
+@pytest.mark.parametrize(("offset", "count"), [(0.0, 6), (45.0, 1), (-20.5, 3), (70.0, 0)])
+def test_row_118_recordings_that_are_joined_are_aligned_by_their_clocks(tmp_path, rng, offset, count):
+    signals = {}
+    for name, fs, start in (("eda", 4, 0.0), ("bvp", 64, offset)):
+        signals[name] = rng.standard_normal(60 * fs).cumsum()
+        times = 1.7e9 + start + np.arange(60 * fs) / fs
+        rows = [f"{time:.6f},{value}" for time, value in zip(times, signals[name], strict=True)]
+        (tmp_path / f"{name}.csv").write_text("\n".join([f"time,{name.upper()}", *rows]) + "\n")
+    study = tmp_path / "study.csv"
+    study.write_text("path,modality,subject,label\neda.csv,eda,S,calm\nbvp.csv,bvp,S,calm\n")
+    found, failures = cut_study(open_study(study), None, Recipe(), Cutting(window=10), Drawing(band=None))
+    assert len(found.windows) == count
+    assert bool(failures) == (count == 0)
+    if not count:
+        assert "by their clocks they have no time in common" in failures[0]
+        return
+    begin = max(0.0, offset)
+    assert np.array_equal(found.windows[0]["eda"].signal, signals["eda"][round(begin * 4) :][:40])
+    assert np.array_equal(found.windows[0]["bvp"].signal, signals["bvp"][round((begin - offset) * 64) :][:640])
+    assert found.starts[0] == (begin - offset if found.files[0] == "bvp.csv" else begin)
+
+
 def test_a_stretch_beyond_the_recording_is_named(tmp_path):
     write_study(tmp_path, 1)
     (tmp_path / "study.csv").write_text("path,modality,fs,subject,label,start,stop\np0_eda.csv,eda,8,P0,calm,10,20\n")
@@ -204,7 +227,7 @@ def test_a_stretch_beyond_the_recording_is_named(tmp_path):
 def test_a_row_without_its_label_or_person_is_named(tmp_path):
     write_study(tmp_path, 1)
     (tmp_path / "study.csv").write_text("path,modality,fs,subject,label\np0_eda.csv,eda,8,P0,\n")
-    with pytest.raises(ConfigError, match="p0_eda.csv: the row has no 'label'"):
+    with pytest.raises(ConfigError, match="p0_eda.csv: the row has no 'label', one of 1 of 1 rows.*--unlabelled drop"):
         cut_study(open_study(tmp_path / "study.csv"), None, Recipe())
     found, _ = cut_study(open_study(tmp_path / "study.csv"), None, Recipe(), labelled=False)
     assert found.labels == [None]
@@ -264,6 +287,163 @@ def test_without_its_extra_help_says_what_to_install_and_the_rest_fails(run, mon
 
 
 def test_cutting_refuses_what_it_does_not_know():
-    with pytest.raises(ConfigError, match="unknown scale 'person'"):
-        Cutting(scale="person")
+    with pytest.raises(ConfigError, match="scale='person'"):
+        Drawing(scale="person")
+    with pytest.raises(ConfigError, match="max_missing=2"):
+        Drawing(max_missing=2)
+    with pytest.raises(ConfigError, match="unknown argument 'separator'"):
+        Cutting(reading={"separator": ";"})
     assert Cutting(**json.loads(json.dumps(Cutting(window=4.0).to_dict()))) == Cutting(window=4.0)
+    assert Drawing(**json.loads(json.dumps(Drawing(band=(1, 2)).to_dict()))).band == (1, 2)
+
+
+def learn(made, run, tmp_path, *more, study=None):
+    """A quick head on the made study."""
+    return run(
+        "finetune", study or made / "study.csv", "--label", "stress", "--group", "who", "--weights", made / "weights",
+        "--representation", "waveform", "--part", "head", "--epochs", 30, "--learning-rate", 0.05,
+        "-o", tmp_path / "c", *more,
+    )  # fmt: skip
+
+
+def table(path):
+    with open(path) as file:
+        return list(csv.DictReader(file))
+
+
+def test_row_129_rows_without_a_label_are_refused_or_left_out_and_counted(made, run, tmp_path):
+    study = made / "bare.csv"
+    study.write_text((made / "study.csv").read_text().replace("P0,calm", "P0,NaN").replace("P1,calm", "P1,n/a"))
+    code, _, err = learn(made, run, tmp_path, study=study)
+    assert code == 1
+    assert "the row has no 'stress', one of 4 of 24 rows" in err
+    code, out, err = learn(made, run, tmp_path, "--unlabelled", "drop", study=study)
+    assert code == 0
+    assert "left out: 4 of 24 rows, which have no 'stress'" in err
+    assert TrainedClassifier.load(tmp_path / "c").classes == ("calm", "stressed")
+
+
+def test_row_131_a_person_spelt_in_two_ways_is_on_one_side(made, run, tmp_path):
+    study = made / "spelt.csv"
+    study.write_text((made / "study.csv").read_text().replace("P1,stressed", "p1 ,stressed").replace(",P2,", ",2.0,"))
+    with pytest.warns(SignalWarning, match="'p1' as 'P1'"):
+        code, out, _ = learn(made, run, tmp_path, study=study)
+    assert code == 0
+    assert "12 samples of 6 people" in out
+    about = TrainedClassifier.load(tmp_path / "c").about
+    assert set(about["training"]["people"]) | set(about["tested_on"]) == {"P0", "P1", "2", "P3", "P4", "P5"}
+
+
+def test_row_133_predict_reads_cuts_and_draws_as_in_training(made, run, tmp_path):
+    code, *_ = learn(
+        made, run, tmp_path, "--modality", "bvp", "--window", 4, "--band", "none", "--scale=-2,2", "--max-gap", 0.5
+    )
+    assert code == 0
+    loaded = TrainedClassifier.load(tmp_path / "c")
+    assert (loaded.drawing.band, loaded.drawing.scale, loaded.drawing.max_gap) == (None, (-2.0, 2.0), 0.5)
+    assert loaded.drawing.fs == {"bvp": [64.0]}
+    assert loaded.drawing.seconds == {"bvp": [4.0, 4.0]}
+    assert loaded.about["cutting"]["columns"] == {"bvp": ["BVP"]}
+    both = tmp_path / "both.csv"  # holds a second pulse, which was never learnt from
+    signal = np.concatenate([beats(False, 1).signal, beats(True, 1).signal])
+    both.write_text("\n".join(["BVP,PPG", *(f"{x},{-x}" for x in signal)]) + "\n")
+    assert run("predict", tmp_path / "c", both, "--fs", 64, "-o", tmp_path / "answers.csv")[0] == 0
+    windows = [{"bvp": Window(signal[i : i + 256], 64, filtered=True)} for i in range(0, 1024, 256)]
+    expected = loaded.predict_proba(loaded.draw(windows))[:, 0]
+    assert [float(row["p(calm)"]) for row in table(tmp_path / "answers.csv")] == pytest.approx(expected, abs=1e-5)
+    code, _, err = run("predict", tmp_path / "c", both, "--fs", 32, "-o", tmp_path / "slow.csv")
+    assert code == 1
+    assert "sampled at 32 Hz, and what was learnt from at 64 Hz" in err
+
+
+def test_row_134_a_label_that_was_never_learnt_leaves_the_others_scored(made, run, tmp_path):
+    study = made / "unseen.csv"
+    study.write_text((made / "study.csv").read_text().replace("P0,calm", "P0,bored"))
+    arguments = "predict", made / "classifier", study, "--group", "who", "-o", tmp_path / "answers.csv"
+    with pytest.warns(SignalWarning) as warned:
+        code, out, _ = run(*arguments)  # the label's column is remembered
+    assert code == 0
+    assert "macro accuracy" in out
+    notes = " ".join(str(each.message) for each in warned)
+    assert "1 of 12 have a label that was never learnt (bored): left out" in notes
+    assert "4 of 6 scored people were trained on" in notes
+    study.write_text((made / "study.csv").read_text().replace("calm", "a").replace("stressed", "b"))
+    code, out, _ = run(*arguments)
+    assert "not scored: no label (a, b) is one that was learnt (calm, stressed)" in out
+
+
+def test_a_joined_sample_that_fails_names_the_file_and_the_option(made, run, tmp_path):
+    study = write_study(tmp_path, 6)
+    (tmp_path / "p0_eda.csv").write_text("EDA\n1\nx\n")
+    code, _, err = learn(made, run, tmp_path, study=study)
+    assert code == 1
+    assert "p0_eda.csv" in err
+    assert 'joined with p0_bvp.csv, which are used without it by missing="mask", --missing mask' in err
+    code, out, err = learn(made, run, tmp_path, "--missing", "mask", study=study)
+    assert code == 0
+    assert "12 samples of 6 people" in out
+    assert "p0_eda.csv" in err
+
+
+def test_a_target_is_learnt_by_regression_and_predicted_in_its_unit(made, run, tmp_path):
+    study = made / "numbers.csv"
+    study.write_text((made / "study.csv").read_text().replace(",calm,", ",10.5,").replace(",stressed,", ",14,"))
+    code, out, _ = learn(made, run, tmp_path, "--target", "stress", study=study)
+    assert code == 0
+    assert "mae 0." in out
+    assert "concordance" in out
+    code, out, _ = run("predict", tmp_path / "c", study, "--group", "who", "-o", tmp_path / "answers.csv")
+    assert code == 0
+    rows = table(tmp_path / "answers.csv")
+    assert not [name for name in rows[0] if name.startswith("p(")]
+    predicted = np.array([float(row["predicted"]) for row in rows])
+    assert np.abs(predicted - [float(row["label"]) for row in rows]).mean() < 1.0
+    code, _, err = learn(made, run, tmp_path, "--target", "stress", "--task", "classification", study=study)
+    assert "leave out --task" in err
+
+
+def test_folds_score_each_person_once_and_embed_each_image_once(made, run, tmp_path, monkeypatch):
+    from tiny_biomoe.train import vectors
+
+    embedded, embed = [], vectors.embed_levels
+    monkeypatch.setattr(
+        vectors, "embed_levels", lambda net, images, n: (embedded.append(len(x := list(images))), embed(net, x, n))[1]
+    )
+    arguments = "--modality", "bvp", "--folds", "loso"
+    code, out, _ = learn(made, run, tmp_path, *arguments)
+    assert code == 0
+    assert sum(embedded) == 12
+    scores = json.loads((tmp_path / "c" / "evaluation.json").read_text())
+    assert sorted(scores["people"]) == [f"P{i}" for i in range(6)]
+    assert np.sum(scores["confusion"]) == 12
+    assert "of 6 people each" in out
+    assert "leave one person out, each scored by a classifier" in (tmp_path / "c" / "README.md").read_text()
+    assert TrainedClassifier.load(tmp_path / "c").about["training"]["subjects"] == 6
+    again = json.loads((tmp_path / "c" / "evaluation.json").read_text())
+    monkeypatch.setattr("tiny_biomoe.train.cross_validation.finetune", None)  # each fold is kept
+    assert learn(made, run, tmp_path, *arguments)[0] == 0
+    assert json.loads((tmp_path / "c" / "evaluation.json").read_text()) == again
+    code, _, err = learn(made, run, tmp_path, "--folds", "seven")
+    assert "neither loso nor a number" in err
+
+
+@pytest.mark.parametrize("pooling", ["attention", "mean"])
+def test_windows_of_a_recording_are_pooled_with_their_attention_in_the_table(made, run, tmp_path, pooling):
+    code, *_ = learn(
+        made, run, tmp_path, "--modality", "bvp", "--window", 2, "--level", "recording", "--pooling", pooling
+    )
+    assert code == 0
+    loaded = TrainedClassifier.load(tmp_path / "c")
+    assert (loaded.level, loaded.model.pooling) == ("recording", pooling)
+    code, out, _ = run("predict", tmp_path / "c", made / "study.csv", "--group", "who", "-o", tmp_path / "answers.csv")
+    assert code == 0
+    rows = table(tmp_path / "answers.csv")
+    assert len(rows) == 48
+    assert rows[0]["recording"] == "p0_bvp.csv, 0-8 s"
+    for name in {row["recording"] for row in rows}:
+        mine = [row for row in rows if row["recording"] == name]
+        assert len(mine) == 4
+        assert len({row["p(calm)"] for row in mine}) == 1
+        assert sum(float(row["attention"]) for row in mine) == pytest.approx(1, abs=1e-5)
+    shares = {float(row["attention"]) for row in rows}
+    assert (shares == {0.25}) == (pooling == "mean")

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 import tiny_biomoe
-from tiny_biomoe.cli.main import cli, main
 from tiny_biomoe.cli.commands import LazyCommand
+from tiny_biomoe.cli.main import cli, main
 from tiny_biomoe.embedding import Embedder
 from tiny_biomoe.readers.formats import read
 

@@ -11,13 +11,13 @@ import pytest
 import safetensors.torch
 import torch
 from PIL import Image
-from toy import QUICK, beats, tiny, toy_samples
+from toy import QUICK, beats, sweat, tiny, toy_samples
 
-from tiny_biomoe import ConfigError, SignalError, TinyBioMoE, WeightsError
+from tiny_biomoe import ConfigError, SignalError, SignalWarning, TinyBioMoE, WeightsError
 from tiny_biomoe.train.classifier import TrainedClassifier
 from tiny_biomoe.train.classifier_card import model_card
-from tiny_biomoe.train.evaluation import Evaluation
 from tiny_biomoe.train.finetuning import finetune
+from tiny_biomoe.train.sample_images import Window, draw_samples
 
 VIEWS = (("bvp", "waveform"), ("eda", "psd"))
 
@@ -76,22 +76,85 @@ def test_a_sample_without_any_of_its_views_is_refused_by_name_and_not_left_out(c
     assert len(classifier.predict(blind.take([0, 7]))) == 2
 
 
-def test_scores_are_means_over_the_classes_that_occur():
-    truth, told = np.array([0, 0, 0, 1, 1]), np.array([0, 0, 1, 1, 2])
-    scores = Evaluation.of(truth, told, ["a", "b", "c"])
-    assert scores.accuracy == pytest.approx((2 / 3 + 1 / 2) / 2)
-    assert scores.precision == pytest.approx((1 + 1 / 2) / 2)
-    assert scores.f1 == pytest.approx((4 / 5 + 1 / 2) / 2)
-    assert scores.confusion.tolist() == [[2, 1, 0], [0, 1, 1], [0, 0, 0]]
-    with pytest.raises(ConfigError, match="0 true and 0 told"):
-        Evaluation.of(truth[:0], told[:0], ["a", "b"])
-
-
-def test_evaluate_refuses_samples_without_labels_or_of_other_classes(classifier, samples):
-    with pytest.raises(ConfigError, match="has no label"):
+def test_evaluate_refuses_samples_without_labels_or_with_none_that_was_learnt(classifier, samples):
+    with pytest.raises(ConfigError, match="has no label, one of 8 of 8 samples"):
         classifier.evaluate(dataclasses.replace(samples, labels=np.full(8, -1)))
-    with pytest.raises(ConfigError, match="the classifier tells"):
+    with pytest.raises(ConfigError, match=r"no label is one that was learnt \(calm, stress\)"):
         classifier.evaluate(dataclasses.replace(samples, classes=("x", "y")))
+    with pytest.raises(ConfigError, match="of a regression"):
+        classifier.evaluate(dataclasses.replace(samples, labels=np.zeros(8), classes=()))
+
+
+def test_row_134_labels_that_were_never_learnt_are_left_out_of_the_scores_and_counted(classifier):
+    windows = [{"bvp": beats(bool(i % 2), i)} for i in range(4)]
+    asked = classifier.draw(windows, ["calm", "stress", "pain", "pain"], list("WXYZ"))
+    assert asked.classes == ("calm", "stress", "pain")
+    with pytest.warns(SignalWarning, match=r"2 of 4 have a label that was never learnt \(pain\): left out"):
+        scores = classifier.evaluate(asked)
+    assert scores.classes == ("calm", "stress")
+    assert scores.confusion.sum() == 2
+    assert "scored on 2 people" in scores.notes[-1]
+
+
+def test_scores_of_people_that_were_trained_on_say_so(classifier, samples):
+    with pytest.warns(
+        SignalWarning, match=r"3 of 4 scored people were trained on \(P0, P1, P2\): the scores say nothing"
+    ):
+        assert "3 of 4 scored people were trained on" in classifier.evaluate(samples).notes[0]
+    with pytest.warns(SignalWarning, match="fewer than 5"):
+        assert "trained on" not in " ".join(classifier.evaluate(samples.take([6, 7])).notes)
+
+
+def test_row_130_predictions_come_back_in_the_type_of_the_labels(folder, samples):
+    levels = samples.take(slice(0, 4))
+    for classes in ((0, 1), (False, True), (0.5, 2.0)):
+        numbered = dataclasses.replace(levels, classes=classes)
+        trained = finetune(tiny(), numbered, settings=dataclasses.replace(QUICK, epochs=1))
+        trained.save(folder)
+        loaded = TrainedClassifier.load(folder)
+        assert loaded.classes == classes
+        assert {type(each) for each in loaded.predict(levels).tolist()} == {type(classes[0])}
+    asked = loaded.draw([{"bvp": beats(True, 1), "eda": sweat(True, 1)}], ["2.0"])  # as a table gives it
+    assert (asked.classes, asked.labels.tolist()) == ((0.5, 2.0), [1])
+
+
+def test_row_133_it_draws_as_it_was_trained_and_refuses_other_windows():
+    windows = [{"bvp": beats(bool(i % 2), i)} for i in range(4)]
+    views = [("bvp", "waveform")]
+    samples = draw_samples(windows, list("abab"), list("PPQQ"), views, band=None, scale=(-2, 2), max_missing=0.1)
+    trained = finetune(tiny(), samples, settings=dataclasses.replace(QUICK, epochs=1))
+    assert trained.drawing.fs == {"bvp": [64.0]}
+    assert trained.drawing.seconds == {"bvp": [8.0, 8.0]}
+    again = trained.draw(windows)
+    assert np.array_equal(again.levels, samples.levels)
+    assert not np.array_equal(again.levels, draw_samples(windows, None, list("PPQQ"), views).levels)
+    with pytest.raises(ConfigError, match="band= is not to be chosen: the classifier was trained with None"):
+        trained.draw(windows, band="modality")
+    signal = windows[0]["bvp"].signal
+    for window, message in (
+        (Window(np.tile(signal, 6), 64), r"lasts 48 s, and what was learnt from 8 s"),
+        (Window(signal, 50), "sampled at 50 Hz, and what was learnt from at 64 Hz: resample"),
+        (Window(signal, 64, limits=(-1, 1)), r"drawn over \(-1, 1\), and what was learnt from spans \(-2.0, 2.0\)"),
+    ):
+        with pytest.raises(SignalError, match=message):
+            trained.draw([{"bvp": window}])
+    gap = signal.copy()
+    gap[100:164] = np.nan
+    filled = draw_samples([{"bvp": Window(gap, 64)}], None, ["P"], views, nan_policy="interpolate")
+    assert filled.present.all()
+    with pytest.raises(SignalError, match=r"12% of the samples are missing, more than max_missing=0.1"):
+        draw_samples([{"bvp": Window(gap, 64)}], None, ["P"], views, nan_policy="interpolate", max_missing=0.1)
+
+
+def test_a_folder_of_the_format_before_is_still_read(classifier, samples, folder):
+    path = folder / "classifier.json"
+    data = json.loads(path.read_text())
+    for key in ("drawing", "target", "level", "pooling"):
+        del data[key]
+    path.write_text(json.dumps({**data, "format": "tiny-biomoe-classifier/1"}))
+    old = TrainedClassifier.load(folder)
+    assert old.drawing is None
+    assert old.predict_proba(samples).tobytes() == classifier.predict_proba(samples).tobytes()
 
 
 def test_saved_and_loaded_it_answers_the_same(classifier, samples, folder):
@@ -179,10 +242,12 @@ def describe(folder, **change):
         (lambda f: describe(f, backbone_sha256="0"), "sha256 of the backbone"),
         (lambda f: describe(f, views="bvp"), "not of its kind"),
         (lambda f: describe(f, views=[]), "there is no view"),
+        (lambda f: describe(f, level="night"), "drawing, target, level or pooling"),
+        (lambda f: describe(f, target={"mean": 1.0}), "drawing, target, level or pooling"),
         (lambda f: describe(f, classes=["a", "b", "c"]), "shape"),
     ],
     ids=["damaged", "row 92", "row 71", "no head", "no description", "no json", "key", "format", "backbone", "views",
-         "no view", "classes"],
+         "no view", "level", "target", "classes"],
 )  # fmt: skip
 def test_a_folder_that_is_not_whole_is_refused(folder, harm, message):
     harm(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import signal
 import subprocess
 import sys
@@ -14,12 +15,14 @@ import pytest
 import torch
 from toy import QUICK, tiny, toy_samples
 
-from tiny_biomoe import ConfigError, WeightsError
-from tiny_biomoe.inference.runtime import embed_levels
-from tiny_biomoe.train.augment import Augmentation
+from tiny_biomoe import ConfigError, SignalWarning, WeightsError
+from tiny_biomoe.model import embed_levels
+from tiny_biomoe.train.augment import NONE, Augmentation
 from tiny_biomoe.train.checkpoints import load_checkpoint, save_checkpoint
+from tiny_biomoe.train.classifier import TrainedClassifier
 from tiny_biomoe.train.finetuning import _Run, finetune
 from tiny_biomoe.train.settings import Settings
+from tiny_biomoe.train.vectors import VectorCache
 
 AUGMENTED = dataclasses.replace(QUICK, augmentation=Augmentation())
 
@@ -241,12 +244,12 @@ def test_a_step_is_taken_with_the_rate_the_weights_and_the_smoothing_of_the_sett
         rates.append([group["lr"] for group in self.param_groups])
         return step(self, *arguments, **options)
 
-    def told(logits, labels, weights, *, label_smoothing):
+    def recorded(logits, labels, weights, *, label_smoothing):
         losses.append((weights.tolist(), label_smoothing))
         return loss(logits, labels, weights, label_smoothing=label_smoothing)
 
     monkeypatch.setattr(torch.optim.AdamW, "step", taken)
-    monkeypatch.setattr("tiny_biomoe.train.finetuning.F.cross_entropy", told)
+    monkeypatch.setattr("tiny_biomoe.train.finetuning.F.cross_entropy", recorded)
     settings = dataclasses.replace(
         QUICK, epochs=4, batch_size=6, learning_rate=0.01, warmup=0.25, cooldown=0.25, smoothing=(0.2, 0.05),
         class_weights=(1.0, 3.0),
@@ -316,23 +319,76 @@ def test_mixed_precision_learns_in_float32_weights(samples):
 
 
 def test_the_head_alone_learns_from_still_images_that_are_embedded_once(parts, monkeypatch):
-    from tiny_biomoe.train import finetuning as module
+    from tiny_biomoe.train import finetuning, vectors
 
-    embedded, embed = [], module.embed_levels
+    embedded, embed = [], vectors.embed_levels
     monkeypatch.setattr(
-        module,
+        vectors,
         "embed_levels",
         lambda net, images, size: (embedded.append(len(held := list(images))), embed(net, held, size))[1],
     )
     settings = dataclasses.replace(QUICK, part="head", epochs=3)
     once = finetune(tiny(), parts[0], validation=parts[1], settings=settings)
     assert embedded == [12, 4]  # not once an epoch
-    monkeypatch.setattr(module, "NONE", Augmentation())  # as if images varied: each step looks at them anew
+    monkeypatch.setattr(finetuning, "NONE", Augmentation())  # as if images varied: each step looks at them anew
     anew = finetune(tiny(), parts[0], validation=parts[1], settings=settings)
     assert embedded == [12, 4, 4]  # the validation images are never varied
     assert torch.allclose(once.model.head.weight, anew.model.head.weight, atol=1e-5)
     for row, other in zip(once.history, anew.history, strict=True):
         assert row == pytest.approx(other, abs=1e-4)
+
+
+def test_the_head_alone_learns_from_images_as_they_are_unless_it_is_asked_otherwise():
+    assert Settings(part="head").augmentation == NONE
+    assert Settings().augmentation == Settings(part="last").augmentation == Augmentation()
+    assert Settings(part="head", augmentation=Augmentation()).augmentation == Augmentation()
+
+
+def test_vectors_stay_in_the_folder_and_a_stopped_run_of_a_head_computes_none_twice(parts, tmp_path, monkeypatch):
+    settings = dataclasses.replace(QUICK, part="head", epochs=25)
+    whole = finetune(tiny(), parts[0], validation=parts[1], settings=settings)
+    original = _Run._epoch
+
+    def stop(self, epoch):
+        if epoch == 21:
+            raise KeyboardInterrupt
+        return original(self, epoch)
+
+    monkeypatch.setattr(_Run, "_epoch", stop)
+    with pytest.raises(KeyboardInterrupt):
+        finetune(tiny(), parts[0], validation=parts[1], settings=settings, out=tmp_path)
+    monkeypatch.setattr(_Run, "_epoch", original)
+    assert len(load_checkpoint(tmp_path)["history"]) == 20
+    monkeypatch.setattr("tiny_biomoe.train.vectors.embed_levels", None)
+    resumed = finetune(tiny(), parts[0], validation=parts[1], settings=settings, out=tmp_path)
+    assert same(weights_of(whole), weights_of(resumed))
+    assert resumed.history == whole.history
+
+
+def test_a_damaged_file_of_vectors_is_computed_anew_and_another_model_has_its_own(parts, tmp_path):
+    images = parts[0].levels[:3, 0]
+    found = VectorCache(tiny(), tmp_path).of([*images, images[0]])
+    assert found[3].tobytes() == found[0].tobytes()
+    (path,) = tmp_path.glob("vectors-*.bin")
+    assert len(VectorCache(tiny(), tmp_path).known) == 3
+    assert not VectorCache(tiny(1), tmp_path).known
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    damaged = VectorCache(tiny(), tmp_path)
+    assert not damaged.known
+    assert damaged.of(images).tobytes() == found[:3].tobytes()
+    with pytest.raises(ConfigError, match="vectors= are of another model"):
+        finetune(tiny(1), parts[0], settings=dataclasses.replace(QUICK, part="head"), vectors=damaged)
+
+
+def test_a_log_gets_plain_lines_and_the_epoch_that_a_run_resumes_from(parts, tmp_path, capsys):
+    settings = dataclasses.replace(QUICK, part="head", epochs=2)
+    finetune(tiny(), parts[0], settings=settings, out=tmp_path, progress=True)
+    err = capsys.readouterr().err
+    assert "embedding: image 12 of 12: 0 s left" in err
+    assert "training: 2 epochs\n" in err
+    assert re.search(r"training: epoch 2 of 2: train_loss \d.\d{3}, train_accuracy \d.\d{3}, 0 s left\n", err)
+    finetune(tiny(), parts[0], settings=settings, out=tmp_path, progress=True)
+    assert "training: 2 epochs from epoch 3\n" in capsys.readouterr().err
 
 
 def test_still_images_of_samples_that_lack_some_are_embedded_where_they_are():
@@ -348,6 +404,49 @@ def test_still_images_of_samples_that_lack_some_are_embedded_where_they_are():
     assert not still[4, 1].any()
     alone = embed_levels(run.model.backbone, [gaps.levels[4, 0]], 1)
     assert still[4, 0].numpy().tobytes() == alone.tobytes()
+
+
+def numbers(samples):
+    """The same samples with a number to predict: about 10 calm, about 14 stressed."""
+    return dataclasses.replace(
+        samples, labels=10.0 + 4 * samples.labels + np.linspace(-0.1, 0.1, len(samples)), classes=()
+    )
+
+
+@pytest.mark.parametrize("loss", ["mse", "huber"])
+def test_a_regression_learns_numbers_in_their_own_unit(parts, tmp_path, loss):
+    settings = dataclasses.replace(QUICK, epochs=60, part="head", learning_rate=0.05, dropout=(0.0, 0.0), loss=loss)
+    trained = finetune(tiny(), numbers(parts[0]), validation=numbers(parts[1]), settings=settings)
+    assert trained.target.mean == pytest.approx(12, abs=0.01)
+    assert trained.target.std == pytest.approx(2, rel=0.01)
+    assert trained.history[-1]["train_mae"] < 0.7 < 1.5 < trained.history[0]["train_mae"]
+    with pytest.warns(SignalWarning, match="scored on 2 people"):
+        scores = trained.evaluate(numbers(parts[1]))
+    assert scores.mae < 1.0 < scores.baseline
+    assert scores.mae == pytest.approx(trained.history[-1]["validation_mae"], abs=1e-4)
+    trained.save(tmp_path, scores)
+    loaded = TrainedClassifier.load(tmp_path)
+    assert loaded.predict(parts[1]).tobytes() == trained.predict(parts[1]).tobytes()
+    assert 8 < loaded.predict(parts[1]).min() < loaded.predict(parts[1]).max() < 16
+    card = (tmp_path / "README.md").read_text()
+    assert "concordance" in card
+    assert "baseline mae" in card
+    with pytest.raises(ConfigError, match="a regression has no probabilities"):
+        loaded.predict_proba(parts[1])
+
+
+def test_a_regression_stops_early_and_refuses_what_is_one_number(parts):
+    settings = dataclasses.replace(QUICK, epochs=9, part="head", patience=1, learning_rate=0.3)
+    trained = finetune(tiny(), numbers(parts[0]), validation=numbers(parts[1]), settings=settings)
+    losses = [row["validation_loss"] for row in trained.history]
+    assert len(losses) < 9 or min(losses) == losses[-1]
+    with pytest.raises(ConfigError, match="a regression has none"):
+        finetune(tiny(), numbers(parts[0]), settings=dataclasses.replace(QUICK, class_weights="balanced"))
+    alone = dataclasses.replace(parts[0], labels=np.zeros(12, np.int64), classes=("calm",))
+    with pytest.raises(ConfigError, match="a classifier tells at least two classes apart, and there are 1"):
+        finetune(tiny(), alone, settings=dataclasses.replace(QUICK, part="head"))
+    with pytest.raises(ConfigError, match="all 12 numbers to predict are 3"):
+        finetune(tiny(), dataclasses.replace(parts[0], labels=np.full(12, 3.0), classes=()), settings=settings)
 
 
 def test_the_function_and_what_it_takes_come_from_the_package():

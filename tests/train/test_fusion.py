@@ -113,5 +113,3 @@ def test_class_weights_balance_or_are_given_or_refused():
 def test_a_fusion_or_a_class_count_that_cannot_be_is_refused():
     with pytest.raises(ConfigError, match="unknown fusion 'mul'"):
         classifier("mul")
-    with pytest.raises(ConfigError, match="at least two classes apart, and there are 1"):
-        FusionClassifier(tiny(), 1, 1)

@@ -1,225 +1,216 @@
-"""`tiny-biomoe finetune` and `tiny-biomoe predict`."""
+"""The command `tiny-biomoe finetune`: a table of recordings to a trained classifier or regression with its scores."""
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
-import json
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from tqdm import tqdm
 
-from ..batch.study_table import Input, Study, open_study
+from ..batch.study_table import open_study
 from ..config import PRECISIONS
 from ..errors import ConfigError, SignalError
 from ..images.representations import REPRESENTATIONS
 from ..model import TinyBioMoE
-from ..readers.recording import printable
-from ..sealed_files import write_whole
 from ..signals.filters import modality_name
 from ..signals.request import FUSIONS
 from ..signals.validation import NAN_POLICIES
 from ..train.augment import NONE, Augmentation
-from ..train.classifier import DESCRIPTION, TrainedClassifier
-from ..train.evaluation import Evaluation
+from ..train.classifier import TrainedClassifier
+from ..train.cross_validation import cross_validate
+from ..train.drawing import Drawing
+from ..train.evaluation import Scores
 from ..train.finetuning import finetune as train
 from ..train.fusion import PARTS
-from ..train.labelled_study import SCALES, Cutting, Stretches, cut_study
+from ..train.labelled_study import Cutting, cut_study, remembering
 from ..train.sample_images import draw_samples
-from ..train.samples import MISSING, Samples, check_labelled, split_subjects
-from ..train.settings import Settings
-from .options import once
-from .output_files import check_output, check_spares, neutral
+from ..train.samples import MISSING, TASKS, Samples, split_subjects
+from ..train.settings import LEVELS, LOSSES, POOLINGS, Settings
+from ..train.vectors import VectorCache
+from .options import IMAGE_OPTIONS, READING, READING_OPTIONS, options
+
+LAYOUT = ("column", "format", "delimiter", "decimal", "encoding", "header", "time_column", "on_jitter")
+
+
+class FoldsType(click.ParamType):  # type: ignore[type-arg]
+    """`loso`, or a number of folds."""
+
+    name = "loso|NUMBER"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        if value == "loso" or str(value).isdecimal():
+            return value if value == "loso" else int(value)
+        self.fail(f"{value!r} is neither loso nor a number of folds", param, ctx)
+
+
+def learning_options() -> list[Any]:
+    """What is learnt, and how."""
+    pick = click.Choice
+    return [
+        click.option("--weights", help="Folder, Tiny-BioMoE.pth or owner/name on the Hub; bundled otherwise."),
+        click.option("--untrained", is_flag=True, help="Begin with the network as it is built."),
+        click.option("--part", type=pick(PARTS), default="whole", show_default=True,
+                     help="What learns; the head alone learns from vectors that are computed once, in seconds."),
+        click.option("--fusion", type=pick(FUSIONS), default="concat", show_default=True, help="Of several images."),
+        click.option("--level", type=pick(LEVELS), default="window", show_default=True,
+                     help="What has one label; windows of a recording (a row of STUDY) or subject are pooled."),
+        click.option("--pooling", type=pick(POOLINGS), default="attention", show_default=True, help="Of windows."),
+        click.option("--epochs", default=Settings.epochs, show_default=True),
+        click.option("--batch-size", default=Settings.batch_size, show_default=True, help="Samples."),
+        click.option("--learning-rate", default=Settings.learning_rate, show_default=True),
+        click.option("--loss", type=pick(LOSSES), default="mse", show_default=True, help="Of a regression."),
+        click.option("--patience", type=int, help="Stop after so many epochs without progress on people set aside."),
+        click.option("--balance", is_flag=True, help="Weight the classes so that each counts alike."),
+        click.option("--augmentation/--no-augmentation", default=None,
+                     help="Vary the images while learning; by default where more than the head learns."),
+        click.option("--precision", type=pick(PRECISIONS), default="float32", show_default=True),
+        click.option("--seed", default=0, show_default=True),
+        click.option("--device", default="cpu", show_default=True),
+        click.option("--held-out", default=0.2, show_default=True, help="Share of the people that are scored."),
+        click.option("--folds", type=FoldsType(), help="Score each person once, leaving one out (loso) or in folds."),
+    ]  # fmt: skip
+
+
+def sample_options() -> list[Any]:
+    """What a sample is."""
+    pick = click.Choice
+    return [
+        click.option("--label", default="label", show_default=True, help="Column of the classes."),
+        click.option("--target", help="Column of the numbers to predict, by regression."),
+        click.option("--task", type=pick(TASKS), help="What the label is; of --target a regression."),
+        click.option("--group", default="subject", show_default=True, help="Column of the people, never divided."),
+        click.option("--join", help="Column whose cells the rows of one sample share, of several modalities."),
+        click.option("--modality", "modalities", multiple=True, help="To look at; all that the files hold otherwise."),
+        click.option("--representation", "representations", multiple=True, default=["scalogram"], show_default=True,
+                     help=f"Of each modality: {', '.join(REPRESENTATIONS)}; repeatable."),
+        click.option("--window", type=float, help="Cut windows of so many seconds; each row is one sample otherwise."),
+        click.option("--stride", type=float, help="Seconds between the starts of two windows; the window otherwise."),
+        click.option("--nan-policy", type=pick(NAN_POLICIES), default="error", help="What to do with empty cells."),
+        click.option("--max-gap", default=1.0, show_default=True, help="Seconds; longest gap to interpolate."),
+        click.option("--max-missing", default=1.0, show_default=True, help="Largest share of a window's samples."),
+        click.option("--missing", type=pick(MISSING), default="error", help="Where a sample lacks a modality."),
+        click.option("--bad", type=pick(["error", "drop"]), default="error", help="Samples that cannot be used."),
+        click.option("--unlabelled", type=pick(["error", "drop"]), default="error", help="Rows without a label."),
+    ]  # fmt: skip
+
+
+def layout_options() -> list[Any]:
+    """How files are laid out; rate and modality are the study's to say, and holes cannot split a labelled stretch."""
+    return [option for name, option in zip(READING, READING_OPTIONS, strict=True) if name in LAYOUT]
 
 
 @click.command()
 @click.argument("study", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--label", default="label", show_default=True, help="Column of the classes.")
-@click.option("--group", default="subject", show_default=True, help="Column of the people, who are never divided.")
-@click.option("--join", help="Column whose cells the rows of one sample share, where it has several modalities.")
-@click.option("--modality", "modalities", multiple=True, help="To look at; all that the files hold otherwise.")
-@click.option(
-    "--representation", "representations", multiple=True, default=["scalogram"], show_default=True,
-    help=f"Of each modality: {', '.join(REPRESENTATIONS)}; repeatable.",
-)  # fmt: skip
-@click.option("--window", type=float, help="Cut windows of so many seconds; each row is one sample otherwise.")
-@click.option("--stride", type=float, help="Seconds between the starts of two windows; the window otherwise.")
-@click.option("--scale", type=click.Choice(SCALES), default="window", show_default=True, help="What an image spans.")
-@click.option("--nan-policy", type=click.Choice(NAN_POLICIES), default="error", help="What to do with empty cells.")
-@click.option("--missing", type=click.Choice(MISSING), default="error", help="Where a sample lacks a modality.")
-@click.option("--bad", type=click.Choice(["error", "drop"]), default="error", help="Samples that cannot be used.")
-@click.option("--held-out", default=0.2, show_default=True, help="Share of the people that the result is scored on.")
-@click.option("--weights", help="Folder, Tiny-BioMoE.pth or owner/name on the Hub; the bundled weights otherwise.")
-@click.option("--untrained", is_flag=True, help="Begin with the network as it is built.")
-@click.option("--part", type=click.Choice(PARTS), default="whole", show_default=True, help="What learns.")
-@click.option("--fusion", type=click.Choice(FUSIONS), default="concat", show_default=True, help="Of several images.")
-@click.option("--epochs", default=Settings.epochs, show_default=True)
-@click.option("--batch-size", default=Settings.batch_size, show_default=True, help="Samples.")
-@click.option("--learning-rate", default=Settings.learning_rate, show_default=True)
-@click.option("--patience", type=int, help="Stop after so many epochs without progress on people set aside for that.")
-@click.option("--balance", is_flag=True, help="Weight the classes so that each counts alike.")
-@click.option("--augmentation/--no-augmentation", default=True, help="Vary the images while learning.")
-@click.option("--precision", type=click.Choice(PRECISIONS), default="float32", show_default=True)
-@click.option("--seed", default=0, show_default=True)
-@click.option("--device", default="cpu", show_default=True)
+@options(sample_options(), IMAGE_OPTIONS, layout_options(), learning_options())
 @click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path), required=True, help="A folder.")
-def finetune(study: Path, output: Path, weights: str | None, untrained: bool, device: str, **options: Any) -> None:
+def finetune(study: Path, output: Path, weights: str | None, untrained: bool, **chosen: Any) -> None:
     """Train a classifier on the recordings that the table STUDY lists, and score it on people set aside.
 
-    A run that was stopped goes on where it was when the same command is given again.
+    With --target it is a regression. With --folds each person is scored by a classifier trained on others, and the one
+    that is saved is trained on all. A run that was stopped goes on where it was when the same command is given again.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it, CUDA's products are not deterministic
-    settings, cutting = _settings(options), _cutting(options)
+    settings = _settings(chosen)
     if untrained and weights is not None:
         raise ConfigError(f"--untrained and --weights {weights}: begin with one of them")
-    torch.manual_seed(options["seed"])  # the network as it is built, and nothing else, depends on it
+    if chosen["target"] is not None and chosen["task"] == "classification":
+        raise ConfigError(f"--target {chosen['target']} is a regression: leave out --task classification")
+    torch.manual_seed(chosen["seed"])  # the network as it is built, and nothing else, depends on it
     model = TinyBioMoE() if untrained else TinyBioMoE.from_pretrained(weights)
-    samples = _samples(study, model, cutting, options)
-    rest, test = split_subjects(samples, options["held_out"], options["seed"])
-    learnt, watched = (
-        (rest, test) if settings.patience is None else split_subjects(rest, options["held_out"], options["seed"])
-    )
-    click.echo(
-        f"{len(samples)} samples of {len(set(samples.subjects))} people as {', '.join(map(str, samples.views))}: "
-        f"{len(learnt)} to learn from, {len(test)} of {', '.join(sorted(set(test.subjects)))} to score on"
-    )
-    checkpoints = output / "checkpoints"
+    samples, cutting = _samples(study, model, settings, chosen)
+    label = chosen["target"] or chosen["label"]
+    about = {"cutting": cutting.to_dict(), "label": label}
+    run = _in_folds if chosen["folds"] is not None else _held_out
+    classifier, scores, extra = run(model, samples, settings, output / "checkpoints", chosen)
+    classifier = dataclasses.replace(classifier, about={**classifier.about, **about, **extra})
+    classifier.save(output, scores)
+    click.echo(f"{scores.summary()}; the classifier, its card and pictures are in {output}")
+
+
+def _held_out(
+    model: TinyBioMoE, samples: Samples, settings: Settings, checkpoints: Path, chosen: dict[str, Any]
+) -> tuple[TrainedClassifier, Scores, dict[str, Any]]:
+    """Trained on most people, and scored on those set aside."""
+    share, seed = chosen["held_out"], chosen["seed"]
+    rest, test = split_subjects(samples, share, seed)
+    learnt, watched = (rest, test) if settings.patience is None else split_subjects(rest, share, seed)
+    scored = sorted(set(test.subjects))
+    _say(samples, f"{len(learnt)} to learn from, {len(test)} of {', '.join(scored)} to score on")
+    vectors = _vectors(model, settings, checkpoints, chosen["device"])
     classifier = train(
-        model,
-        learnt,
-        validation=watched,
-        settings=settings,
-        out=checkpoints,
-        device=device,
-        progress=sys.stderr.isatty(),
-    )
-    about = {**classifier.about, "cutting": cutting.to_dict(), "tested_on": sorted(set(test.subjects))}
-    classifier = dataclasses.replace(classifier, about=about)
-    evaluation = classifier.evaluate(test)
-    classifier.save(output, evaluation)
-    click.echo(f"{_told(evaluation)}; the classifier, its card and pictures are in {output}")
-
-
-@click.command()
-@click.argument("classifier", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.argument("source", type=click.Path(exists=True, path_type=Path))
-@click.option("--fs", type=float, help="Sampling rate in Hz, where neither the files nor the study say it.")
-@click.option("--modality", multiple=True, callback=once, help="Where neither the files nor the study say it.")
-@click.option("--column", multiple=True, callback=once, help="Name or 0-based number of the column to read.")
-@click.option("--label", default="label", show_default=True, help="Column of the classes, where they are known.")
-@click.option("--group", default="subject", show_default=True, help="Column of the people.")
-@click.option("--join", help="Column whose cells the rows of one sample share, where it has several modalities.")
-@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True, help="A table, .csv")
-def predict(classifier: Path, source: Path, output: Path, label: str, group: str, **options: Any) -> None:
-    """Ask CLASSIFIER, a folder that `finetune` wrote, about SOURCE: a study, a recording or a folder of them."""
-    check_output(output, [".csv"])
-    study = open_study(source)
-    check_spares(output, [source, *(each.path for each in study.inputs)])
-    loaded = TrainedClassifier.load(classifier)
-    if not isinstance(loaded.about.get("cutting"), dict):
-        raise ConfigError(
-            f"{classifier / DESCRIPTION} does not say how recordings are cut, which the command `tiny-biomoe finetune` "
-            "notes: use TrainedClassifier.load(folder).predict(samples) in Python"
-        )
-    cutting = Cutting(**loaded.about["cutting"])
-    study = _filled(study, options)
-    modalities = list(dict.fromkeys(view.modality for view in loaded.views))
-    stretches, failures = cut_study(
-        study, modalities, loaded.backbone.recipe, cutting, label=label, group=group, join=options["join"],
-        labelled=False,
+        model, learnt, validation=watched, settings=settings, out=checkpoints, device=chosen["device"], progress=True,
+        vectors=vectors,
     )  # fmt: skip
-    told: dict[int, NDArray[np.float64]] = {}  # probabilities of each sample that could be drawn
-    for index, windows in enumerate(tqdm(stretches.windows, unit="sample", disable=not sys.stderr.isatty())):
-        try:
-            sample = loaded.draw([windows], sources=[stretches.sources[index]], band=cutting.band)
-            (told[index],) = loaded.predict_proba(sample)
-        except SignalError as error:
-            failures.append(str(error))
-    if not told:
-        raise SignalError("; ".join(failures))
-    kept, probabilities = list(told), np.stack(list(told.values()))
-    write_whole(output, _table(loaded, stretches, kept, probabilities).encode())
-    for failure in failures:
-        click.echo(f"not classified: {failure}", err=True)
-    click.echo(f"{len(kept)} samples classified in {output}, {len(failures)} inputs or samples failed")
-    labels = [stretches.labels[index] for index in kept]
-    if all(name in loaded.classes for name in labels):
-        truth = np.array([loaded.classes.index(str(name)) for name in labels])
-        click.echo(_told(Evaluation.of(truth, probabilities.argmax(1), loaded.classes)))
-    if failures:
-        raise SystemExit(2)
+    return classifier, classifier.evaluate(test, vectors=vectors), {"tested_on": scored}
 
 
-def _settings(options: dict[str, Any]) -> Settings:
+def _in_folds(
+    model: TinyBioMoE, samples: Samples, settings: Settings, checkpoints: Path, chosen: dict[str, Any]
+) -> tuple[TrainedClassifier, Scores, dict[str, Any]]:
+    """Trained on all people; scored are classifiers like it that had not seen whom they are scored on."""
+    folds, share, device = chosen["folds"], chosen["held_out"], chosen["device"]
+    _say(samples, f"folds: {folds}")
+    vectors = _vectors(model, settings, checkpoints, chosen["device"])
+    found = cross_validate(
+        model, samples, folds, settings=settings, held_out=share, out=checkpoints, device=device, progress=True,
+        vectors=vectors,
+    )  # fmt: skip
+    learnt, watched = (samples, None)
+    if settings.patience is not None:
+        learnt, watched = split_subjects(samples, share, chosen["seed"])
+    classifier = train(
+        model, learnt, validation=watched, settings=settings, out=checkpoints, device=device, progress=True,
+        vectors=vectors,
+    )  # fmt: skip
+    how = "leave one person out" if folds == "loso" else f"{folds} folds of people"
+    how += ", each scored by a classifier like this one that was trained without them"
+    return classifier, found.scores, {"folds": how, "tested_on": sorted(set(samples.subjects))}
+
+
+def _vectors(model: TinyBioMoE, settings: Settings, folder: Path, device: str) -> VectorCache | None:
+    """Where the vectors of a frozen network are kept, for all that a command trains and scores."""
+    frozen = settings.part == "head" and settings.augmentation == NONE
+    return VectorCache(model, folder, device) if frozen else None
+
+
+def _say(samples: Samples, more: str) -> None:
+    views, people = ", ".join(map(str, samples.views)), len(set(samples.subjects))
+    click.echo(f"{len(samples)} samples of {people} people as {views}: {more}")
+
+
+def _settings(chosen: dict[str, Any]) -> Settings:
     names = {field.name for field in dataclasses.fields(Settings)} - {"augmentation"}
+    varied = {None: None, True: Augmentation(), False: NONE}[chosen["augmentation"]]
     return Settings(
-        **{name: value for name, value in options.items() if name in names},
-        class_weights="balanced" if options["balance"] else None,
-        augmentation=Augmentation() if options["augmentation"] else NONE,
+        **{name: value for name, value in chosen.items() if name in names},
+        class_weights="balanced" if chosen["balance"] else None,
+        augmentation=varied,  # type: ignore[arg-type]
     )
 
 
-def _cutting(options: dict[str, Any]) -> Cutting:
-    return Cutting(**{name: options[name] for name in ("window", "stride", "scale", "nan_policy")})
-
-
-def _samples(path: Path, model: TinyBioMoE, cutting: Cutting, options: dict[str, Any]) -> Samples:
-    """The samples of a study, drawn in every view that is asked for."""
-    modalities = [modality_name(name) for name in options["modalities"]] or None
+def _samples(path: Path, model: TinyBioMoE, settings: Settings, chosen: dict[str, Any]) -> tuple[Samples, Cutting]:
+    """The samples of a study, drawn in every view that is asked for, and how they were cut."""
+    modalities = [modality_name(name) for name in chosen["modalities"]] or None
+    reading = {name: chosen[name] for name in LAYOUT if chosen[name] is not None}
+    cutting = Cutting(chosen["window"], chosen["stride"], reading=reading)
+    drawing = Drawing(**{name: chosen[name] for name in ("band", "scale", "nan_policy", "max_gap", "max_missing")})
     stretches, failures = cut_study(
-        open_study(path), modalities, model.recipe, cutting, label=options["label"], group=options["group"],
-        join=options["join"],
+        open_study(path), modalities, model.recipe, cutting, drawing, label=chosen["target"] or chosen["label"],
+        group=chosen["group"], join=chosen["join"], unlabelled=chosen["unlabelled"], missing=chosen["missing"],
     )  # fmt: skip
-    if failures and (options["bad"] == "error" or not stretches.windows):
+    if failures and (chosen["bad"] == "error" or not stretches.windows):
         raise SignalError(f"{failures[0]} ({len(failures)} inputs cannot be used; --bad drop leaves them out)")
-    for failure in failures:
-        click.echo(f"left out: {failure}", err=True)
+    for line in (*stretches.notes, *failures):
+        click.echo(f"left out: {line}", err=True)
     held = modalities or sorted({name for windows in stretches.windows for name in windows})
-    views = [(modality, representation) for modality in held for representation in options["representations"]]
     samples = draw_samples(
-        stretches.windows, stretches.labels, stretches.subjects, views, model.recipe, missing=options["missing"],
-        bad=options["bad"], band=cutting.band, sources=stretches.sources,
+        stretches.windows, stretches.labels, stretches.subjects,
+        [(modality, representation) for modality in held for representation in chosen["representations"]], model.recipe,
+        task=chosen["task"] or ("regression" if chosen["target"] else "classification"), missing=chosen["missing"],
+        bad=chosen["bad"], sources=stretches.sources,
+        bags=stretches.recordings if settings.level == "recording" else (), **drawing.options(),
     )  # fmt: skip
-    check_labelled(samples)
-    return samples
-
-
-def _filled(study: Study, options: dict[str, Any]) -> Study:
-    """A study whose rows say what the command line says of all."""
-    modality = modality_name(options["modality"]) if options["modality"] else None
-
-    def fill(row: Input) -> Input:
-        return dataclasses.replace(
-            row, fs=row.fs or options["fs"], modality=row.modality or modality, column=row.column or options["column"]
-        )
-
-    return dataclasses.replace(study, inputs=[fill(row) for row in study.inputs])
-
-
-def _table(
-    classifier: TrainedClassifier, stretches: Stretches, kept: list[int], probabilities: NDArray[np.float64]
-) -> str:
-    """One row a sample: where it lies, whose it is, the class told, and the probability of each."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    names = [neutral(name) for name in classifier.classes]
-    writer.writerow(["source", "start", "stop", "subject", "label", "predicted", *(f"p({name})" for name in names)])
-    for index, row in zip(kept, probabilities, strict=True):
-        facts = [neutral(printable(stretches.files[index])), stretches.starts[index], stretches.stops[index]]
-        of_whom = [neutral(stretches.subjects[index]), neutral(stretches.labels[index] or "")]
-        writer.writerow([*facts, *of_whom, names[int(row.argmax())], *(f"{p:.6f}" for p in row)])
-    return text.getvalue()
-
-
-def _told(evaluation: Evaluation) -> str:
-    scores = {name: f"{value:.3f}" for name, value in evaluation.to_dict().items() if isinstance(value, float)}
-    chance = 1 / len(evaluation.classes)
-    return f"macro {json.dumps(scores)[1:-1]}".replace('"', "") + f" (chance {chance:.3f})"
+    return samples, remembering(cutting, stretches)

@@ -17,39 +17,52 @@ need("sklearn", "matplotlib", "edfio", "kornia", extra="train", what="training")
 if TYPE_CHECKING:
     from .augment import Augmentation
     from .classifier import TrainedClassifier
-    from .evaluation import Evaluation
+    from .cross_validation import CrossValidation, cross_validate
+    from .drawing import Drawing, Window
+    from .evaluation import Evaluation, RegressionEvaluation
     from .finetuning import finetune
-    from .sample_images import Window, draw_samples
+    from .sample_images import draw_samples
     from .samples import Samples, View, fold_subjects, split_subjects
     from .settings import Settings
-
-__all__ = [
-    "Augmentation",
-    "Evaluation",
-    "Samples",
-    "Settings",
-    "TrainedClassifier",
-    "View",
-    "Window",
-    "draw_samples",
-    "finetune",
-    "fold_subjects",
-    "split_subjects",
-]
+    from .vectors import VectorCache
 
 _MODULES = {
     "Augmentation": ".augment",
+    "CrossValidation": ".cross_validation",
+    "Drawing": ".drawing",
     "Evaluation": ".evaluation",
+    "RegressionEvaluation": ".evaluation",
     "Samples": ".samples",
     "Settings": ".settings",
     "TrainedClassifier": ".classifier",
+    "VectorCache": ".vectors",
     "View": ".samples",
-    "Window": ".sample_images",
+    "Window": ".drawing",
+    "cross_validate": ".cross_validation",
     "draw_samples": ".sample_images",
     "finetune": ".finetuning",
     "fold_subjects": ".samples",
     "split_subjects": ".samples",
 }
+
+__all__ = [
+    "Augmentation",
+    "CrossValidation",
+    "Drawing",
+    "Evaluation",
+    "RegressionEvaluation",
+    "Samples",
+    "Settings",
+    "TrainedClassifier",
+    "VectorCache",
+    "View",
+    "Window",
+    "cross_validate",
+    "draw_samples",
+    "finetune",
+    "fold_subjects",
+    "split_subjects",
+]
 
 
 def __getattr__(name: str) -> Any:  # pretraining waits for the import of neither kornia nor scikit-learn

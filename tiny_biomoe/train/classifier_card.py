@@ -1,28 +1,33 @@
-"""The model card of a classifier: what it tells apart, what it learnt from, how good it is, and what it is not."""
+"""The model card of a classifier or regression: what it predicts, what it learnt from, how good it is, its limits."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from ..version import __version__
-from .evaluation import Evaluation
+from .evaluation import Evaluation, Scores
 
 if TYPE_CHECKING:
     from .classifier import TrainedClassifier
 
 
-def model_card(classifier: TrainedClassifier, evaluation: Evaluation | None) -> str:
+def model_card(classifier: TrainedClassifier, evaluation: Scores | None) -> str:
     """Text of `README.md` beside a saved classifier."""
     about = classifier.about
     views = ", ".join(map(str, classifier.views))
     joined = f", joined by {classifier.model.fusion}" if len(classifier.views) > 1 else ""
+    regression = classifier.target is not None
+    title = f"A regression of {about.get('label', 'a number')}" if regression else (
+        f"A classifier of {', '.join(map(str, classifier.classes))}")  # fmt: skip
+    pooled = f", one answer a {classifier.level} by {classifier.model.pooling}" if classifier.level != "window" else ""
+    training = {key: value for key, value in about.get("training", {}).items() if not key.endswith("people")}
     return f"""---
 library_name: tiny-biomoe
-tags: [biosignals, classification]
+tags: [biosignals, {"regression" if regression else "classification"}]
 ---
-# A classifier of {", ".join(classifier.classes)}
+# {title}
 
-Fine-tuned from {_origin(about)} with tiny-biomoe {__version__}. It looks at {views}{joined}.
+Fine-tuned from {_origin(about)} with tiny-biomoe {__version__}. It looks at {views}{joined}{pooled}.
 
 ```python
 from tiny_biomoe.train import TrainedClassifier
@@ -32,11 +37,15 @@ classifier = TrainedClassifier.load("this folder")
 
 ## What it learnt from
 
-{_rows(about.get("training", {}))}
+{_rows(training)}
 
 ## How it was trained
 
 {_rows(about.get("settings", {}))}
+
+## What its windows are
+
+{_rows({} if classifier.drawing is None else classifier.drawing.to_dict())}
 
 ## How good it is
 
@@ -44,8 +53,9 @@ classifier = TrainedClassifier.load("this folder")
 
 ## What it is not
 
-It tells apart what the labels above told apart, in people and devices like those it learnt from. It is no medical
-device, and its probabilities have not been calibrated. Check it on people of your own before you rely on it.
+It predicts what the labels above say, in people and devices like those it learnt from. It is no medical
+device{"" if regression else ", and its probabilities have not been calibrated"}. Check it on people of your own before
+you rely on it.
 """
 
 
@@ -68,18 +78,12 @@ def _cell(value: Any) -> str:
     return str(value).replace("|", "\\|")
 
 
-def _scores(evaluation: Evaluation | None, about: dict[str, Any]) -> str:
+def _scores(evaluation: Scores | None, about: dict[str, Any]) -> str:
     if evaluation is None:
         return "It was not evaluated."
-    n, k = int(evaluation.confusion.sum()), len(evaluation.classes)
-    told = " | ".join(_cell(name) for name in evaluation.classes)
-    rows = [
-        f"| {_cell(name)} | {' | '.join(map(str, row))} |"
-        for name, row in zip(evaluation.classes, evaluation.confusion.tolist(), strict=True)
-    ]
-    table = "\n".join([f"| true \\ told | {told} |", "|---" * (k + 1) + "|", *rows])
-    unseen = " of people it had not learnt from" if about.get("tested_on") else ""
-    return (
-        f"On {n} samples{unseen}: macro accuracy {evaluation.accuracy:.3f} (chance "
-        f"{1 / k:.3f}), macro precision {evaluation.precision:.3f}, macro F1 {evaluation.f1:.3f}.\n\n{table}"
-    )
+    n = int(evaluation.confusion.sum()) if isinstance(evaluation, Evaluation) else len(evaluation.truth)
+    how = f", {about['folds']}" if about.get("folds") else ""
+    unseen = " of people it had not learnt from" if about.get("tested_on") and not how else ""
+    notes = "".join(f"\n\n- {note}" for note in evaluation.notes)
+    intervals = " In brackets, 95 % intervals over people." if evaluation.intervals else ""
+    return f"On {n} samples{unseen}{how}: {evaluation.summary()}.{intervals}\n\n{evaluation.table()}{notes}"

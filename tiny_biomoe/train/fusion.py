@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -10,6 +12,7 @@ from ..model import TinyBioMoE
 from ..signals.request import FUSIONS
 from .samples import MISSING
 
+ATTENTION_WIDTH = 64  # numbers that a window's attention is computed from
 PARTS = ("whole", "last", "head")  # of the network that learn
 # What "last" means: the end of both encoders, from their last change of resolution on, and all that follows.
 LAST = (
@@ -20,31 +23,45 @@ LAST = (
 
 
 class FusionClassifier(nn.Module):
-    """Images of a sample to one number a class.
+    """Images of a sample to one number a class, or to one number; several samples to one answer where they are pooled.
 
     Parameters
     ----------
     backbone : the embedding model, shared by all views
     views : images a sample
-    classes : outputs
+    outputs : classes, or 1 of a regression
     fusion : "concat" (views * 192 numbers before the head) or "add" (192)
     missing : "error", or "mask" views that a sample lacks: a missing view is a block of zeros under "concat", and under
         "add" the sum of those present is scaled up to all of them
+    pooling : None; or "attention" or "mean" of the samples of a bag. Attention is w^T tanh(V h), with a softmax over
+        the bag (Ilse, Tomczak and Welling, "Attention-based Deep Multiple Instance Learning", ICML 2018, Eq. 8)
     """
 
-    def __init__(self, backbone: TinyBioMoE, views: int, classes: int, fusion: str = "concat", missing: str = "error"):
+    def __init__(
+        self,
+        backbone: TinyBioMoE,
+        views: int,
+        outputs: int,
+        fusion: str = "concat",
+        missing: str = "error",
+        pooling: str | None = None,
+    ):
         super().__init__()
         if fusion not in FUSIONS:
             raise unknown("fusion", fusion, FUSIONS)
         if missing not in MISSING:
             raise unknown("missing", missing, MISSING)
-        if classes < 2:
-            raise ConfigError(f"a classifier tells at least two classes apart, and there are {classes}")
         self.backbone = backbone
-        self.views, self.fusion, self.missing = views, fusion, missing
+        self.views, self.fusion, self.missing, self.pooling = views, fusion, missing, pooling
         self.dropout = nn.Dropout(0.0)  # after the encoder; Eq. 9 sets its rate each epoch
-        width = backbone.architecture.embedding_dim
-        self.head = nn.Linear(width if fusion == "add" else views * width, classes)
+        single = backbone.architecture.embedding_dim
+        width = single if fusion == "add" else views * single
+        self.head = nn.Linear(width, outputs)
+        self.attention = (
+            nn.Sequential(nn.Linear(width, ATTENTION_WIDTH), nn.Tanh(), nn.Linear(ATTENTION_WIDTH, 1))
+            if pooling == "attention"
+            else None
+        )
 
     def forward(self, pixels: Tensor, present: Tensor) -> Tensor:
         """Classify.
@@ -63,6 +80,31 @@ class FusionClassifier(nn.Module):
     def classify(self, embeddings: Tensor, present: Tensor) -> Tensor:
         """What follows the network that is shared: (P, 192) and (B, views) to (B, classes)."""
         return self.head(self.fuse(self.dropout(embeddings), present))
+
+    def pool(self, fused: Tensor, sizes: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Bags of successive samples, (n, width), to (bags, width), and the share of each sample in its bag, (n,)."""
+        pooled, shares = [], []
+        for part in fused.split(list(sizes)):
+            if self.attention is None:
+                share = part.new_full((len(part),), 1 / len(part))
+            else:
+                share = self.attention(part)[:, 0].softmax(0)
+            pooled.append(share @ part)
+            shares.append(share)
+        return torch.stack(pooled), torch.cat(shares)
+
+    def learnt_head(self) -> dict[str, Tensor]:
+        """All tensors that follow the backbone, by name."""
+        attention = {} if self.attention is None else self.attention.state_dict(prefix="attention.")
+        return {**self.head.state_dict(), **attention}
+
+    def load_head(self, tensors: dict[str, Tensor]) -> None:
+        """Take what `learnt_head` gave."""
+        self.head.load_state_dict({name: x for name, x in tensors.items() if not name.startswith("attention.")})
+        if self.attention is not None:
+            start = "attention."
+            own = {name.removeprefix(start): x for name, x in tensors.items() if name.startswith(start)}
+            self.attention.load_state_dict(own)
 
     def fuse(self, embeddings: Tensor, present: Tensor) -> Tensor:
         """Join the embeddings of each sample: (P, 192) and (B, views) to (B, 192) or (B, views * 192)."""

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,8 +18,11 @@ from numpy.typing import NDArray
 
 from ..config import IMAGE_SIZE
 from ..errors import ConfigError, unknown
+from .drawing import Drawing
+from .labels import Label, check_people, person_key
 
 MISSING = ("error", "mask")
+TASKS = ("classification", "regression")
 
 
 class View(NamedTuple):
@@ -35,19 +39,25 @@ class View(NamedTuple):
 class Samples:
     """Images of samples, with what is known of each.
 
+    Labels are places among `classes`, -1 where none is known; or, where there are no classes, numbers to predict, NaN
+    where none is known. Spellings of one person become one.
+
     Raises
     ------
     ConfigError
-        Columns of different lengths, a label that is none of the classes, or a sample without any image.
+        Columns of different lengths, a label that is none of the classes, a person that is missing, a bag of several
+        people or labels, or a sample without any image.
     """
 
     levels: NDArray[np.uint8] = field(repr=False)  # (n, views, 224, 224); zeros where a view is missing
     present: NDArray[np.bool_] = field(repr=False)  # (n, views)
-    labels: NDArray[np.int64] = field(repr=False)  # (n,), index of the class; -1 where it is not known
+    labels: NDArray[Any] = field(repr=False)  # (n,) int64 places, or float64 numbers
     subjects: tuple[str, ...] = field(repr=False)  # (n,)
     views: tuple[View, ...]
-    classes: tuple[str, ...]
-    sources: tuple[str, ...] = field(default=(), repr=False)  # (n,), where each came from; empty where nobody said
+    classes: tuple[Label, ...]
+    sources: tuple[str, ...] = field(default=(), repr=False)  # (n,), where each came from; empty if not known
+    drawing: Drawing | None = field(default=None, repr=False)  # how the images were made, where that is known
+    bags: tuple[str, ...] = field(default=(), repr=False)  # (n,), the recording or person whose label it shares
 
     def __post_init__(self) -> None:
         n, views = len(self.levels), len(self.views)
@@ -57,18 +67,41 @@ class Samples:
             "labels": (self.labels.shape, (n,)),
             "subjects": ((len(self.subjects),), (n,)),
             "sources": ((len(self.sources),), (n if self.sources else 0,)),
+            "bags": ((len(self.bags),), (n if self.bags else 0,)),
         }
-        for name, (shape, wanted) in shapes.items():
-            if shape != wanted:
-                raise ConfigError(f"samples: {name} has shape {shape}, expected {wanted}")
+        for name, (shape, expected) in shapes.items():
+            if shape != expected:
+                raise ConfigError(f"samples: {name} has shape {shape}, expected {expected}")
         if n == 0 or views == 0:
             raise ConfigError("samples: there are none; give at least one sample and one view of it")
+        object.__setattr__(self, "subjects", check_people(self.subjects, n))
         if len(set(self.views)) != views or len(set(self.classes)) != len(self.classes):
             raise ConfigError(f"samples: a view or a class is named twice, {list(map(str, self.views))} {self.classes}")
-        if self.labels.min() < -1 or self.labels.max() >= len(self.classes):
+        if self.task == "classification" and (self.labels.min() < -1 or self.labels.max() >= len(self.classes)):
             raise ConfigError(f"samples: labels count from 0 to {len(self.classes) - 1}, or are -1 where none is known")
         if not self.present.any(1).all():
             raise ConfigError(f"samples: {self.name(int((~self.present.any(1)).argmax()))} has no image at all")
+        self._check_bags()
+
+    def _check_bags(self) -> None:
+        shared: dict[str, tuple[str, float]] = {}
+        for at, bag in enumerate(self.bags):
+            mine = self.subjects[at], float(np.nan_to_num(self.labels[at], nan=np.inf))
+            if shared.setdefault(bag, mine) != mine:
+                raise ConfigError(
+                    f"samples: {self.name(at)} and others of {bag!r} are of two people or labels, and a bag has one of "
+                    "each: choose another level (--level)"
+                )
+
+    @property
+    def task(self) -> str:
+        """`classification`, or `regression` where labels are numbers to predict."""
+        return "regression" if self.labels.dtype.kind == "f" else "classification"
+
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        """Which samples have a label, (n,)."""
+        return ~np.isnan(self.labels) if self.task == "regression" else self.labels >= 0
 
     def __len__(self) -> int:
         return len(self.levels)
@@ -78,10 +111,33 @@ class Samples:
         rows = np.arange(len(self))[index]
         if not rows.size:
             raise ConfigError("samples: none is left after the choice")
-        return Samples(
-            self.levels[rows], self.present[rows], self.labels[rows], tuple(self.subjects[i] for i in rows),
-            self.views, self.classes, tuple(self.sources[i] for i in rows) if self.sources else (),
+        return replace(
+            self, levels=self.levels[rows], present=self.present[rows], labels=self.labels[rows],
+            subjects=_at(self.subjects, rows), sources=_at(self.sources, rows), bags=_at(self.bags, rows),
         )  # fmt: skip
+
+    def labelled(self) -> Samples:
+        """Those whose label is known."""
+        return self if self.known.all() else self.take(self.known)
+
+    def at_level(self, level: str) -> Samples:
+        """The same, with the bags of a level: the "window" alone, its "recording", or its "subject".
+
+        Raises
+        ------
+        ConfigError
+            The recordings are not given, or a bag is of several people or labels.
+        """
+        if level == "recording" and not self.bags:
+            raise ConfigError('level="recording" needs bags=, the recording of each sample: give it to draw_samples')
+        return self if level == "recording" else replace(self, bags=self.subjects if level == "subject" else ())
+
+    def units(self) -> list[NDArray[np.int64]]:
+        """The samples that share one label: those of each bag, in the order of their first; each alone without bags."""
+        members: dict[Any, list[int]] = {}
+        for row in range(len(self)):
+            members.setdefault(self.bags[row] if self.bags else row, []).append(row)
+        return [np.array(rows) for rows in members.values()]
 
     def columns(self, views: Sequence[View]) -> list[int]:
         """Where some of the views are among those of the samples."""
@@ -94,10 +150,7 @@ class Samples:
         columns = self.columns(views)
         kept = np.flatnonzero(self.present[:, columns].any(1))
         rest = self.take(kept)
-        return Samples(
-            rest.levels[:, columns], rest.present[:, columns], rest.labels, rest.subjects, tuple(views), self.classes,
-            rest.sources,
-        )  # fmt: skip
+        return replace(rest, levels=rest.levels[:, columns], present=rest.present[:, columns], views=tuple(views))
 
     def name(self, index: int) -> str:
         """What errors and tables call a sample."""
@@ -106,10 +159,15 @@ class Samples:
     @cached_property
     def sha256(self) -> str:
         """Of everything that training on these samples depends on."""
-        digest = hashlib.sha256(repr((self.views, self.classes, self.subjects)).encode())
+        facts = (self.views, self.classes, self.subjects, *([self.bags] if self.bags else []))
+        digest = hashlib.sha256(repr(facts).encode())
         for column in (self.levels, self.present, self.labels):
             digest.update(np.ascontiguousarray(column).tobytes())
         return digest.hexdigest()
+
+
+def _at(values: tuple[str, ...], rows: NDArray[np.int64]) -> tuple[str, ...]:
+    return tuple(values[i] for i in rows) if values else ()
 
 
 def name_of(sources: Sequence[str], row: int) -> str:
@@ -117,11 +175,24 @@ def name_of(sources: Sequence[str], row: int) -> str:
     return sources[row] if sources else f"sample {row}"
 
 
+def concatenate(parts: Sequence[Samples]) -> Samples:
+    """Samples of the same views and classes one after another."""
+    subjects, sources, bags = (
+        tuple(chain.from_iterable(getattr(part, name) for part in parts)) for name in ("subjects", "sources", "bags")
+    )
+    levels, present, labels = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("levels", "present", "labels")
+    )
+    return replace(
+        parts[0], levels=levels, present=present, labels=labels, subjects=subjects, sources=sources, bags=bags
+    )
+
+
 def split_subjects(samples: Samples, share: float, seed: int = 0) -> tuple[Samples, Samples]:
     """Divide samples by person: about `share` of the people into the second part, and nobody into both.
 
     Of a hundred random divisions that leave every class in both parts, the one is taken in which the classes' shares
-    are most alike.
+    are most alike; of numbers to predict, in which their means are.
 
     Raises
     ------
@@ -150,14 +221,20 @@ def split_subjects(samples: Samples, share: float, seed: int = 0) -> tuple[Sampl
 
 def _unlike(samples: Samples, mask: NDArray[np.bool_]) -> float:
     """How differently two parts are made up; infinite where one lacks a class."""
+    if samples.task == "regression":
+        return float(abs(samples.labels[mask].mean() - samples.labels[~mask].mean()))
     counts = [np.bincount(samples.labels[part], minlength=len(samples.classes)) for part in (~mask, mask)]
     if any(not count.all() for count in counts):
         return float("inf")
     return float(np.abs(counts[0] / counts[0].sum() - counts[1] / counts[1].sum()).sum())
 
 
-def fold_subjects(samples: Samples, folds: int) -> Iterator[tuple[Samples, Samples]]:
+def fold_subjects(samples: Samples, folds: int | str) -> Iterator[tuple[Samples, Samples]]:
     """Cross-validation by person (scikit-learn's GroupKFold): training and test samples of each fold.
+
+    Parameters
+    ----------
+    folds : how many, or "loso" to leave one person out at a time
 
     Raises
     ------
@@ -167,21 +244,27 @@ def fold_subjects(samples: Samples, folds: int) -> Iterator[tuple[Samples, Sampl
     from sklearn.model_selection import GroupKFold
 
     people = len(set(samples.subjects))
-    if not 2 <= folds <= people:
-        raise ConfigError(f"folds={folds!r}: of {people} subjects, 2 to {people} folds can be made")
-    for train, test in GroupKFold(folds).split(samples.labels, groups=samples.subjects):
+    count = people if folds == "loso" else folds
+    if isinstance(count, bool) or not isinstance(count, int) or not 2 <= count <= people:
+        raise ConfigError(f'folds={folds!r}: of {people} subjects, 2 to {people} folds can be made, or "loso"')
+    for train, test in GroupKFold(count).split(samples.labels, groups=samples.subjects):
         yield samples.take(train), samples.take(test)
 
 
 def check_labelled(samples: Samples) -> None:
     """Refuse samples of which one has no label."""
-    if (samples.labels < 0).any():
-        raise ConfigError(f"{samples.name(int((samples.labels < 0).argmax()))} has no label: leave it out, or label it")
+    if not samples.known.all():
+        count, first = int((~samples.known).sum()), samples.name(int((~samples.known).argmax()))
+        raise ConfigError(
+            f"{first} has no label, one of {count} of {len(samples)} samples: label them, or leave them out by "
+            "samples.labelled()"
+        )
 
 
 def check_apart(train: Samples, test: Samples) -> None:
     """Refuse two sets of samples that share a person, or do not look alike."""
-    if both := sorted(set(train.subjects) & set(test.subjects)):
+    theirs = {person_key(name) for name in test.subjects}
+    if both := sorted(name for name in set(train.subjects) if person_key(name) in theirs):
         raise ConfigError(
             f"subject {both[0]!r} is in both parts, so the score would be of people already seen: divide by subject "
             "with samples.split_subjects or fold_subjects"

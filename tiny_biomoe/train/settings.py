@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from ..config import PRECISIONS
 from ..errors import ConfigError, unknown
-from .augment import Augmentation
+from .augment import NONE, Augmentation
+
+LEVELS = ("window", "recording", "subject")  # what has one label
+POOLINGS = ("attention", "mean")
+LOSSES = ("mse", "huber")
 
 
 @dataclass(frozen=True)
@@ -32,11 +36,23 @@ class Settings:
     patience: int | None = None  # epochs without a lower validation loss before the run stops; the best is kept
     precision: str = "float32"  # or "bfloat16": mixed, with float32 weights
     seed: int = 0
-    augmentation: Augmentation = field(default_factory=Augmentation)
+    augmentation: Augmentation = None  # type: ignore[assignment]  # the paper's; none where only the head learns
+    loss: str = "mse"  # of a regression: squared error, or "huber" (1 standard deviation of the target)
+    level: str = "window"  # that a label belongs to; windows of a "recording" or "subject" are pooled
+    pooling: str = "attention"  # of those windows (Ilse et al. 2018), or "mean"
 
     def __post_init__(self) -> None:
-        if self.precision not in PRECISIONS:
-            raise unknown("precision", self.precision, PRECISIONS)
+        if self.augmentation is None:
+            object.__setattr__(self, "augmentation", NONE if self.part == "head" else Augmentation())
+        choices = {"precision": PRECISIONS, "loss": LOSSES, "level": LEVELS, "pooling": POOLINGS}
+        for name, among in choices.items():
+            if getattr(self, name) not in among:
+                raise unknown(name, getattr(self, name), among)
+        if self.level != "window" and (self.part != "head" or self.augmentation != NONE):
+            raise ConfigError(
+                f"level={self.level!r} pools hundreds of windows, whose vectors are computed once: it needs "
+                'part="head" (--part head) and no augmentation'
+            )
         possible = {
             "epochs": self.epochs >= 1,
             "batch_size": self.batch_size >= 1,

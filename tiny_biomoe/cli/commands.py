@@ -56,7 +56,7 @@ COMMANDS = (
     LazyCommand("similar", "similar", "Find the windows of a study that are most like one of yours."),
     LazyCommand("report", "report", "Write a report of a folder of embeddings as one HTML file."),
     LazyCommand("finetune", "finetune", "Train a classifier on the recordings that a table lists."),
-    LazyCommand("predict", "finetune", "Ask a classifier that finetune wrote about recordings."),
+    LazyCommand("predict", "predict", "Ask a classifier that finetune wrote about recordings."),
     LazyCommand("weights", "weights", "Show, verify or convert weights."),
     LazyCommand("export", "export", "Write the network as an ONNX file."),
     LazyCommand("selfcheck", "selfcheck", "Compare this machine's vectors with the bundled ones."),
