@@ -26,11 +26,12 @@ import numpy as np
 from ..errors import SignalError, unknown, warn
 from ..signals.filters import MODALITIES, modality_name
 from ..signals.validation import Signal, check_fs
-from .binary_files import read_bdf, read_edf, read_hdf5, read_numpy, read_parquet
+from .binary_files import read_hdf5, read_numpy, read_parquet
 from .columns import LeftOut, NoSignal, kind_of, settle
 from .csv_files import read_csv
 from .device_files import looks_like_e4, read_biosppy, read_e4, read_opensignals
 from .discovery import Skipped, find, source_name
+from .edf_files import read_bdf, read_edf
 from .recording import Channel, Options, agree, printable
 from .text_files import read_unpacked
 from .timestamps import read_clock, settle_unit
