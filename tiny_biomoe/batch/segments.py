@@ -108,6 +108,8 @@ def load(file: File, settings: Settings, recipe: Recipe) -> list[Segment | Notic
                 outcome = "failed" if left.failed else "skipped"
                 found += [Notice(number, each.source, outcome, left.reason, left.channel) for number, each in inputs]
         except NoSignal as error:
+            if not error.left_out:
+                found += [Notice(number, each.source, "skipped", _reason(error, file)) for number, each in inputs]
             for left in error.left_out:
                 found += [Notice(number, each.source, "skipped", left.reason, left.channel) for number, each in inputs]
         except (SignalError, MemoryError, OSError) as error:

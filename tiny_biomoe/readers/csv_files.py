@@ -361,7 +361,7 @@ def _cells(line: str, delimiter: str) -> list[str]:
 
 def _is_header(cells: list[str], decimal: str, row: int) -> bool:
     filled = [cell for cell in cells if cell]
-    numbers = [cell in MISSING or _is_number(cell, decimal) for cell in filled]
+    numbers = [cell in MISSING or _is_number(cell, decimal) or bool(DATE.match(cell)) for cell in filled]
     names = [any(map(str.isalpha, cell)) and not HEXADECIMAL.fullmatch(cell) for cell in filled]
     counted = len(filled) > 2 and filled == list(map(str, range(len(filled))))  # how pandas heads nameless columns
     if counted or not (all(numbers) or (all(names) and not any(numbers))):
