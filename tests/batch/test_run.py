@@ -636,7 +636,7 @@ def test_row_81_two_runs_on_one_output(study, tmp_path):
         ({"batch_size": 8}, "arguments.batch_size was 32, now 8"),
         ({"threads": 7}, r"threads was \d+, now 7"),
         ({"model": Stub("other")}, "weights.tensors_sha256 was stub, now other"),
-        ({"model": Stub(precision="bfloat16")}, "engine.precision was float32, now bfloat16"),
+        ({"model": Stub(precision="bfloat16")}, "backend.precision was float32, now bfloat16"),
         ({"fs": 64}, "arguments.reading.fs was None, now 64"),
     ],
 )
