@@ -179,7 +179,8 @@ def read(
         Name or number of the column that holds times; otherwise one called time, t, timestamp or the like. The name may
         add a unit that the file leaves out, "t [ms]". "" reads a file without its times.
     on_hole
-        What to do where samples are missing in time: "error", or "split" into one recording a run.
+        What to do where samples are missing in time: "error", or "split" into one recording a run, which splits at
+        missing samples (NaN) as well.
     on_jitter
         What to do with uneven times: "error", or "resample", linearly to an even rate.
 
@@ -343,14 +344,29 @@ class Said:
                     "the file does not hold its sampling rate: give it in Hz, e.g. fs=100 (--fs 100), or name a column "
                     "of times, time_column= (--time-column)"
                 )
-            yield Recording(samples, rate, modality, name, channel.start, self.source)
+            for begin, end in self._without_gaps(samples, [(0, samples.size)]):
+                label = name if (begin, end) == (0, samples.size) else f"{name}[{begin}:{end}]"
+                at = None if channel.start is None else channel.start + begin / rate
+                yield Recording(samples[begin:end], rate, modality, label, at, self.source, label != name)
             return
         timing = read_clock(clock, samples.size, rate, self.split, self.resample)
-        for begin, end in timing.runs:
+        found = self._without_gaps(samples, timing.runs)
+        for begin, end in found:
             signal, seconds = samples[begin:end], timing.seconds[begin:end]
             if not timing.even:
                 grid = np.arange(math.floor((seconds[-1] - seconds[0]) * timing.fs + 1e-6) + 1) / timing.fs
                 signal = np.interp(grid, seconds - seconds[0], signal)
             start = timing.start(begin, channel.start)
-            label = name if len(timing.runs) == 1 else f"{name}[{begin}:{end}]"
-            yield Recording(signal, timing.fs, modality, label, start, self.source, len(timing.runs) > 1)
+            label = name if len(found) == 1 and end - begin == samples.size else f"{name}[{begin}:{end}]"
+            yield Recording(signal, timing.fs, modality, label, start, self.source, label != name)
+
+    def _without_gaps(self, samples: Signal, runs: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        """The runs, split at missing samples as well where the caller asks for a split."""
+        missing = np.isnan(samples) if self.split else np.zeros(0, bool)
+        if not missing.any() or missing.all():
+            return runs
+        parts: list[tuple[int, int]] = []
+        for begin, end in runs:
+            edges = np.flatnonzero(np.diff(~missing[begin:end], prepend=False, append=False)) + begin
+            parts += zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)
+        return parts
