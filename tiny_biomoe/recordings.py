@@ -1,6 +1,5 @@
 """Recordings in files: `find` them below a folder, `read` one."""
 
-from .readers.discovery import find
-from .readers.formats import Recording, read
+from .readers.formats import FORMATS, LeftOut, Recording, Recordings, Skipped, find, read
 
-__all__ = ["Recording", "find", "read"]
+__all__ = ["FORMATS", "LeftOut", "Recording", "Recordings", "Skipped", "find", "read"]

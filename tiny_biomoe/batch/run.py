@@ -47,6 +47,7 @@ def embed_study(
     scale: Any = "window",
     nan_policy: str = "error",
     max_gap: float = 1.0,
+    max_missing: float = 1.0,
     batch_size: int = 32,
     shard_windows: int = 2048,
     workers: int = 0,
@@ -111,7 +112,7 @@ def embed_study(
         check_positive(workers, "workers")
     names = (representation,) if isinstance(representation, str) else tuple(representation)
     image = {"band": band, "scale": scale, "nan_policy": nan_policy, "max_gap": max_gap}
-    settings = Settings(names, window, stride, short, image, reading, shard_windows, batch_size)
+    settings = Settings(names, window, stride, short, image, reading, shard_windows, batch_size, max_missing)
     out = Path(out)
     with held(out), use_threads(None if threads is None else check_positive(threads, "threads")) as used:
         study = outside(source if isinstance(source, Study) else open_study(source), out)

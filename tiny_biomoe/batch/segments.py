@@ -16,12 +16,13 @@ import numpy as np
 from ..config import Recipe
 from ..errors import ConfigError, SignalError
 from ..images.windows import FilteredRecording
-from ..readers.formats import Recording, check_reading
-from ..readers.recording import NO_MODALITY, kind_of, printable
+from ..readers.columns import NoSignal, kind_of
+from ..readers.formats import Recording, Recordings, check_reading
+from ..readers.recording import NO_MODALITY, printable
 from ..readers.wide_files import Result, read_each
 from ..signals.filters import MODALITIES
 from ..signals.request import Call
-from ..signals.validation import Grid, check_positive, windows
+from ..signals.validation import Grid, check_positive, is_number, windows
 from .parts import Cursor, Notice
 from .plan import File, Group, state_of
 from .study_table import Input, Study
@@ -41,6 +42,7 @@ class Settings:
     reading: dict[str, Any] = field(default_factory=dict)  # arguments of `recordings.read`
     shard_windows: int = 2048
     batch_size: int = 32
+    max_missing: float = 1.0  # share of a window's samples that may be missing and interpolated
 
     def check(self, recipe: Recipe) -> Settings:
         """The same with canonical names, once every argument is known to be possible.
@@ -55,6 +57,8 @@ class Settings:
             windows(1, 1e6, self.window, self.stride, "drop" if self.short == "error" else self.short)
         elif self.stride is not None or self.short != "error":
             raise ConfigError("stride= and short= need window=, in seconds")
+        if not is_number(self.max_missing) or not 0 <= self.max_missing <= 1:
+            raise ConfigError(f"max_missing={self.max_missing!r} must be a share of a window's samples, from 0 to 1")
         check_reading(self.reading)
         check_positive(self.shard_windows, "shard_windows")
         check_positive(self.batch_size, "batch_size")
@@ -100,8 +104,17 @@ def load(file: File, settings: Settings, recipe: Recipe) -> list[Segment | Notic
     results = read_each(file.path, [wish for wish, _ in wanted], **settings.reading)
     for (_, inputs), result in zip(wanted, results, strict=True):
         try:
-            for recording in _usable(file, result):
+            recordings = _usable(file, result)
+            for recording in recordings:
                 found += _segments(recording, inputs, settings, recipe)
+            for left in recordings.left_out:
+                outcome = "failed" if left.failed else "skipped"
+                found += [Notice(number, each.source, outcome, left.reason, left.channel) for number, each in inputs]
+        except NoSignal as error:
+            if not error.left_out:
+                found += [Notice(number, each.source, "skipped", _reason(error, file)) for number, each in inputs]
+            for left in error.left_out:
+                found += [Notice(number, each.source, "skipped", left.reason, left.channel) for number, each in inputs]
         except (SignalError, MemoryError, OSError) as error:
             reason = _reason(error, file)
             found += [Notice(number, each.source, "failed", reason) for number, each in inputs]
@@ -114,9 +127,9 @@ def _wish(each: Input) -> tuple[tuple[str, Any], ...]:
     return tuple((name, value) for name, value in said if value is not None)
 
 
-def _usable(file: File, result: Result) -> list[Recording]:
+def _usable(file: File, result: Result) -> Recordings:
     """What was read, if it can be embedded at all."""
-    if not isinstance(result, list):
+    if not isinstance(result, Recordings):
         raise result
     if file.state and state_of(file.path) != file.state:
         raise SignalError("the file changed since the run began")
@@ -148,7 +161,11 @@ def _segments(
     try:
         options = {**settings.image, "windowed": settings.window is not None}
         call = Call.check(recipe, fs, recording.modality, settings.representations, **options)
-        filtered = FilteredRecording.of(recording.signal, call, f"{source}: {channel}")
+        name = f"{source}: {channel}"
+        if settings.window is None and all((each.start, each.stop) == (None, None) for _, each in inputs):
+            filtered = FilteredRecording.of(recording.signal, call, name)
+        else:  # a gap costs the windows or segments that it lies in
+            filtered = FilteredRecording.by_window(recording.signal, call, name, settings.max_missing)
     except (SignalError, MemoryError) as error:
         reason = str(error).removeprefix(f"{source}: {channel} ") or "not enough memory"
         yield from (Notice(number, source, "failed", reason, channel) for number, _ in inputs)

@@ -16,7 +16,8 @@ from typing import Any
 
 from ..errors import ConfigError, SignalError
 from ..images.representations import REPRESENTATIONS
-from ..readers.discovery import Skipped, find, source_name
+from ..readers.discovery import Skipped, source_name
+from ..readers.formats import find
 from ..readers.recording import excerpt, printable
 from ..readers.text_files import read_lines
 from ..signals.filters import modality_name

@@ -31,6 +31,7 @@ SHOWN = 5  # failures told on the terminal
 BACKEND = ("precision", "backend")  # of an Embedder
 FOLDER = {  # options of a run into a folder, and what they are when not given
     "dry_run": False,
+    "max_missing": 1.0,
     "on_error": "skip",
     "workers": 1,
     "threads": None,
@@ -68,6 +69,9 @@ _RUN = [
 @click.option("--short", type=click.Choice(["error", "drop", "pad"]), default="error", help="Shorter than a window.")
 @click.option("--nan-policy", type=click.Choice(NAN_POLICIES), default="error", help="What to do with empty cells.")
 @click.option("--max-gap", type=float, default=1.0, show_default=True, help="Longest gap to interpolate, in seconds.")
+@click.option(
+    "--max-missing", type=float, default=1.0, show_default=True, help="Share of a window that may be missing, 0 to 1."
+)
 @click.option("--weights", help="Folder, Tiny-BioMoE.pth or owner/name on the Hub; the bundled weights otherwise.")
 @click.option(
     "--precision", type=click.Choice(PRECISIONS), default="float32", show_default=True, help="bfloat16 is faster."
@@ -96,7 +100,7 @@ def embed(source: Path, output: Path | None, **said: Any) -> None:
         said["backend"] = said["backend"] or named
     check_backend(said["precision"], said["backend"])
     if run["dry_run"]:
-        _list_windows(source, output, reading, said)
+        _list_windows(source, output, reading, {**said, "max_missing": run["max_missing"]})
     elif output is None:
         raise ConfigError("-o is missing: name the folder to write, or a file that ends in .csv, .npz or .parquet")
     elif _is_file(output):
@@ -193,7 +197,13 @@ def _list_windows(source: Path, output: Path | None, reading: dict[str, Any], sa
 
     image = {key: said[key] for key in ("band", "scale", "nan_policy", "max_gap")}
     settings = Settings(
-        tuple(said["representation"]), said["window"], said["stride"], said["short"], image, _given(reading)
+        tuple(said["representation"]),
+        said["window"],
+        said["stride"],
+        said["short"],
+        image,
+        _given(reading),
+        max_missing=said["max_missing"],
     ).check(Recipe())
     study = open_study(source)
     if output is not None and not _is_file(output):
@@ -205,9 +215,18 @@ def _list_windows(source: Path, output: Path | None, reading: dict[str, Any], sa
             failed = failed or each.outcome == "failed"
             click.echo(line.format(0, "", "", each.channel or "", f"{each.source}  {each.outcome}: {each.reason}"))
         else:
-            total += len(each.spans)
-            found = each.recording
-            click.echo(line.format(len(each.spans), f"{found.fs:g}", found.modality, found.channel, found.source))
+            refused = each.filtered.refused(list(each.spans), each.end) if each.filtered.gaps.any() else None
+            lost = 0 if refused is None else int(refused.sum())
+            found, kept = each.recording, len(each.spans) - lost
+            total += kept
+            click.echo(line.format(kept, f"{found.fs:g}", found.modality, found.channel, found.source))
+            if refused is not None and lost:
+                failed = True
+                first = each.spans[int(refused.argmax())]
+                click.echo(
+                    line.format(lost, "", "", found.channel, f"{found.source}  failed: windows, the first at ")
+                    + f"{first[0] / found.fs:g}-{first[1] / found.fs:g} s: {each.filtered.why_refused()}"
+                )
     for passed in study.skipped:
         click.echo(line.format(0, "", "", "", f"{passed.source}  skipped: {passed.reason}"))
     click.echo(f"{total:>9} windows")

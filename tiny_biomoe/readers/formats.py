@@ -5,7 +5,7 @@
 >>> text = folder.joinpath("a.csv").write_text("time [s],EDA\\n0.00,2.1\\n0.25,2.2\\n0.50,2.4\\n")
 >>> paths, skipped = find(folder)
 >>> read(paths[0], root=folder)
-[Recording(signal=array([2.1, 2.2, 2.4]), fs=4.0, modality='eda', channel='EDA', start=None, source='a.csv')]
+[<Recording 'EDA' of a.csv: eda, 3 samples at 4 Hz (0.75 s)>]
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import inspect
 import math
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,42 +23,50 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import SignalError, unknown
+from ..errors import SignalError, unknown, warn
 from ..signals.filters import MODALITIES, modality_name
 from ..signals.validation import Signal, check_fs
-from .binary_files import read_bdf, read_edf, read_hdf5, read_numpy, read_parquet, read_wfdb
+from .binary_files import read_hdf5, read_numpy, read_parquet
+from .columns import LeftOut, NoSignal, kind_of, settle
 from .csv_files import read_csv
 from .device_files import looks_like_e4, read_biosppy, read_e4, read_opensignals
-from .discovery import Skipped, find, source_name
+from .discovery import Skipped, find_files, source_name
+from .edf_files import read_bdf, read_edf
 from .recording import Channel, Options, agree, printable
 from .text_files import read_unpacked
-from .timestamps import read_clock
+from .timestamps import read_clock, settle_unit
+from .wfdb_files import read_wfdb, wfdb_parts
 
-__all__ = ["FORMATS", "Recording", "Skipped", "find", "read"]
+__all__ = ["FORMATS", "LeftOut", "Recording", "Recordings", "Skipped", "find", "read"]
 
 Reader = Callable[[Path, Options], list[Channel]]
 
-FORMATS: dict[str, Reader] = {
-    "csv": read_csv,
-    "e4": read_e4,
-    "opensignals": read_opensignals,
-    "biosppy": read_biosppy,
-    "edf": read_edf,
-    "bdf": read_bdf,
-    "wfdb": read_wfdb,
-    "hdf5": read_hdf5,
-    "parquet": read_parquet,
-    "numpy": read_numpy,
-}
 
-SIGNATURES = {  # how the files of a format begin
-    b"# OpenSignals": "opensignals",
-    b"# Simple Text Format": "biosppy",
-    b"0       ": "edf",
-    b"\xffBIOSEMI": "bdf",
-    b"\x89HDF\r\n\x1a\n": "hdf5",
-    b"PAR1": "parquet",
-    b"\x93NUMPY": "numpy",
+@dataclass(frozen=True)
+class Format:
+    """One format: how its files are recognised, and what reads them. The first that fits reads a file."""
+
+    read: Reader
+    begins: tuple[bytes, ...] = ()  # first bytes of a file, unpacked where it is compressed with gzip
+    endings: tuple[str, ...] = ()  # of the lower-case file name, a trailing .gz apart; for formats without a signature
+    looks: Callable[[Path, bytes], bool] | None = None  # by the name and the first `HEAD` bytes; for text formats
+    parts: Callable[[Path], list[Path]] = lambda path: []  # other files that are read with it, which are no recordings
+
+
+# The order counts: signatures are looked at first, then endings, then `looks`, each from top to bottom.
+FORMATS: dict[str, Format] = {
+    "opensignals": Format(read_opensignals, begins=(b"# OpenSignals",)),
+    "biosppy": Format(
+        read_biosppy, begins=(b"# Simple Text Format",), looks=lambda path, head: b"Sampling Rate (Hz):=" in head
+    ),
+    "edf": Format(read_edf, begins=(b"0       ",)),
+    "bdf": Format(read_bdf, begins=(b"\xffBIOSEMI",)),
+    "wfdb": Format(read_wfdb, endings=(".hea",), parts=wfdb_parts),
+    "hdf5": Format(read_hdf5, begins=(b"\x89HDF\r\n\x1a\n",)),
+    "parquet": Format(read_parquet, begins=(b"PAR1",)),
+    "numpy": Format(read_numpy, begins=(b"\x93NUMPY",), endings=(".npz",)),
+    "e4": Format(read_e4, looks=lambda path, head: looks_like_e4(head)),
+    "csv": Format(read_csv, looks=lambda path, head: True),
 }
 CHOICES: dict[str, list[str | None]] = {
     "format": [None, *FORMATS],
@@ -68,12 +76,18 @@ CHOICES: dict[str, list[str | None]] = {
 NOT_READ = {  # how files begin that are often taken for recordings, and what to do about them
     b"PK\x03\x04": "an Excel workbook or another archive: save its sheet as CSV, or unpack it",
     b"\xd0\xcf\x11\xe0": "an old Excel workbook: save its sheet as CSV",
+    b"RIFF": "sound: save its samples as CSV, or with scipy.io.wavfile and numpy.save",
+    b"Brain Vision Data Exchange": "a BrainVision header, which mne reads (read_raw_brainvision): export it as EDF",
+    b"BrainVision Data Exchange": "a BrainVision header, which mne reads (read_raw_brainvision): export it as EDF",
+    b"Obj\x01": "an Avro file, as an Empatica EmbracePlus writes, which fastavro reads: save its signals as CSV",
+    b"XDF:": "an XDF file, which pyxdf reads: save its streams as CSV",
+    b"{": "JSON, which holds settings or notes: save samples as CSV",
     b"MATLAB": "a MATLAB file, which is not read: save the signal as CSV, or with scipy.io.loadmat and numpy.save",
 }
 HEAD = 4096  # bytes that recognition looks at
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Recording:
     """One channel of a file, or one run of it between two holes."""
 
@@ -84,6 +98,45 @@ class Recording:
     start: float | None  # unix seconds of the first sample, where the file holds it; no time zone counts as UTC
     source: str  # path relative to the root, with forward slashes; control characters and odd bytes escaped
     one_of_several: bool = field(default=False, repr=False)  # a run between two holes: not the channel as a whole
+
+    def __repr__(self) -> str:
+        measures = self.modality or kind_of(self.channel) or "of unknown modality"
+        began = "" if self.start is None else f", from unix time {self.start:.3f}"
+        seconds = self.signal.size / self.fs
+        return (
+            f"<Recording {printable(self.channel)!r} of {self.source}: {measures}, {self.signal.size} samples at "
+            f"{self.fs:g} Hz ({seconds:g} s){began}>"
+        )
+
+
+class Recordings(list[Recording]):
+    """The recordings of a file, and in `left_out` what else it holds: a list of channels and reasons."""
+
+    def __init__(self, found: Iterable[Recording] = (), left_out: Iterable[LeftOut] = ()) -> None:
+        super().__init__(found)
+        self.left_out = list(left_out)
+
+
+def find(root: str | os.PathLike[str]) -> tuple[list[Path], list[Skipped]]:
+    """The files below a folder that may be recordings, each recording once.
+
+    Parameters
+    ----------
+    root
+        A folder, or one file. Links below it are not followed, and nothing but plain files is ever opened.
+
+    Returns
+    -------
+    paths : sorted by their path relative to `root`
+    skipped : links, pipes, sockets, devices, unreadable folders, notes such as LICENSE, sidecars, and the parts of a
+        recording that is read through another file; sorted likewise
+
+    Raises
+    ------
+    SignalError
+        There is no such folder, or it holds no file to read.
+    """
+    return find_files(root, lambda path: parts_of(path)[1:])
 
 
 def read(
@@ -101,8 +154,8 @@ def read(
     time_column: str | int | None = None,
     on_hole: str = "error",
     on_jitter: str = "error",
-) -> list[Recording]:
-    """Read every channel of a file, or the chosen ones.
+) -> Recordings:
+    """Read every channel of a file that is a signal, or the chosen ones.
 
     Parameters
     ----------
@@ -118,25 +171,29 @@ def read(
         What is measured, where the file does not say it. Of a file with channels of several modalities, those of
         this one are read, unless `column` chooses.
     column
-        Name, or number counted from 0, of the channel to read, or a list of them.
+        Name, or number counted from 0, of the channel to read, or a list of them; they are read whatever they look
+        like. "*" stands for every column that is a signal, where `modality` fits several.
     delimiter, decimal, encoding, header
         How delimited text is written; told by the content otherwise, and refused where that leaves a doubt.
     time_column
         Name or number of the column that holds times; otherwise one called time, t, timestamp or the like. The name may
         add a unit that the file leaves out, "t [ms]". "" reads a file without its times.
     on_hole
-        What to do where samples are missing in time: "error", or "split" into one recording a run.
+        What to do where samples are missing in time: "error", or "split" into one recording a run, which splits at
+        missing samples (NaN) as well.
     on_jitter
         What to do with uneven times: "error", or "resample", linearly to an even rate.
 
     Returns
     -------
-    list of Recording, in the file's order
+    list of Recording, in the file's order; its attribute `left_out` lists the channels that are no signals (clocks,
+    counters, derived quantities, marks) or cannot be read, each with the reason
 
     Raises
     ------
     SignalError
-        The file cannot be read, or not without a doubt; the message says where, and how to mend it.
+        The file cannot be read, or not without a doubt; the message says where, and how to mend it. One bad channel
+        of several is not an error: it is left out, with a warning.
     ConfigError
         An argument that no file can have.
     """
@@ -145,9 +202,12 @@ def read(
     said = Said.of(path, root, fs, modality, on_hole, on_jitter)
     options = Options(column, delimiter, decimal, encoding, header, time_column)
     with reading(path):
-        channels = FORMATS[format or recognise(path)](path, options)
-        channels = _of_modality(channels, said.modality, column)
-        return [recording for channel in channels for recording in said.recordings(channel)]
+        channels = FORMATS[format or recognise(path)].read(path, options)
+        found = said.all_recordings(channels, options)
+    if failed := [each for each in found.left_out if each.failed]:
+        more = f", and {len(failed) - 1} more columns" if len(failed) > 1 else ""
+        warn(f"{printable(str(path))}: column {failed[0].channel!r} is not read: {failed[0].reason}{more}")
+    return found
 
 
 @contextmanager
@@ -158,6 +218,8 @@ def reading(path: Path) -> Iterator[None]:
         yield
         if _state(path) != before:
             raise SignalError("the file changed while it was read: wait until it is complete, and read it again")
+    except NoSignal as error:
+        raise NoSignal(f"{printable(str(path))}: {error}", error.left_out) from error
     except SignalError as error:
         raise type(error)(f"{printable(str(path))}: {error}") from error
     except OSError as error:
@@ -185,48 +247,54 @@ def check_reading(options: Mapping[str, Any]) -> None:
 
 
 def _state(path: Path) -> list[tuple[int, int]]:
-    """Size and time of the last change, of the file and of the samples of a WFDB header."""
-    facts = path.stat()
-    if not stat.S_ISREG(facts.st_mode):
+    """Size and time of the last change, of the file and of those that are read with it."""
+    if not stat.S_ISREG(path.stat().st_mode):
         raise SignalError("not a plain file: a folder is searched with find(), pipes and devices are never opened")
-    parts = [path.with_suffix(".dat")] if path.suffix == ".hea" else []
-    return [(each.st_size, each.st_mtime_ns) for each in [facts, *(part.stat() for part in parts if part.is_file())]]
+    return [(each.st_size, each.st_mtime_ns) for each in (part.stat() for part in parts_of(path))]
 
 
 def recognise(path: Path) -> str:
-    """The format of a file, by its first bytes."""
+    """The format of a file, by its first bytes, its ending, or what it looks like.
+
+    Raises
+    ------
+    SignalError
+        It is of a kind that is known and not read.
+    """
     head = read_unpacked(path, HEAD).removeprefix(codecs.BOM_UTF8)
-    for signature, name in SIGNATURES.items():
-        if head.startswith(signature):
-            return name
-    if path.suffix.lower() == ".hea":
-        return "wfdb"
-    if path.suffix.lower() == ".npz":
-        return "numpy"
-    if path.suffix.lower() == ".dat" and path.with_suffix(".hea").is_file():
+    name = path.name.lower().removesuffix(".gz")
+    for key, each in FORMATS.items():
+        if each.begins and head.startswith(each.begins):
+            return key
+    for key, each in FORMATS.items():
+        if each.endings and name.endswith(each.endings):
+            return key
+    if name.endswith(".dat") and path.with_suffix(".hea").is_file():
         raise SignalError(f"the file holds the samples of a WFDB record: read {path.with_suffix('.hea').name!r}")
     for signature, what in NOT_READ.items():
         if head.startswith(signature):
             raise SignalError(f"the file is {what}")
-    if b"Sampling Rate (Hz):=" in head:
-        return "biosppy"
-    return "e4" if looks_like_e4(head) else "csv"
+    if _is_binary(head):
+        raise SignalError(
+            f"the file is neither text nor of a format that is read ({', '.join(FORMATS)}): export it as one"
+        )
+    return next(key for key, each in FORMATS.items() if each.looks and each.looks(path, head))
 
 
-def _of_modality(channels: list[Channel], modality: str | None, column: Any) -> list[Channel]:
-    """The channels that measure what the caller names, where the file says what each measures."""
-    if not channels:
-        raise SignalError("the file holds no channels")
-    told = [channel for channel in channels if channel.kind is not None]
-    if modality is None or column is not None or not told:
-        return channels
-    if wanted := [channel for channel in told if channel.kind == modality]:
-        return wanted
-    listed = ", ".join(f"{printable(channel.name)!r}" for channel in channels[:50])
-    raise SignalError(
-        f"the file says that it measures {', '.join(sorted({str(channel.kind) for channel in told}))}, not {modality}: "
-        f"if one is, choose it, column= (--column), of {listed}"
-    )
+def _is_binary(head: bytes) -> bool:
+    """Whether a file begins as no text does; UTF-16, in which every other byte is 0, is left to its error."""
+    odd = sum(byte < 9 or 13 < byte < 32 for byte in head)
+    nul = head[::2].count(0), head[1::2].count(0)
+    is_utf16 = max(nul) > 0.4 * len(head) and min(nul) < 0.1 * len(head)
+    return odd > 0.1 * len(head) and len(head) > 16 and not is_utf16
+
+
+def parts_of(path: Path) -> list[Path]:
+    """The plain files that are read for one input: itself, and those that its format reads with it."""
+    name = path.name.lower().removesuffix(".gz")
+    owner = next((each for each in FORMATS.values() if each.endings and name.endswith(each.endings)), None)
+    others = owner.parts(path) if owner else []
+    return [path, *(other for other in others if other.is_file() and (path.is_symlink() or not other.is_symlink()))]
 
 
 @dataclass(frozen=True)
@@ -247,6 +315,21 @@ class Said:
         name = None if modality is None else modality_name(modality)
         return cls(source, rate, name, on_hole == "split", on_jitter == "resample")
 
+    def all_recordings(self, channels: list[Channel], options: Options) -> Recordings:
+        """What is read of a file's channels, and what is left out; an error only where nothing can be read."""
+        kept, left = settle(channels, self.modality, options.column, options.time_column != "")
+        found: list[Recording] = []
+        errors: list[SignalError] = []
+        for channel in kept:
+            try:
+                found += self.recordings(channel)
+            except SignalError as error:
+                errors.append(error)
+                left.append(LeftOut(printable(channel.name), str(error), True))
+        if errors and not found:
+            raise errors[0]
+        return Recordings(found, left)
+
     def recordings(self, channel: Channel) -> Iterator[Recording]:
         """Settle the rate of a channel, and cut it where samples are missing in time."""
         name, samples = printable(channel.name), channel.samples
@@ -254,20 +337,36 @@ class Said:
         if not samples.size:
             raise SignalError(f"column {name!r} holds no samples")
         rate = agree(channel.fs, self.fs)
-        if channel.clock is None:
+        clock = None if channel.clock is None else settle_unit(channel.clock, rate)
+        if clock is None:
             if rate is None:
                 raise SignalError(
                     "the file does not hold its sampling rate: give it in Hz, e.g. fs=100 (--fs 100), or name a column "
                     "of times, time_column= (--time-column)"
                 )
-            yield Recording(samples, rate, modality, name, channel.start, self.source)
+            for begin, end in self._without_gaps(samples, [(0, samples.size)]):
+                label = name if (begin, end) == (0, samples.size) else f"{name}[{begin}:{end}]"
+                at = None if channel.start is None else channel.start + begin / rate
+                yield Recording(samples[begin:end], rate, modality, label, at, self.source, label != name)
             return
-        timing = read_clock(channel.clock, samples.size, rate, self.split, self.resample)
-        for begin, end in timing.runs:
+        timing = read_clock(clock, samples.size, rate, self.split, self.resample)
+        found = self._without_gaps(samples, timing.runs)
+        for begin, end in found:
             signal, seconds = samples[begin:end], timing.seconds[begin:end]
             if not timing.even:
                 grid = np.arange(math.floor((seconds[-1] - seconds[0]) * timing.fs + 1e-6) + 1) / timing.fs
                 signal = np.interp(grid, seconds - seconds[0], signal)
             start = timing.start(begin, channel.start)
-            label = name if len(timing.runs) == 1 else f"{name}[{begin}:{end}]"
-            yield Recording(signal, timing.fs, modality, label, start, self.source, len(timing.runs) > 1)
+            label = name if len(found) == 1 and end - begin == samples.size else f"{name}[{begin}:{end}]"
+            yield Recording(signal, timing.fs, modality, label, start, self.source, label != name)
+
+    def _without_gaps(self, samples: Signal, runs: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        """The runs, split at missing samples as well where the caller asks for a split."""
+        missing = np.isnan(samples) if self.split else np.zeros(0, bool)
+        if not missing.any() or missing.all():
+            return runs
+        parts: list[tuple[int, int]] = []
+        for begin, end in runs:
+            edges = np.flatnonzero(np.diff(~missing[begin:end], prepend=False, append=False)) + begin
+            parts += zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)
+        return parts
