@@ -1,0 +1,109 @@
+"""AcqKnowledge (BIOPAC) through bioread: every channel at its own rate, each appended segment with its own start."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import SignalError, need
+from .damage import check_samples, damage
+from .recording import Channel, Clock, Options, choose
+
+APPENDED = re.compile(r"Segment \d+")  # the mark that AcqKnowledge sets where it goes on after a pause
+MAX_CHANNELS = 256
+REVISIONS = range(30, 1000)  # of the file format; AcqKnowledge 2 to 5 write 30 to 145
+
+
+def looks_like_acq(path: Path, head: bytes) -> bool:
+    """Whether a file begins with a revision of AcqKnowledge's graph header; its name decides as well.
+
+    >>> looks_like_acq(Path("a.acq"), bytes(2) + (132).to_bytes(4, "little") + bytes(99))
+    True
+    """
+    revisions = (int.from_bytes(head[2:6], order) for order in ("little", "big"))
+    return path.name.lower().endswith(".acq") and any(revision in REVISIONS for revision in revisions)
+
+
+def read_acq(path: Path, options: Options) -> list[Channel]:
+    """AcqKnowledge: every channel in its units; where recording was paused, a hole, or parts if its length is unknown."""
+    need("bioread")
+    from bioread.reader import DataReader, Reader
+
+    with damage("AcqKnowledge"), path.open("rb") as file:
+        _check_headers(file)
+        reader = Reader.read_headers(file)
+        if reader.datafile is None or reader.event_markers is None:
+            raise SignalError("the headers of the AcqKnowledge file cannot be read: it is damaged, or of a newer format")
+        channels = reader.datafile.channels
+        names = _told_apart([channel.name.strip() for channel in channels])
+        chosen = choose(names, options.column)
+        check_samples(sum(channels[index].point_count for index in chosen))
+        _check_size(reader, path.stat().st_size, chosen)
+        DataReader(file, reader.datafile, reader.data_start_offset).read_data(chosen)
+        marks = [mark for mark in reader.event_markers if mark.channel_number is None]
+        segments = {mark.sample_index: mark.date_created_utc for mark in marks if APPENDED.fullmatch(mark.text)}
+        return [
+            part
+            for index in chosen
+            for part in _parts(names[index], channels[index], segments, options.time_column == "")
+        ]
+
+
+def _check_headers(file: Any) -> None:
+    """Refuse damaged headers, over which bioread would search long."""
+    from bioread.headers import ChannelHeader, UnknownPaddingHeader
+    from bioread.reader import GraphHeaderReader, HeaderReader
+
+    graph = GraphHeaderReader.bootstrap(file)
+    reader = HeaderReader(file, graph.byte_order_char, graph.file_revision, graph.encoding)
+    if not (0 < graph.channel_count <= MAX_CHANNELS and 0 <= graph.expected_padding_headers <= MAX_CHANNELS):
+        raise SignalError(f"the header counts {graph.channel_count} channels: the file is damaged, fetch it again")
+    begin = graph.effective_len_bytes
+    padding = reader.multi_headers(graph.expected_padding_headers, begin, UnknownPaddingHeader)
+    begin += sum(header.effective_len_bytes for header in padding)
+    headers = reader.multi_headers(graph.channel_count, begin, ChannelHeader)
+    lengths = {header.effective_len_bytes for header in headers}
+    if len(lengths) != 1 or min(lengths) <= 0 or any(header.frequency_divider < 1 for header in headers):
+        raise SignalError("the channel headers of the AcqKnowledge file are damaged: fetch it again")
+
+
+def _told_apart(names: list[str]) -> list[str]:
+    """Names, with its number behind each that several channels bear or that is blank."""
+    return [name if name and names.count(name) == 1 else f"{name} {index}".strip() for index, name in enumerate(names)]
+
+
+def _check_size(reader: Any, size: int, chosen: list[int]) -> None:
+    """Refuse a file that ends before its samples do, or unpacks to more than its headers say."""
+    if not reader.is_compressed:
+        if (missing := reader.data_start_offset + reader.data_length - size) > 0:
+            raise SignalError(f"the file ends {missing} bytes before its samples do: it was cut short, fetch it again")
+        return
+    for index in chosen:
+        channel, packed = reader.datafile.channels[index], reader.channel_compression_headers[index]
+        reader.acq_file.seek(packed.compressed_data_offset)
+        expected = channel.point_count * channel.dtype.itemsize
+        found = zlib.decompressobj().decompress(reader.acq_file.read(packed.compressed_data_len), expected + 1)
+        if len(found) != expected:
+            raise SignalError(f"channel {index} does not unpack to its {channel.point_count} samples: fetch it again")
+
+
+def _parts(name: str, channel: Any, segments: dict[int, Any], untimed: bool) -> list[Channel]:
+    """One channel, or its parts where nothing says for how long recording was paused."""
+    samples, fs = np.asarray(channel.data, np.float64), float(channel.samples_per_second)
+    dates = {-(-index // channel.frequency_divider): date for index, date in segments.items()}
+    begins = sorted({0, *dates} & {*range(samples.size)})
+    starts = [dates[at].timestamp() if dates.get(at) else None for at in begins]
+    if len(begins) == 1 or untimed:
+        return [Channel(name, samples, None, fs, starts[0], unit=channel.units)]
+    runs = list(zip(begins, [*begins[1:], samples.size], strict=True))
+    times = [start + np.arange(stop - at) / fs for start, (at, stop) in zip(starts, runs, strict=True) if start]
+    if len(times) == len(runs):
+        return [Channel(name, samples, None, fs, starts[0], Clock("segments", np.concatenate(times)), channel.units)]
+    return [
+        Channel(f"{name} (segment {number})", samples[at:stop], None, fs, start, unit=channel.units)
+        for number, ((at, stop), start) in enumerate(zip(runs, starts, strict=True), 1)
+    ]
