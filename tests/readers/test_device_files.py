@@ -509,7 +509,9 @@ def test_a_damaged_file_gives_a_signal_or_a_short_message_that_names_it(samples,
 )
 def test_a_missing_package_is_named_with_the_pip_line(monkeypatch, module, package):
     monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
-    spec = importlib.util.spec_from_file_location(f"tiny_biomoe.{module}_again", ROOT / "tiny_biomoe" / f"{module}.py")
+    spec = importlib.util.spec_from_file_location(
+        f"tiny_biomoe.readers.{module}_again", ROOT / "tiny_biomoe" / "readers" / f"{module}.py"
+    )
     with pytest.raises(ConfigError, match=rf'reading files needs {package}: pip install "tiny-biomoe\[io\]"') as caught:
         spec.loader.exec_module(importlib.util.module_from_spec(spec))
     assert isinstance(caught.value, ImportError)

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
+from ..readers.formats import parts_of
 from ..sealed_files import plain_json, sha256_of
 from .study_table import Input, Study
 
@@ -70,19 +71,6 @@ class Group:
     def digest(self) -> str:
         """What the group's shards are made from."""
         return hashlib.sha256(plain_json([[each.record(), each.problem] for each in self.files])).hexdigest()
-
-
-def parts_of(path: Path) -> list[Path]:
-    """The files that are read for one input: itself and, of a WFDB header, the plain files that it names."""
-    if path.suffix.lower() != ".hea":
-        return [path]
-    words = {line.split()[0] for line in path.read_text("latin-1").splitlines()[:10_000] if line.split()}
-    named = sorted({name for word in words for name in (word, f"{word}.hea") if Path(name).name == name})
-    return [path, *(path.parent / name for name in named if name != path.name and _is_plain(path.parent / name))]
-
-
-def _is_plain(path: Path) -> bool:
-    return path.is_file() and not path.is_symlink()
 
 
 def state_of(path: Path) -> tuple[Any, ...]:

@@ -93,6 +93,13 @@ def _european_start(file: Any) -> float | None:
             return None
 
 
+def wfdb_parts(path: Path) -> list[Path]:
+    """The files that a WFDB header names: signal files, and headers of segments."""
+    words = {line.split()[0] for line in path.read_text("latin-1").splitlines()[:10_000] if line.split()}
+    named = sorted({name for word in words for name in (word, f"{word}.hea") if Path(name).name == name})
+    return [path.parent / name for name in named if name != path.name]
+
+
 def read_wfdb(path: Path, options: Options) -> list[Channel]:
     """WFDB, by its header: every signal in physical units at its own rate, NaN where the record has a gap."""
     import wfdb

@@ -26,7 +26,7 @@ import numpy as np
 from ..errors import SignalError, unknown
 from ..signals.filters import MODALITIES, modality_name
 from ..signals.validation import Signal, check_fs
-from .binary_files import read_bdf, read_edf, read_hdf5, read_numpy, read_parquet, read_wfdb
+from .binary_files import read_bdf, read_edf, read_hdf5, read_numpy, read_parquet, read_wfdb, wfdb_parts
 from .csv_files import read_csv
 from .device_files import looks_like_e4, read_biosppy, read_e4, read_opensignals
 from .discovery import Skipped, find, source_name
@@ -38,27 +38,32 @@ __all__ = ["FORMATS", "Recording", "Skipped", "find", "read"]
 
 Reader = Callable[[Path, Options], list[Channel]]
 
-FORMATS: dict[str, Reader] = {
-    "csv": read_csv,
-    "e4": read_e4,
-    "opensignals": read_opensignals,
-    "biosppy": read_biosppy,
-    "edf": read_edf,
-    "bdf": read_bdf,
-    "wfdb": read_wfdb,
-    "hdf5": read_hdf5,
-    "parquet": read_parquet,
-    "numpy": read_numpy,
-}
 
-SIGNATURES = {  # how the files of a format begin
-    b"# OpenSignals": "opensignals",
-    b"# Simple Text Format": "biosppy",
-    b"0       ": "edf",
-    b"\xffBIOSEMI": "bdf",
-    b"\x89HDF\r\n\x1a\n": "hdf5",
-    b"PAR1": "parquet",
-    b"\x93NUMPY": "numpy",
+@dataclass(frozen=True)
+class Format:
+    """One format: how its files are recognised, and what reads them. The first that fits reads a file."""
+
+    read: Reader
+    begins: tuple[bytes, ...] = ()  # first bytes of a file, unpacked where it is compressed with gzip
+    endings: tuple[str, ...] = ()  # of the lower-case file name, a trailing .gz apart; for formats without a signature
+    looks: Callable[[Path, bytes], bool] | None = None  # by the name and the first `HEAD` bytes; for text formats
+    parts: Callable[[Path], list[Path]] = lambda path: []  # other files that are read with it, which are no recordings
+
+
+# The order counts: signatures are looked at first, then endings, then `looks`, each from top to bottom.
+FORMATS: dict[str, Format] = {
+    "opensignals": Format(read_opensignals, begins=(b"# OpenSignals",)),
+    "biosppy": Format(
+        read_biosppy, begins=(b"# Simple Text Format",), looks=lambda path, head: b"Sampling Rate (Hz):=" in head
+    ),
+    "edf": Format(read_edf, begins=(b"0       ",)),
+    "bdf": Format(read_bdf, begins=(b"\xffBIOSEMI",)),
+    "wfdb": Format(read_wfdb, endings=(".hea",), parts=wfdb_parts),
+    "hdf5": Format(read_hdf5, begins=(b"\x89HDF\r\n\x1a\n",)),
+    "parquet": Format(read_parquet, begins=(b"PAR1",)),
+    "numpy": Format(read_numpy, begins=(b"\x93NUMPY",), endings=(".npz",)),
+    "e4": Format(read_e4, looks=lambda path, head: looks_like_e4(head)),
+    "csv": Format(read_csv, looks=lambda path, head: True),
 }
 CHOICES: dict[str, list[str | None]] = {
     "format": [None, *FORMATS],
@@ -145,7 +150,7 @@ def read(
     said = Said.of(path, root, fs, modality, on_hole, on_jitter)
     options = Options(column, delimiter, decimal, encoding, header, time_column)
     with reading(path):
-        channels = FORMATS[format or recognise(path)](path, options)
+        channels = FORMATS[format or recognise(path)].read(path, options)
         channels = _of_modality(channels, said.modality, column)
         return [recording for channel in channels for recording in said.recordings(channel)]
 
@@ -185,32 +190,42 @@ def check_reading(options: Mapping[str, Any]) -> None:
 
 
 def _state(path: Path) -> list[tuple[int, int]]:
-    """Size and time of the last change, of the file and of the samples of a WFDB header."""
-    facts = path.stat()
-    if not stat.S_ISREG(facts.st_mode):
+    """Size and time of the last change, of the file and of those that are read with it."""
+    if not stat.S_ISREG(path.stat().st_mode):
         raise SignalError("not a plain file: a folder is searched with find(), pipes and devices are never opened")
-    parts = [path.with_suffix(".dat")] if path.suffix == ".hea" else []
-    return [(each.st_size, each.st_mtime_ns) for each in [facts, *(part.stat() for part in parts if part.is_file())]]
+    return [(each.st_size, each.st_mtime_ns) for each in (part.stat() for part in parts_of(path))]
 
 
 def recognise(path: Path) -> str:
-    """The format of a file, by its first bytes."""
+    """The format of a file, by its first bytes, its ending, or what it looks like.
+
+    Raises
+    ------
+    SignalError
+        It is of a kind that is known and not read.
+    """
     head = read_unpacked(path, HEAD).removeprefix(codecs.BOM_UTF8)
-    for signature, name in SIGNATURES.items():
-        if head.startswith(signature):
-            return name
-    if path.suffix.lower() == ".hea":
-        return "wfdb"
-    if path.suffix.lower() == ".npz":
-        return "numpy"
-    if path.suffix.lower() == ".dat" and path.with_suffix(".hea").is_file():
+    name = path.name.lower().removesuffix(".gz")
+    for key, each in FORMATS.items():
+        if each.begins and head.startswith(each.begins):
+            return key
+    for key, each in FORMATS.items():
+        if each.endings and name.endswith(each.endings):
+            return key
+    if name.endswith(".dat") and path.with_suffix(".hea").is_file():
         raise SignalError(f"the file holds the samples of a WFDB record: read {path.with_suffix('.hea').name!r}")
     for signature, what in NOT_READ.items():
         if head.startswith(signature):
             raise SignalError(f"the file is {what}")
-    if b"Sampling Rate (Hz):=" in head:
-        return "biosppy"
-    return "e4" if looks_like_e4(head) else "csv"
+    return next(key for key, each in FORMATS.items() if each.looks and each.looks(path, head))
+
+
+def parts_of(path: Path) -> list[Path]:
+    """The plain files that are read for one input: itself, and those that its format reads with it."""
+    name = path.name.lower().removesuffix(".gz")
+    owner = next((each for each in FORMATS.values() if each.endings and name.endswith(each.endings)), None)
+    others = owner.parts(path) if owner else []
+    return [path, *(other for other in others if other.is_file() and not other.is_symlink())]
 
 
 def _of_modality(channels: list[Channel], modality: str | None, column: Any) -> list[Channel]:

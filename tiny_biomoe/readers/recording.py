@@ -57,14 +57,16 @@ class Clock:
 
 @dataclass(frozen=True)
 class Channel:
-    """One signal as its file tells it; None where the file does not say."""
+    """One signal as its file gives it; None where the file does not say."""
 
     name: str
     samples: Signal  # (n_samples,), NaN where the file says that a sample is missing
-    kind: str | None = None  # a modality's canonical name, or another word for what is measured
+    kind: str | None = None  # what the format itself says is measured; otherwise name and unit decide
     fs: float | None = None  # Hz
     start: float | None = None  # unix seconds
     clock: Clock | None = None  # as long as the samples, or longer where those end early
+    unit: str | None = None  # as the file writes it
+    problem: str | None = None  # why this channel cannot be read, while others of its file can
 
 
 def printable(text: str) -> str:

@@ -65,7 +65,7 @@ def _in_one_pass(path: Path, asked: list[dict[str, Any]]) -> list[Result]:
     options = {**asked[0], "column": columns}
     known = [field.name for field in fields(Options)]
     with reading(path):
-        reader = FORMATS[options.get("format") or recognise(path)]
+        reader = FORMATS[options.get("format") or recognise(path)].read
         channels = reader(path, Options(**{name: options[name] for name in known if name in options}))
         if len(channels) != len(columns):
             raise SignalError("two names stand for one column")
