@@ -15,17 +15,6 @@ from .recording import Channel, Clock, Options, choose
 
 APPENDED = re.compile(r"Segment \d+")  # the mark that AcqKnowledge sets where it goes on after a pause
 MAX_CHANNELS = 256
-REVISIONS = range(30, 1000)  # of the file format; AcqKnowledge 2 to 5 write 30 to 145
-
-
-def looks_like_acq(path: Path, head: bytes) -> bool:
-    """Whether a file begins with a revision of AcqKnowledge's graph header; its name decides as well.
-
-    >>> looks_like_acq(Path("a.acq"), bytes(2) + (132).to_bytes(4, "little") + bytes(99))
-    True
-    """
-    revisions = (int.from_bytes(head[2:6], order) for order in ("little", "big"))
-    return path.name.lower().endswith(".acq") and any(revision in REVISIONS for revision in revisions)
 
 
 def read_acq(path: Path, options: Options) -> list[Channel]:

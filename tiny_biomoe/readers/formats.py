@@ -26,13 +26,17 @@ import numpy as np
 from ..errors import SignalError, unknown
 from ..signals.filters import MODALITIES, modality_name
 from ..signals.validation import Signal, check_fs
+from .acqknowledge_files import read_acq
+from .bids_files import looks_like_bids, read_bids, sidecars
 from .binary_files import read_bdf, read_edf, read_hdf5, read_numpy, read_parquet, read_wfdb, wfdb_parts
 from .csv_files import read_csv
 from .device_files import looks_like_e4, read_biosppy, read_e4, read_opensignals
 from .discovery import Skipped, find, source_name
+from .empatica_files import following, read_embraceplus
 from .recording import Channel, Options, agree, printable
 from .text_files import read_unpacked
 from .timestamps import read_clock
+from .xdf_files import read_xdf
 
 __all__ = ["FORMATS", "Recording", "Skipped", "find", "read"]
 
@@ -62,6 +66,10 @@ FORMATS: dict[str, Format] = {
     "hdf5": Format(read_hdf5, begins=(b"\x89HDF\r\n\x1a\n",)),
     "parquet": Format(read_parquet, begins=(b"PAR1",)),
     "numpy": Format(read_numpy, begins=(b"\x93NUMPY",), endings=(".npz",)),
+    "embraceplus": Format(read_embraceplus, begins=(b"Obj\x01",), endings=(".avro",), parts=following),
+    "bids": Format(read_bids, endings=("_physio.tsv",), looks=looks_like_bids, parts=sidecars),
+    "acq": Format(read_acq, endings=(".acq",)),
+    "xdf": Format(read_xdf, begins=(b"XDF:",), endings=(".xdf",)),
     "e4": Format(read_e4, looks=lambda path, head: looks_like_e4(head)),
     "csv": Format(read_csv, looks=lambda path, head: True),
 }
