@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from device_files import device
+from device_files import channels, device, listed
 
 from tiny_biomoe.errors import SignalError
 from tiny_biomoe.readers.formats import parts_of, read, recognise
@@ -44,14 +44,15 @@ BESIDE = "sub-01/func/sub-01_task-rest_run-1_physio.json"
 
 def test_columns_rate_and_units_of_the_sidecar(dataset):
     path = dataset({BESIDE: FACTS})
-    found = {each.channel: each for each in read(path)}
+    found = channels(path)
     assert recognise(path) == "bids"
     assert list(found) == FACTS["Columns"]
-    np.testing.assert_equal(found["cardiac"].signal, [1, np.nan, 3])
-    assert found["respiratory"].signal.tolist() == [10, 11, 12]
-    assert {each.fs for each in found.values()} == {50}
-    assert (found["cardiac"].modality, found["respiratory"].modality) == ("bvp", "resp")
-    assert found["trigger"].modality is None
+    np.testing.assert_equal(found["cardiac"].samples, [1, np.nan, 3])
+    assert found["respiratory"].samples.tolist() == [10, 11, 12]
+    assert [each.unit for each in found.values()] == ["mV", None, None, "microsiemens"]
+    read_ones = {each.channel: each.modality for each in read(path)}
+    assert read_ones == {"cardiac": "bvp", "respiratory": "resp", "skin_conductance": "eda"}
+    assert {each.fs for each in read(path)} == {50}
 
 
 @pytest.mark.parametrize("name", ["sub-01/sub-01_task-rest_physio.json", "task-rest_physio.json", "physio.json"])
@@ -138,8 +139,8 @@ def test_a_cut_last_row(dataset):
 )
 def test_real_files_equal_what_numpy_reads(name, fs, columns):
     path = device(name)
-    found = read(path)
-    assert [each.channel for each in found] == columns
+    found = listed(path)
+    assert [each.name for each in found] == columns
     assert {each.fs for each in found} == {fs}
     reference = np.genfromtxt(gzip.open(path, "rt") if path.suffix == ".gz" else path, delimiter="\t")
-    np.testing.assert_array_equal(np.stack([each.signal for each in found], 1), reference)
+    np.testing.assert_array_equal(np.stack([each.samples for each in found], 1), reference)

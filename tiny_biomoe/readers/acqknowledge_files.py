@@ -18,7 +18,7 @@ MAX_CHANNELS = 256
 
 
 def read_acq(path: Path, options: Options) -> list[Channel]:
-    """AcqKnowledge: every channel in its units; where recording was paused, a hole, or parts if its length is unknown."""
+    """AcqKnowledge: every channel in its units; a pause is a hole, or parts the channel where its length is unknown."""
     need("bioread")
     from bioread.reader import DataReader, Reader
 
@@ -26,9 +26,9 @@ def read_acq(path: Path, options: Options) -> list[Channel]:
         _check_headers(file)
         reader = Reader.read_headers(file)
         if reader.datafile is None or reader.event_markers is None:
-            raise SignalError("the headers of the AcqKnowledge file cannot be read: it is damaged, or of a newer format")
+            raise SignalError("the headers of the AcqKnowledge file cannot be read: it is damaged, or of a newer kind")
         channels = reader.datafile.channels
-        names = _told_apart([channel.name.strip() for channel in channels])
+        names = [channel.name.strip() for channel in channels]
         chosen = choose(names, options.column)
         check_samples(sum(channels[index].point_count for index in chosen))
         _check_size(reader, path.stat().st_size, chosen)
@@ -58,11 +58,6 @@ def _check_headers(file: Any) -> None:
     lengths = {header.effective_len_bytes for header in headers}
     if len(lengths) != 1 or min(lengths) <= 0 or any(header.frequency_divider < 1 for header in headers):
         raise SignalError("the channel headers of the AcqKnowledge file are damaged: fetch it again")
-
-
-def _told_apart(names: list[str]) -> list[str]:
-    """Names, with its number behind each that several channels bear or that is blank."""
-    return [name if name and names.count(name) == 1 else f"{name} {index}".strip() for index, name in enumerate(names)]
 
 
 def _check_size(reader: Any, size: int, chosen: list[int]) -> None:

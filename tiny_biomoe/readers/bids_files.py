@@ -15,9 +15,10 @@ from typing import Any
 
 from ..errors import SignalError
 from ..signals.validation import is_number
+from .columns import kind_of
 from .csv_files import open_table
 from .device_files import unix_time
-from .recording import Channel, Options, brief, choose, excerpt, kind_of, printable
+from .recording import Channel, Options, brief, choose, excerpt, printable
 from .text_files import read_unpacked
 
 LEVELS = 4  # a recording lies at most in dataset/subject/session/datatype
@@ -117,7 +118,8 @@ def _start(path: Path, start_time: float | None) -> float | None:
     run = {part for part in _parts(path)[:-1] if not part.startswith("recording-")}
     for folder in [path.parent, *path.parent.parents][: LEVELS - 1]:
         for table in sorted(folder.glob("*_scans.tsv")):
-            rows = csv.DictReader(read_unpacked(table, MAX_SIDECAR).decode("utf-8", "replace").splitlines(), delimiter="\t")
+            lines = read_unpacked(table, MAX_SIDECAR).decode("utf-8", "replace").splitlines()
+            rows = csv.DictReader(lines, delimiter="\t")
             for row in rows:
                 if set(_parts(Path(row.get("filename") or ""))[:-1]) == run and start_time is not None:
                     return _moment(row.get("acq_time") or "", start_time)

@@ -44,8 +44,11 @@ def even_times(stamps: Times, fs: float | None = None) -> Times:
     """
     if stamps.size < 4 or not np.isfinite(stamps).all():
         return stamps
+    usual = float(np.median(np.diff(stamps)))
+    if usual > 0 and _is_even(stamps, usual):
+        return stamps
     period = 1 / fs if fs else _period(stamps)
-    if not period > 0 or _is_even(stamps, period):
+    if not period > 0:
         return stamps
     spread = _over_packets(stamps, period)
     packet = stamps.size / (1 + np.count_nonzero(np.diff(stamps)))
@@ -63,7 +66,7 @@ def even_times(stamps: Times, fs: float | None = None) -> Times:
 
 def _period(stamps: Times) -> float:
     """Sample period by the time that many samples take, which holes and packets hardly move."""
-    width = min(stamps.size // 2, 512)
+    width = min(max(stamps.size // 4, 1), 512)
     return float(np.median(stamps[width:] - stamps[:-width])) / width
 
 

@@ -13,10 +13,11 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ..errors import SignalError, need
+from .columns import kind_of
 from .damage import check_samples, damage
 from .device_files import unix_time
 from .packets import even_times
-from .recording import AGREEMENT, Channel, Clock, Options, choose, excerpt, kind_of
+from .recording import AGREEMENT, Channel, Clock, Options, choose, excerpt
 
 ITEM_BYTES = {"int8": 1, "int16": 2, "int32": 4, "int64": 8, "float32": 4, "double64": 8, "string": 1}
 SAMPLES, FOOTER = 3, 6  # tags of chunks
@@ -160,8 +161,7 @@ def _labels(infos: list[Stream], loaded: dict[int, Any]) -> tuple[list[str], lis
             names.append(" ".join(filter(None, [info.name if len(infos) > 1 or not label else None, label])))
             kinds.append(kind_of(fact.get("type") or info.type))
             units.append(fact.get("unit"))
-    twice = {name for name in names if names.count(name) > 1}
-    return [f"{name} [{at}]" if name in twice else name for at, name in enumerate(names)], kinds, units
+    return names, kinds, units
 
 
 def _descriptions(stream: Any, count: int) -> list[dict[str, str]]:
@@ -173,7 +173,9 @@ def _descriptions(stream: Any, count: int) -> list[dict[str, str]]:
     if len(found) != count:
         return [{} for _ in range(count)]
     keys = ("label", "type", "unit")
-    return [{key: str(fact[key][0]).strip() for key in keys if fact and fact.get(key) and fact[key][0]} for fact in found]
+    return [
+        {key: str(fact[key][0]).strip() for key in keys if fact and fact.get(key) and fact[key][0]} for fact in found
+    ]
 
 
 def _clock(info: Stream, stamps: Any) -> tuple[float | None, Clock]:
