@@ -69,12 +69,12 @@ def _sheet(path: Path, options: Options, delimiter: str, n_titles: int = 1, name
     if not body:
         raise SignalError(f"the file holds no samples: nothing follows the {n_titles} rows of names and units")
     names = names or titles[0]
-    body = _squared(body, len(names), delimiter)
+    body = squared(body, len(names), delimiter)
     table = Table(comments, names, True, len(comments) + n_titles + 1, body, delimiter, ".")
     return Sheet(table, body.count(b"\n") + 1)
 
 
-def _squared(body: bytes, n_cells: int, delimiter: str) -> bytes:
+def squared(body: bytes, n_cells: int, delimiter: str) -> bytes:
     """Rows without a delimiter at their end, and the short ones filled with empty cells."""
     mark = delimiter.encode()
     ends = np.append(np.flatnonzero(np.frombuffer(body, np.uint8) == ord("\n")), len(body))
