@@ -11,7 +11,8 @@ import numpy as np
 
 from ..errors import SignalError, need
 from .damage import check_samples, damage
-from .recording import Channel, Clock, Options, choose
+from .recording import Channel, Options, choose
+from .segments import in_segments
 
 APPENDED = re.compile(r"Segment \d+")  # the mark that AcqKnowledge sets where it goes on after a pause
 MAX_CHANNELS = 256
@@ -76,18 +77,9 @@ def _check_size(reader: Any, size: int, chosen: list[int]) -> None:
 
 
 def _parts(name: str, channel: Any, segments: dict[int, Any], untimed: bool) -> list[Channel]:
-    """One channel, or its parts where nothing says for how long recording was paused."""
-    samples, fs = np.asarray(channel.data, np.float64), float(channel.samples_per_second)
+    """One channel, cut where recording was paused."""
     dates = {-(-index // channel.frequency_divider): date for index, date in segments.items()}
-    begins = sorted({0, *dates} & {*range(samples.size)})
-    starts = [dates[at].timestamp() if dates.get(at) else None for at in begins]
-    if len(begins) == 1 or untimed:
-        return [Channel(name, samples, None, fs, starts[0], unit=channel.units)]
-    runs = list(zip(begins, [*begins[1:], samples.size], strict=True))
-    times = [start + np.arange(stop - at) / fs for start, (at, stop) in zip(starts, runs, strict=True) if start]
-    if len(times) == len(runs):
-        return [Channel(name, samples, None, fs, starts[0], Clock("segments", np.concatenate(times)), channel.units)]
-    return [
-        Channel(f"{name} (segment {number})", samples[at:stop], None, fs, start, unit=channel.units)
-        for number, ((at, stop), start) in enumerate(zip(runs, starts, strict=True), 1)
-    ]
+    starts = {at: date.timestamp() if date else None for at, date in dates.items()}
+    samples = np.asarray(channel.data, np.float64)
+    whole = Channel(name, samples, None, float(channel.samples_per_second), starts.get(0), unit=channel.units)
+    return in_segments(whole, list(starts), list(starts.values()), untimed)

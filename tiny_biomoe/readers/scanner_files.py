@@ -97,7 +97,7 @@ def read_cmrr(path: Path, options: Options) -> list[Channel]:
     channels = []
     for at in choose(names, options.column):
         ticks, samples = np.array(rows[names[at]]).T
-        passed = np.maximum(np.ceil(np.diff(ticks) / int(step) - 0.5), 1)  # samples since the one before; ticks are rounded
+        passed = np.maximum(np.ceil(np.diff(ticks) / int(step) - 0.5), 1)  # in samples; ticks are rounded
         times = np.append(0.0, np.cumsum(passed)) / fs
         clock = None if options.time_column == "" else Clock("ACQ_TIME_TICS", times)
         start = None if day is None else day + float(ticks[0]) * TICK

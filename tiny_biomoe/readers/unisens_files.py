@@ -112,9 +112,8 @@ def _read_entry(folder: Path, entry: Entry, options: Options) -> NDArray[np.floa
         return np.stack(table.columns(list(range(len(entry.names)))), 1)
     code = DTYPES.get(entry.attributes.get("dataType", ""))
     if entry.form != "bin" or code is None:
-        return (
-            f"its file {excerpt(entry.file)} is {entry.form or 'of no'} format, which is not read: convert it to binary"
-        )
+        kind = printable(f"{entry.attributes.get('dataType')} in {entry.form or 'unknown'} format")
+        return f"its file {excerpt(entry.file)} holds {kind}, which is not read: convert it to binary"
     order = {"LITTLE": "<", "BIG": ">"}.get(entry.details.get("endianess", "LITTLE"), "<")
     dtype, size = np.dtype(f"{order}{code}"), path.stat().st_size
     if size % (dtype.itemsize * len(entry.names)):
