@@ -148,11 +148,24 @@ def test_fif_samples_that_were_skipped_are_missing(tmp_path, rng):
     assert np.flatnonzero(np.isnan(found.samples)).tolist() == list(range(250, 350))
 
 
+def test_fif_tags_that_lead_back(tmp_path, rng):
+    path = tmp_path / "a_raw.fif"
+    raw = mne.io.RawArray(rng.standard_normal((1, 100)), mne.create_info(["Fz"], 250.0, "eeg"), verbose="ERROR")
+    raw.save(path, verbose="ERROR")
+    data = path.read_bytes()
+    path.write_bytes(data[:48] + (20).to_bytes(4, "big") + data[52:])
+    with pytest.raises(SignalError, match="its list of tags breaks off at byte"):
+        read(path)
+    path.write_bytes(data[:-30])
+    with pytest.raises(SignalError, match="its list of tags breaks off at byte|not a whole FIF file"):
+        read(path)
+
+
 @pytest.mark.parametrize(("ending", "name"), list(mne_files.FORMATS.items())[1:5])
 def test_files_of_noise(tmp_path, rng, ending, name):
     path = tmp_path / f"a{ending}"
     path.write_bytes(rng.bytes(5000))
-    with pytest.raises(SignalError, match=f"not a whole {name} file"):
+    with pytest.raises(SignalError, match=f"not a whole {name} file|its list of tags breaks off"):
         read(path)
 
 

@@ -113,13 +113,15 @@ def _records(path: Path) -> Iterator[dict[str, Any]]:
                 "sensors): save its signals as CSV"
             )
         _check_packed(path, reader.codec, file.tell())
-        yield from reader
+        for record in reader:
+            if isinstance(record, dict):
+                yield record
 
 
 def _errors() -> tuple[type[Exception], ...]:
     from fastavro.schema import SchemaParseException, UnknownType
 
-    return SchemaParseException, UnknownType
+    return SchemaParseException, UnknownType, MemoryError  # the last where a damaged length is asked for
 
 
 def _is_sessions(schema: Any) -> bool:

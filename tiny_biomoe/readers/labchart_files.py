@@ -66,9 +66,8 @@ def read_labchart(path: Path, options: Options) -> list[Channel]:
     chosen = choose(first.titles, options.column)
     columns = [block.table.columns([0, *(at + 1 for at in chosen)]) for block in blocks]
     fs = float(f"{1 / first.interval:.9g}")
-    clock, start = _clock(blocks, [column[0] for column in columns])
-    if options.time_column == "":
-        clock = None
+    times, start = _clock(blocks, [column[0] for column in columns])
+    clock = None if options.time_column == "" else times
     channels = []
     for place, at in enumerate(chosen, 1):
         samples = np.concatenate([_as_long(column[place], column[0].size) for column in columns])

@@ -1,11 +1,13 @@
 """BrainVision, EEGLAB, FIF, GDF, Neuroscan CNT and Nicolet, through mne.
 
-mne: Gramfort et al. 2013, doi:10.3389/fnins.2013.00267. EDF and BDF are not read this way: mne brings channels of several rates to one.
+mne: Gramfort et al. 2013, doi:10.3389/fnins.2013.00267. EDF and BDF are not read this way: mne brings
+channels of several rates to one.
 """
 
 from __future__ import annotations
 
 import re
+import struct
 import warnings
 from collections.abc import Callable
 from datetime import datetime
@@ -19,13 +21,14 @@ from ..errors import SignalError, need
 from .columns import kind_of
 from .damage import check_samples, damage
 from .device_files import unix_time
-from .recording import Channel, Options, choose, excerpt
+from .recording import MAX_BYTES, Channel, Options, choose, excerpt
 from .segments import in_segments
 from .text_files import read_unpacked
 
 MNE_ENDINGS = (".vhdr", ".set", ".fif", ".gdf", ".cnt")
 FORMATS = {".vhdr": "BrainVision", ".set": "EEGLAB", ".fif": "FIF", ".gdf": "GDF", ".cnt": "CNT", ".data": "Nicolet"}
 MAX_TEXT = 1 << 26  # bytes of a BrainVision header or marker file
+TAG = struct.Struct(">iiii")  # of a FIF file: kind, type, bytes, place of the next tag
 VOLT = 107  # FIFF's code of the unit
 SCALED = {"µV": 1e-6, "uV": 1e-6, "mV": 1e-3, "nV": 1e-9, "V": 1.0, "µS": 1e-6, "uS": 1e-6}  # by BrainVision's reader
 TYPES = {"eeg": "eeg", "ecg": "ecg", "emg": "emg", "resp": "resp", "gsr": "eda", "eog": "eye movement"}
@@ -60,27 +63,29 @@ def read_mne(path: Path, options: Options) -> list[Channel]:
     need("mne", extra="mne", what="reading this format")
     ending = Path(path.name.lower().removesuffix(".gz")).suffix
     _check_parts(path, ending)
-    with damage(FORMATS[ending]):
+    with damage(FORMATS[ending], Exception):  # mne raises plain exceptions on damaged files
         raw = _open(path, ending)
         names = list(raw.ch_names)
         chosen = choose(names, options.column)
         check_samples(raw.n_times * len(chosen))
-        data, fs, start = raw.get_data(picks=chosen), float(raw.info["sfreq"]), _start(raw)
-        for begin, stop in _skipped(raw):
-            data[:, begin:stop] = np.nan
-        begins, starts = _segments(path, raw)
-        kinds = raw.get_channel_types(picks=chosen)
-        channels = []
-        for row, at, kind in zip(data, chosen, kinds, strict=True):
-            samples, unit = _in_units(row, raw, at, ending)
-            about = kind_of(names[at]) or TYPES.get(kind)
-            whole = Channel(names[at], samples, about, fs, start, unit=unit)
-            channels += in_segments(whole, begins, starts, options.time_column == "")
-        return channels
+        data, kinds = raw.get_data(picks=chosen), raw.get_channel_types(picks=chosen)
+    fs, start = float(raw.info["sfreq"]), _start(raw)
+    for begin, stop in _skipped(raw):
+        data[:, begin:stop] = np.nan
+    begins, starts = _segments(path, raw)
+    channels = []
+    for row, at, kind in zip(data, chosen, kinds, strict=True):
+        samples, unit = _in_units(row, raw, at, ending)
+        about = kind_of(names[at]) or TYPES.get(kind)
+        whole = Channel(names[at], samples, about, fs, start, unit=unit)
+        channels += in_segments(whole, begins, starts, options.time_column == "")
+    return channels
 
 
 def _check_parts(path: Path, ending: str) -> None:
     """Refuse a header whose files do not lie beside it."""
+    if ending == ".fif":
+        _check_fif(path)
     named = _brainvision_files(path) if ending == ".vhdr" else []
     for name in named:
         part = path.with_name(Path(name).name)
@@ -88,6 +93,24 @@ def _check_parts(path: Path, ending: str) -> None:
             raise SignalError(
                 f"the header needs {excerpt(name)}, and no such file lies beside it: keep its files together"
             )
+
+
+def _check_fif(path: Path) -> None:
+    """Refuse a FIF file whose list of tags does not lead to its end: mne would follow it for ever."""
+    data = read_unpacked(path, 4 * MAX_BYTES)
+    at = 0
+    while at + TAG.size <= len(data):
+        _, _, size, following = TAG.unpack_from(data, at)
+        if following == -1:
+            return
+        after = at + TAG.size + size if following == 0 else following
+        if size < 0 or after <= at or after > len(data):
+            break
+        at = after
+    if at != len(data):
+        raise SignalError(
+            f"its list of tags breaks off at byte {at}: the file was cut short or damaged, fetch it again"
+        )
 
 
 def _open(path: Path, ending: str) -> Any:

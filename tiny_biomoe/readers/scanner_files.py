@@ -22,6 +22,7 @@ END = re.compile(rb"(?<!\S)5003(?!\S)")
 RATE = re.compile(rb"SAMPLES_PER_SECOND\s*=\s*(\d+)")
 RATES = (50.0, 100.0, 200.0, 400.0)  # Hz, of the logs of all software versions
 NEAR = 0.03  # share by which a log's own duration may differ from its samples' at one of these rates
+DIGITS = re.compile(r"[0-9]{1,15}")
 TICK = 0.0025  # seconds in a tick of CMRR's logs, which count from midnight
 CMRR_KINDS = {"PULS": "bvp", "RESP": "resp", "EXT": "trigger"}
 
@@ -86,12 +87,12 @@ def read_cmrr(path: Path, options: Options) -> list[Channel]:
     rows: dict[str, list[tuple[float, float]]] = {}
     for number, line in enumerate(lines, 1):
         cells = line.split()
-        if cells and cells[0].isdigit():
-            if len(cells) < 3 or not cells[2].isdigit():
+        if cells and DIGITS.fullmatch(cells[0]):
+            if len(cells) < 3 or not DIGITS.fullmatch(cells[2]):
                 raise SignalError(f"row {number} is not ticks, a channel and a value: the log was cut short or damaged")
             rows.setdefault(cells[1], []).append((float(cells[0]), float(cells[2])))
     step = facts.get("SampleTime", "")
-    if not rows or not step.isdigit() or int(step) == 0:
+    if not rows or not DIGITS.fullmatch(step) or int(step) == 0:
         raise SignalError("the log holds no samples, or its header no SampleTime: fetch it again")
     names, fs, day = list(rows), 1 / (int(step) * TICK), _midnight(facts.get("ScanDate", ""))
     channels = []

@@ -48,7 +48,7 @@ class Sheet:
 
     def columns(self, wanted: list[int]) -> list[Numbers]:
         """Columns of numbers, as long as the table: NaN where a cell is empty."""
-        return [self._whole(column) for column in self.table.columns(wanted)]
+        return [self._whole(column) for column in self.table.columns(wanted)] if wanted else []
 
     def unix_times(self, index: int) -> Numbers:
         """A column of dates in unix seconds, the device's local time counting as UTC where it names no zone."""
