@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tiny_biomoe.errors import ConfigError, SignalError, TinyBioMoEError
+from tiny_biomoe.errors import ConfigError, SignalError, SignalWarning, TinyBioMoEError
 from tiny_biomoe.readers import csv_files, text_files
 from tiny_biomoe.readers import recording as channels
 from tiny_biomoe.readers.csv_files import open_table
@@ -96,9 +96,15 @@ def test_columns_that_end_early_are_padded_with_empty_cells(file):
     np.testing.assert_equal(inside, {"a": [1, NAN, 3], "b": [NAN, 2, NAN]})  # NA is missing, not padding
 
 
-def test_a_column_without_a_single_sample_is_an_error(file):
+def test_row_113_a_column_without_a_single_sample(file):
     with pytest.raises(SignalError, match=r"a\.csv: column 'b' holds no samples"):
-        read(file("a,b\n1,\n2,\n"), fs=100)
+        read(file("a,b\n1,\n2,\n"), fs=100, column="b")
+    found = read(file("a,b\n1,\n2,\n"), fs=100)
+    assert values(found) == {"a": [1, 2]}
+    assert [(each.channel, each.reason, each.failed) for each in found.left_out] == [("b", "empty", False)]
+    with pytest.warns(SignalWarning, match="column 'ECG' is not read: column 'ECG' holds no samples"):
+        found = read(file("a,ECG\n1,\n2,\n"), fs=100)
+    assert [each.failed for each in found.left_out] == [True]
 
 
 @pytest.mark.parametrize(
@@ -127,7 +133,7 @@ def test_a_header_that_the_caller_decides_on(file, header, expected):
     path = file("1,x\n2,3\n")
     if expected is None:
         with pytest.raises(SignalError, match="column '1', row 1: 'x' is not a number"):
-            read(path, fs=100, header=header)
+            read(path, fs=100, header=header, column=1)
     else:
         assert values(read(path, fs=100, header=header)) == expected
 
@@ -222,9 +228,9 @@ def test_row_35_a_doubtful_comma_is_refused_and_decided_by_the_caller(file):
 def test_row_35_a_decimal_mark_that_shows_late_is_named(file):
     late = "a;b\n" + "1;2\n" * 30 + "1,5;2\n"
     with pytest.raises(SignalError, match=r"column 'a', row 32: '1,5' is not a number: .* pass decimal=\",\""):
-        read(file(late), fs=100)
+        read(file(late), fs=100, column="a")
     with pytest.raises(SignalError, match=r"column 'a', row 2: '1\.5' is not a number: .* pass decimal=\"\.\""):
-        read(file("a;b\n1.5;2\n"), fs=100, decimal=",")
+        read(file("a;b\n1.5;2\n"), fs=100, decimal=",", column=0)
 
 
 @pytest.mark.parametrize(
@@ -255,10 +261,15 @@ def test_row_37_an_unknown_encoding(file, encoding):
         read(file("é\n1\n"), fs=100, encoding=encoding)
 
 
-@pytest.mark.parametrize("column", [None, "a", [0, 1]])
-def test_row_38_a_name_that_two_columns_bear(file, column):
+def test_row_38_a_name_that_two_columns_bear(file):
     with pytest.raises(SignalError, match=r"several columns are called 'a': choose one by its number"):
-        read(file("a,a,b\n1,2,3\n"), fs=100, column=column)
+        read(file("a,a,b\n1,2,3\n"), fs=100, column="a")
+    with pytest.warns(SignalWarning, match=r"column 'a' is not read: several .* 'a': choose one by .*and 1 more"):
+        found = read(file("a,a,b\n1,2,3\n"), fs=100)
+    assert values(found) == {"b": [3]}
+    assert [(each.channel, each.failed) for each in found.left_out] == [("a", True), ("a", True)]
+    assert values(read(file("a,a,b\n1,2,3\n"), fs=100, column=[0, 1])) == {"a #0": [1], "a #1": [2]}
+    assert values(read(file("a,a,b\n1,2,3\n"), fs=100, column="a #1")) == {"a": [2]}
 
 
 def test_row_38_the_number_decides(file):
@@ -277,7 +288,14 @@ def test_row_40_text_among_numbers(file):
     with pytest.raises(
         SignalError, match=r"a\.csv: column 'b', row 4: 'lost' is not a number: mend the cell, or choose"
     ):
-        read(file("# note\na,b\n1,2\n3,lost\n"), fs=100)
+        read(file("# note\na,b\n1,2\n3,lost\n"), fs=100, column="b")
+
+
+def test_row_113_a_column_with_words_is_one_failure(file):
+    with pytest.warns(SignalWarning, match=r"a\.csv: column 'b' is not read: row 4: 'lost' is not a number"):
+        found = read(file("# note\na,b\n1,2\n3,lost\n"), fs=100)
+    assert values(found) == {"a": [1, 3]}
+    assert [(each.channel, each.failed) for each in found.left_out] == [("b", True)]
 
 
 @pytest.mark.parametrize("blank", ["", "   "])
@@ -317,7 +335,7 @@ def test_row_43_infinite_cells_reach_row_2(file, cell):
 )
 def test_row_44_numbers_that_are_none(file, text, message):
     with pytest.raises(SignalError, match=message):
-        read(file(text), fs=100)
+        read(file(text), fs=100, column=0)
 
 
 @pytest.mark.parametrize(("text", "count"), [("a,b\n1,2\n3\n4,5\n", 1), ("a,b\n1,2\n3,4,5\n", 3)])
@@ -354,9 +372,8 @@ def test_row_48_an_unclosed_quote(file, text):
 
 @pytest.mark.parametrize("ending", ["", "\n", "\n\n"])
 def test_row_49_every_sample_is_counted(file, ending):
-    (recording,) = read(file("a\n" + "\n".join(map(str, range(1234))) + ending), fs=100)
-    assert recording.signal.size == 1234
-    assert recording.signal[-1] == 1233
+    (recording,) = read(file("a\n" + "\n".join(f"{i % 7}" for i in range(1234)) + ending), fs=100)
+    assert recording.signal.tolist() == [i % 7 for i in range(1234)]
 
 
 @pytest.mark.parametrize("start", ["", "1,2\n", "# "])
@@ -471,14 +488,13 @@ def test_empty_rows_behind_dates_are_left_out_as_behind_numbers(file):
     assert (recording.fs, len(recording.signal)) == (4.0, 80)
 
 
-def test_a_column_of_dates_under_another_name_is_told_to_be_times(file):
+def test_row_107_a_column_of_dates_is_the_clock_whatever_its_name(file):
     content = dated(80, "Z")
     (recording,) = read(file(content.replace("time", "datetime")))
     assert recording.channel == "EDA"
-    with pytest.raises(SignalError, match=r"it is a time: name its column, time_column= \(--time-column\)"):
-        read(file(content.replace("time", "recorded at")))
-    (recording,) = read(file(content.replace("time", "recorded at")), time_column="recorded at")
-    assert (recording.fs, recording.channel) == (4.0, "EDA")
+    for name in (None, "recorded at"):
+        (recording,) = read(file(content.replace("time", "recorded at")), time_column=name)
+        assert (recording.fs, recording.channel) == (4.0, "EDA")
 
 
 @pytest.mark.parametrize("mark", [b"sep=;\r\n", b'"sep=;"\n', b"\xef\xbb\xbfsep=;\n"])
@@ -498,7 +514,8 @@ def test_times_without_a_name_are_no_signal(file):
     assert list(values(read(file("\n".join(rows)), fs=4, column=[0, 1]))) == ["0", "1"]
     assert list(values(read(file("\n".join(rows[:7])), fs=4))) == ["0", "1"]  # too few to tell
     assert list(values(read(file("\n".join([*rows, rows[-1]])), fs=4))) == ["0", "1"]
-    assert list(values(read(file("\n".join(f"{i}" for i in range(99))), fs=4))) == ["0"]  # the only one
+    with pytest.raises(SignalError, match="'0' is not read: a clock or counter: it advances steadily"):
+        read(file("\n".join(f"{i}" for i in range(99))), fs=4)
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,9 @@ import pytest
 import wfdb
 from conftest import ROOT
 
-from tiny_biomoe.errors import ConfigError, SignalError, TinyBioMoEError
-from tiny_biomoe.readers import binary_files
+from tiny_biomoe.errors import ConfigError, SignalError, SignalWarning, TinyBioMoEError
+from tiny_biomoe.readers import damage
+from tiny_biomoe.readers.columns import NoSignal
 from tiny_biomoe.readers.device_files import looks_like_e4
 from tiny_biomoe.readers.formats import FORMATS, Recording, read
 
@@ -42,14 +43,21 @@ def only(recordings: list[Recording]) -> Recording:
 # --- Empatica E4 -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("name", "rate", "modality"), [("BVP", 64, "bvp"), ("EDA", 4, "eda"), ("HR", 1, None), ("TEMP", 4, None)]
-)
+@pytest.mark.parametrize(("name", "rate", "modality"), [("BVP", 64, "bvp"), ("EDA", 4, "eda"), ("TEMP", 4, None)])
 @pytest.mark.parametrize("format_name", [None, "e4"])
 def test_row_46_an_e4_export_holds_start_and_rate(tmp_path, name, rate, modality, format_name):
     path = tmp_path / f"{name}.csv"
     path.write_text(f"1644226061.000000\r\n{rate}.000000\r\n0.5\r\n1.5\r\n")
     assert facts(read(path, format=format_name)) == [(name, rate, modality, 1644226061.0, [0.5, 1.5])]
+
+
+def test_row_108_the_heart_rate_of_an_e4_is_no_signal(tmp_path):
+    path = tmp_path / "HR.csv"
+    path.write_text("1644226061.000000\r\n1.000000\r\n61.5\r\n62\r\n")
+    with pytest.raises(NoSignal, match=r"HR\.csv: no column .* 'HR' is not read: derived .* \(hr\); .* column="):
+        read(path)
+    with pytest.warns(SignalWarning, match="read because it was named, although 'HR' is derived"):
+        assert only(read(path, column="HR")).signal.tolist() == [61.5, 62]
 
 
 def test_row_46_an_e4_accelerometer_has_three_axes(tmp_path):
@@ -135,10 +143,23 @@ def test_opensignals_lost_samples_show_in_the_counter(tmp_path):
     assert only(read(path, column="CH1", time_column="")).signal.size == 15
 
 
-def test_opensignals_counter_of_four_bits_shows_nothing(tmp_path):
+@pytest.mark.parametrize(("bits", "length"), [(4, 100), (15, 40_000), (16, 70_000)])
+def test_row_112_a_counter_that_wraps_shows_lost_samples(tmp_path, bits, length):
+    path, lost = tmp_path / "a.txt", range(length - 20, length - 15)
+    rows = [f"{n % 2**bits}\t0\t{n % 7}\t{n % 5}" for n in range(length)]
+    path.write_text(opensignals({"A": DEVICE}, rows))
+    assert [each.signal.size for each in read(path)] == [length, length]
+    path.write_text(opensignals({"A": DEVICE}, [row for n, row in enumerate(rows) if n not in lost]))
+    with pytest.raises(SignalError, match=f"row {length - 16}: samples are missing for 0.06 s, the first of 1 holes"):
+        read(path)
+    assert [each.signal.size for each in read(path, column="CH1", on_hole="split")] == [length - 20, 15]
+
+
+def test_row_112_a_counter_that_stops_shows_nothing_more(tmp_path):
     path = tmp_path / "a.txt"
-    path.write_text(opensignals({"A": DEVICE}, [f"{n % 16}\t0\t{n}\t0" for n in range(40)]))
-    assert [each.signal.size for each in read(path)] == [40, 40]
+    rows = [f"{min(n, 65535)}\t0\t{n % 7}\t{n % 5}" for n in range(66_000)]
+    path.write_text(opensignals({"A": DEVICE}, rows))
+    assert [each.signal.size for each in read(path)] == [66_000, 66_000]
 
 
 @pytest.mark.parametrize(
@@ -261,8 +282,8 @@ def test_wfdb_record_with_gaps(tmp_path, rng):
     assert [(each.channel, each.fs, each.modality) for each in found] == [
         ("MLII", 100.0, "ecg"),
         ("RESP", 100.0, "resp"),
-        ("hr", 100.0, None),
     ]
+    assert [(each.channel, each.failed) for each in found.left_out] == [("hr", False)]
     for index, each in enumerate(found):
         np.testing.assert_allclose(each.signal, values[:, index], atol=1e-3)
     assert only(read(tmp_path / "a.hea", modality="resp")).channel == "RESP"
@@ -414,7 +435,7 @@ def test_numpy_arrays_that_hold_no_signal(tmp_path, array, message):
 
 
 def test_small_files_that_claim_to_hold_much(tmp_path, monkeypatch):
-    monkeypatch.setattr(binary_files, "MAX_BYTES", 8000)
+    monkeypatch.setattr(damage, "MAX_BYTES", 8000)
     np.savez_compressed(tmp_path / "a.npz", ecg=np.zeros(2000))
     parquet.write_table(pa.table({"ecg": np.zeros(2000)}), tmp_path / "a.parquet")
     with h5py.File(tmp_path / "a.h5", "w") as file:

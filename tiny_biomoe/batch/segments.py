@@ -16,8 +16,9 @@ import numpy as np
 from ..config import Recipe
 from ..errors import ConfigError, SignalError
 from ..images.windows import FilteredRecording
-from ..readers.formats import Recording, check_reading
-from ..readers.recording import NO_MODALITY, kind_of, printable
+from ..readers.columns import NoSignal, kind_of
+from ..readers.formats import Recording, Recordings, check_reading
+from ..readers.recording import NO_MODALITY, printable
 from ..readers.wide_files import Result, read_each
 from ..signals.filters import MODALITIES
 from ..signals.request import Call
@@ -100,8 +101,15 @@ def load(file: File, settings: Settings, recipe: Recipe) -> list[Segment | Notic
     results = read_each(file.path, [wish for wish, _ in wanted], **settings.reading)
     for (_, inputs), result in zip(wanted, results, strict=True):
         try:
-            for recording in _usable(file, result):
+            recordings = _usable(file, result)
+            for recording in recordings:
                 found += _segments(recording, inputs, settings, recipe)
+            for left in recordings.left_out:
+                outcome = "failed" if left.failed else "skipped"
+                found += [Notice(number, each.source, outcome, left.reason, left.channel) for number, each in inputs]
+        except NoSignal as error:
+            for left in error.left_out:
+                found += [Notice(number, each.source, "skipped", left.reason, left.channel) for number, each in inputs]
         except (SignalError, MemoryError, OSError) as error:
             reason = _reason(error, file)
             found += [Notice(number, each.source, "failed", reason) for number, each in inputs]
@@ -114,9 +122,9 @@ def _wish(each: Input) -> tuple[tuple[str, Any], ...]:
     return tuple((name, value) for name, value in said if value is not None)
 
 
-def _usable(file: File, result: Result) -> list[Recording]:
+def _usable(file: File, result: Result) -> Recordings:
     """What was read, if it can be embedded at all."""
-    if not isinstance(result, list):
+    if not isinstance(result, Recordings):
         raise result
     if file.state and state_of(file.path) != file.state:
         raise SignalError("the file changed since the run began")

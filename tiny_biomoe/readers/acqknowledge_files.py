@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import SignalError, need
-from .damage import check_samples, damage
+from .damage import bounded, damage
 from .recording import Channel, Options, choose
 from .segments import in_segments
 
@@ -31,7 +31,7 @@ def read_acq(path: Path, options: Options) -> list[Channel]:
         channels = reader.datafile.channels
         names = [channel.name.strip() for channel in channels]
         chosen = choose(names, options.column)
-        check_samples(sum(channels[index].point_count for index in chosen))
+        bounded(sum(channels[index].point_count for index in chosen))
         _check_size(reader, path.stat().st_size, chosen)
         DataReader(file, reader.datafile, reader.data_start_offset).read_data(chosen)
         marks = [mark for mark in reader.event_markers if mark.channel_number is None]

@@ -1,16 +1,13 @@
-"""Binary files: EDF, BDF, WFDB, HDF5, Parquet, NumPy; the library that decodes one is imported when one is read."""
+"""Binary files: EDF, BDF, HDF5, Parquet, NumPy; the library that decodes one is imported when one is read."""
 
 from __future__ import annotations
 
 import re
 import warnings
 import zipfile
-import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -18,43 +15,13 @@ from numpy.typing import NDArray
 
 from ..errors import SignalError, need
 from ..signals.validation import Signal, check_signals
-from .device_files import opensignals_start, unix_time
-from .recording import MAX_BYTES, Channel, Clock, Options, brief, choose, excerpt, kind_of
-from .timestamps import find_clock
+from .columns import kind_of
+from .damage import bounded, damage
+from .device_files import opensignals_start
+from .recording import Channel, Clock, Options, choose, excerpt
+from .timestamps import find_clock, unix_time
 
 need("edfio", "wfdb", "h5py", "pyarrow")
-
-LEAD = re.compile(r"(ML)?I{1,3}|AV[RLF]|V[1-9]?|MCL\d?", re.IGNORECASE)  # WFDB's names for leads of an ECG
-
-DAMAGE = (  # what those libraries raise on a damaged file
-    *(OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError),
-    *(
-        zipfile.BadZipFile,
-        zlib.error,
-        TokenError,
-        SyntaxError,
-    ),  # NumPy's archives, and headers that it parses as Python
-    UserWarning,  # edfio cuts a file short with no more than that
-)
-
-
-@contextmanager
-def _damage(format_name: str) -> Iterator[None]:
-    """Say in our words that a file is damaged, whatever the library that decodes it raises."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", UserWarning)
-            yield
-    except SignalError:
-        raise
-    except DAMAGE as error:
-        raise SignalError(f"not a whole {format_name} file ({brief(error)}): fetch it again") from error
-
-
-def _bounded(n_samples: int) -> None:
-    """Refuse what a small compressed file can claim to hold."""
-    if n_samples * 8 > MAX_BYTES:
-        raise SignalError(f"{n_samples} samples, more than {MAX_BYTES // 8}: choose a column=, or split the file")
 
 
 def read_edf(path: Path, options: Options) -> list[Channel]:
@@ -72,14 +39,20 @@ def read_bdf(path: Path, options: Options) -> list[Channel]:
 
 
 def _european(format_name: str, load: Callable[..., Any], path: Path, options: Options) -> list[Channel]:
-    with _damage(format_name):
+    with damage(format_name):
         file = load(path, header_encoding="latin-1")  # the standard says ASCII, the world writes µV
         if not file.is_continuous:
             raise SignalError(f"there are holes between the records ({format_name}+D): export it as continuous, +C")
         chosen = [file.signals[index] for index in choose([each.label for each in file.signals], options.column)]
         start = _european_start(file)
         return [
-            Channel(each.label, np.asarray(each.data, np.float64), kind_of(each.label), each.sampling_frequency, start)
+            Channel(
+                each.label,
+                np.asarray(each.data, np.float64),
+                fs=each.sampling_frequency,
+                start=start,
+                unit=each.physical_dimension,
+            )
             for each in chosen
         ]
 
@@ -93,55 +66,11 @@ def _european_start(file: Any) -> float | None:
             return None
 
 
-def wfdb_parts(path: Path) -> list[Path]:
-    """The files that a WFDB header names: signal files, and headers of segments."""
-    words = {line.split()[0] for line in path.read_text("latin-1").splitlines()[:10_000] if line.split()}
-    named = sorted({name for word in words for name in (word, f"{word}.hea") if Path(name).name == name})
-    return [path.parent / name for name in named if name != path.name]
-
-
-def read_wfdb(path: Path, options: Options) -> list[Channel]:
-    """WFDB, by its header: every signal in physical units at its own rate, NaN where the record has a gap."""
-    import wfdb
-
-    record_name = str(path.with_suffix(""))
-    with _damage("WFDB"):
-        header = wfdb.rdheader(record_name)
-        for segment in _check_parts(header, path.parent):
-            if _check_parts(wfdb.rdheader(str(path.parent / segment)), path.parent):
-                raise SignalError(f"segment {excerpt(segment)} has segments of its own, as no WFDB record has")
-        if not header.n_sig:
-            raise SignalError("the record has annotations only, no signals")
-        record = wfdb.rdrecord(record_name, smooth_frames=False)  # every signal keeps all samples of its frames
-        return [_wfdb_channel(record, index) for index in choose(record.sig_name, options.column)]
-
-
-def _wfdb_channel(record: Any, index: int) -> Channel:
-    name, per_frame = record.sig_name[index], record.samps_per_frame[index]
-    samples = np.asarray(record.e_p_signal[index], np.float64)
-    late = (record.skew[index] or 0) * per_frame if record.skew else 0  # the last ones lie behind the file's end
-    kind = "ecg" if LEAD.fullmatch(name) else kind_of(name)
-    start = unix_time(record.base_datetime) if record.base_datetime else None
-    return Channel(name, samples[: samples.size - late], kind, record.fs * per_frame, start)
-
-
-def _check_parts(header: Any, folder: Path) -> list[str]:
-    """The segments of a record, after making sure that it names plain files beside it and nothing else."""
-    segments = [name for name in getattr(header, "seg_name", None) or [] if name != "~"]
-    for name in {*(f"{segment}.hea" for segment in segments), *(getattr(header, "file_name", None) or [])} - {"~"}:
-        part = folder / name
-        if Path(name).name != name or part.is_symlink() or not part.is_file():
-            raise SignalError(
-                f"the record needs {excerpt(name)}, and no such file lies beside it: keep its files together"
-            )
-    return segments
-
-
 def read_hdf5(path: Path, options: Options) -> list[Channel]:
     """HDF5: the sensors of an OpenSignals file, or the data sets that `column` names by their path in the file."""
     import h5py
 
-    with _damage("HDF5"), h5py.File(path, "r") as file:
+    with damage("HDF5"), h5py.File(path, "r") as file:
         found: dict[str, Any] = {}
 
         def collect(name: str, node: Any) -> None:  # visits hard links only: nothing outside the file
@@ -156,10 +85,7 @@ def read_hdf5(path: Path, options: Options) -> list[Channel]:
             listed = ", ".join(map(excerpt, list(found)[:50]))
             raise SignalError(f"HDF5 may hold anything: name the data sets to read, column= (--column), of {listed}")
         names = list(found)
-        return [
-            Channel(names[index], _flat(found[names[index]]), kind_of(names[index].rpartition("/")[2]))
-            for index in choose(names, options.column)
-        ]
+        return [Channel(names[index], _flat(found[names[index]])) for index in choose(names, options.column)]
 
 
 def _opensignals_hdf5(file: Any, sensors: dict[str, Any], options: Options) -> list[Channel]:
@@ -186,7 +112,7 @@ def _flat(node: Any) -> Signal:
         raise SignalError(
             f"data set {excerpt(node.name)} is {node.dtype} of shape {node.shape}: one signal is (n_samples,)"
         )
-    _bounded(node.size)
+    bounded(node.size)
     return np.asarray(node[()], np.float64).reshape(-1)
 
 
@@ -194,7 +120,7 @@ def read_parquet(path: Path, options: Options) -> list[Channel]:
     """Parquet: the columns that `column` names, and a time column where there is one."""
     from pyarrow import parquet
 
-    with _damage("Parquet"), parquet.ParquetFile(path) as file:
+    with damage("Parquet"), parquet.ParquetFile(path) as file:
         keys = file.schema_arrow.names
         names = [key.strip() for key in keys]
         clock_at, unit = find_clock(names, options.time_column)
@@ -204,13 +130,11 @@ def read_parquet(path: Path, options: Options) -> list[Channel]:
             raise SignalError(f"Parquet may hold anything: name the columns to read, column= (--column), of {listed}")
         if options.time_column == "":
             clock_at = None
-        _bounded(file.metadata.num_rows * (len(chosen) + 1))
+        bounded(file.metadata.num_rows * (len(chosen) + 1))
         table = file.read(columns=[keys[index] for index in {*chosen, clock_at} - {None}])
         clock = None if clock_at is None else _parquet_clock(names[clock_at], table.column(keys[clock_at]), unit)
         columns = [_numbers(names[index], table.column(keys[index])) for index in chosen]
-        return [
-            Channel(names[i], each, kind_of(names[i]), clock=clock) for i, each in zip(chosen, columns, strict=True)
-        ]
+        return [Channel(names[i], each, clock=clock) for i, each in zip(chosen, columns, strict=True)]
 
 
 def _parquet_clock(name: str, column: Any, unit: float | None) -> Clock:
@@ -234,10 +158,10 @@ def _numbers(name: str, column: Any) -> NDArray[np.float64]:
 
 def read_numpy(path: Path, options: Options) -> list[Channel]:
     """NumPy: an array (n_samples,) or (n_signals, n_samples), or an archive of such; it may hold its rate as `fs`."""
-    with _damage("NumPy"):
+    with damage("NumPy"):
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
-                _bounded(sum(member.file_size for member in archive.infolist()) // 8)
+                bounded(sum(member.file_size for member in archive.infolist()) // 8)
             with np.load(path, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
         else:  # mapped first, which finds a header that claims more than the file holds
@@ -245,11 +169,17 @@ def read_numpy(path: Path, options: Options) -> list[Channel]:
         scalars = {name: array for name, array in arrays.items() if array.ndim == 0}
         fs = next((float(scalars[key]) for key in ("fs", "sampling_rate") if key in scalars), None)
         signals: dict[str, Signal] = {}
+        row_of: dict[str, str] = {}
         for name, array in arrays.items():
             if array.ndim > 0 and array.dtype.kind not in "US":  # scalars and words describe the signals
-                signals |= _named(name, array)
+                rows = _named(name, array)
+                signals |= rows
+                row_of |= dict.fromkeys(rows, name or "array") if len(rows) > 1 else {}
         names = list(signals)
-        return [Channel(names[i], signals[names[i]], kind_of(names[i]), fs) for i in choose(names, options.column)]
+        return [
+            Channel(names[i], signals[names[i]], fs=fs, array=row_of.get(names[i]))
+            for i in choose(names, options.column)
+        ]
 
 
 def _named(name: str, array: NDArray[Any]) -> dict[str, Signal]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConfigError, SignalError, need
-from .recording import Channel, Clock, Options, choose, excerpt, kind_of
+from .columns import FEWEST, content
+from .recording import Channel, Clock, Options, choose, excerpt
 from .text_files import MAX_LINE, read_lines
-from .timestamps import REMEDY, find_clock
+from .timestamps import REMEDY, counter_clock, find_clock
 
 need("pyarrow")
 
@@ -34,6 +36,12 @@ DATE = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d")  # how ISO 8601 begins
 ZONE = re.compile(r"(Z|[+-]\d\d(:?\d\d)?)$")
 EXAMPLE = "2024-01-31T10:00:00.250+02:00"
 HEXADECIMAL = re.compile(r"[+-]?0[xX][0-9a-fA-F]+")
+RATE = re.compile(  # a sampling rate among comments: "Sample Rate = 250.0 Hz", "'Sampling rate (Hz)': 1000", "fs: 4"
+    r"(?:\b(?:sampl\w*[ _-]?(?:rate|freq\w*)|fs)\b)[\"']?\s*(?:[\[(]k?hz[\])][\"']?)?\s*[:=]+\s*[\"']?"
+    r"([0-9]+(?:\.[0-9]*)?)\s*(k?hz)?(?![\w.])",
+    re.IGNORECASE,
+)
+KILO = {"khz": 1000.0}
 SWAPPED = str.maketrans(",.", ".,")
 REMEDIES = [  # what a cell that is no number looks like, and what to do about it
     (
@@ -53,34 +61,48 @@ REMEDIES = [  # what a cell that is no number looks like, and what to do about i
 
 
 def read_csv(path: Path, options: Options) -> list[Channel]:
-    """Every column of numbers, or the chosen ones; a time column becomes their clock."""
+    """Every column, or the chosen ones; a time column becomes their clock."""
     table = open_table(path, options)
     if table.names[: len(RESULT)] == RESULT:
         raise SignalError("the file holds embeddings that this library wrote, not a recording: move it elsewhere")
     clock_at, unit = find_clock(table.names, options.time_column)
+    if clock_at is None and options.time_column is None:
+        clock_at, unit = table.dated(), None
+    everything = options.column is None or options.column == "*"
     chosen = choose(table.names, options.column, but=clock_at)
+    if everything:  # a column without a name in a table that has names holds row numbers or nothing
+        chosen = [index for index in chosen if table.names[index]]
     if not chosen:
         return []
     if options.time_column == "":
         clock_at = None
-    dated = clock_at is not None and table.is_dated(clock_at)
-    wanted = sorted({*chosen, *([] if clock_at is None or dated else [clock_at])})
-    columns = dict(zip(wanted, table.columns(wanted), strict=True))
-    if clock_at is not None and dated:
-        columns[clock_at], unit = table.dates(clock_at), 1.0
-    if not table.titled and options.column is None and not columns[chosen[-1]].size:
+    clock = None if clock_at is None else table.clock(clock_at, unit)
+    if clock is None and options.time_column is None and 0 not in chosen:
+        clock = table.hidden_clock()
+    columns = dict(zip(chosen, table.attempt(chosen), strict=True))
+    if everything and not table.titled and _is_empty(columns[chosen[-1]]):
         chosen.pop()  # every row ends with a delimiter, and nothing stands behind it
-    clock = None if clock_at is None else Clock(table.names[clock_at], columns[clock_at], unit, table.first_row)
-    if not table.titled and options.column is None and len(chosen) > 1:
+    if not table.titled and everything and len(chosen) > 1 and clock is None:
         _refuse_times(table.names, chosen, columns)
-    names = {index: table.names[index] or str(index) for index in chosen}
-    return [Channel(name, columns[index], kind_of(name), clock=clock) for index, name in names.items()]
+    channels = []
+    for index in chosen:
+        found, name = columns[index], table.names[index] or str(index)
+        samples, problem = (np.empty(0), found) if isinstance(found, str) else (found, None)
+        if everything and table.names.count(name) > 1:
+            problem = f"several columns are called {excerpt(name)}: choose one by its number, counted from 0"
+        channels.append(Channel(name, samples, clock=clock, fs=table.fs, problem=problem))
+    return channels
 
 
-def _refuse_times(names: list[str], chosen: list[int], columns: dict[int, NDArray[np.float64]]) -> None:
+def _is_empty(column: NDArray[np.float64] | str) -> bool:
+    return not isinstance(column, str) and not column.size
+
+
+def _refuse_times(names: list[str], chosen: list[int], columns: Mapping[int, NDArray[np.float64] | str]) -> None:
     """Columns without names are all signals, unless one rises with every row, as no signal does."""
     for index in chosen:
-        if columns[index].size >= RISING and (np.diff(columns[index]) > 0).all():
+        column = columns[index]
+        if not isinstance(column, str) and column.size >= RISING and (np.diff(column) > 0).all():
             raise SignalError(
                 f"column {names[index]} rises with every row: if it holds times, name it and its unit, "
                 f'time_column="{names[index]} [s]" (--time-column); else choose the columns to read, column= (--column)'
@@ -99,6 +121,11 @@ class Table:
     delimiter: str
     decimal: str
 
+    @property
+    def fs(self) -> float | None:
+        """The sampling rate in Hz that the comments give, such as `Sample Rate = 250.0 Hz`."""
+        return stated_rate(self.comments)
+
     def columns(self, wanted: list[int]) -> list[NDArray[np.float64]]:
         """The wanted columns: NaN where a cell is missing, and without the empty cells that pad a column's end.
 
@@ -107,14 +134,57 @@ class Table:
         SignalError
             A row of another length, or a cell that is no number.
         """
+        found: list[NDArray[np.float64]] = []
+        for index, column in zip(wanted, self.attempt(wanted), strict=True):
+            if isinstance(column, str):
+                raise SignalError(f"column {excerpt(self.names[index])}, {column}")
+            found.append(column)
+        return found
+
+    def attempt(self, wanted: list[int]) -> list[NDArray[np.float64] | str]:
+        """The same, with the reason in place of a column that holds a cell that is no number.
+
+        Raises
+        ------
+        SignalError
+            A row of another length.
+        """
+        numbers: list[pa.ChunkedArray | str] = []
         try:
-            numbers = self._parse(pa.float64(), wanted)
+            numbers += self._parse(pa.float64(), wanted)
         except pa.ArrowInvalid:
-            numbers = self._convert(self._parse(pa.string(), wanted), wanted)
-        if all(column[-1].is_valid for column in numbers):
-            return [column.to_numpy() for column in numbers]
+            numbers = [self._convert(column) for column in self._parse(pa.string(), wanted)]
+        whole = [column for column in numbers if not isinstance(column, str)]
+        if all(column[-1].is_valid for column in whole):
+            return [column if isinstance(column, str) else column.to_numpy() for column in numbers]
         lengths = map(_filled, self._parse(pa.string(), wanted))
-        return [column.to_numpy()[:length] for column, length in zip(numbers, lengths, strict=True)]
+        return [
+            column if isinstance(column, str) else column.to_numpy()[:length]
+            for column, length in zip(numbers, lengths, strict=True)
+        ]
+
+    def clock(self, index: int, unit: float | None) -> Clock:
+        """A column of times, as numbers or dates."""
+        dated = self.is_dated(index)
+        times = self.dates(index) if dated else self.columns([index])[0]
+        return Clock(self.names[index], times, 1.0 if dated else unit, self.first_row)
+
+    def dated(self) -> int | None:
+        """The first column of dates, whatever its name."""
+        cells = _cells(self.body.partition(b"\n")[0].decode(), self.delimiter)
+        return next((index for index, cell in enumerate(cells[: len(self.names)]) if DATE.match(cell)), None)
+
+    def hidden_clock(self) -> Clock | None:
+        """The first column as a clock, where its first rows show that it is one."""
+        head = [line.split(self.delimiter.encode(), 1)[0] for line in self.body.split(b"\n", FEWEST + 1)[: FEWEST + 1]]
+        cells = [cell.decode().strip().strip('"') for cell in head]
+        if not all(_is_number(cell, self.decimal) for cell in cells):
+            return None
+        values = np.array([float(cell.replace(self.decimal, ".")) for cell in cells])
+        if content(values) != "clock":
+            return None
+        (found,) = self.attempt([0])
+        return None if isinstance(found, str) else counter_clock(self.names[0], found, self.first_row)
 
     def is_dated(self, index: int) -> bool:
         """Whether a column begins with a date rather than a number."""
@@ -169,21 +239,38 @@ class Table:
                 f"{ragged[0].expected_columns}: mend the row, or name the delimiter, delimiter= (--delimiter)"
             ) from error
 
-    def _convert(self, columns: list[pa.ChunkedArray], wanted: list[int]) -> list[pa.ChunkedArray]:
-        """Text to numbers cell by cell, which is slow: where the quick way failed, for blanks or for a bad cell."""
-        numbers = []
-        for index, column in zip(wanted, columns, strict=True):
-            cells = pc.utf8_trim_whitespace(column)
-            cells = pc.if_else(pc.is_in(cells, pa.array(MISSING)), None, cells)
-            for at, cell in enumerate(cells.to_pylist()):
-                if cell is not None and not _is_number(cell, self.decimal):
-                    remedy = next(text for pattern, text in REMEDIES if pattern.search(cell))
-                    raise SignalError(
-                        f"column {excerpt(self.names[index])}, row {self.first_row + at}: {excerpt(cell)} is not a "
-                        f"number: {remedy}"
-                    )
-            numbers.append(pc.replace_substring(cells, self.decimal, ".").cast(pa.float64()))
-        return numbers
+    def _convert(self, column: pa.ChunkedArray) -> pa.ChunkedArray | str:
+        """Text to numbers where the quick way failed, for blanks or for a bad cell; then the reason."""
+        cells = pc.utf8_trim_whitespace(column)
+        cells = pc.if_else(pc.is_in(cells, pa.array(MISSING)), None, cells)
+        plain = cells if self.decimal == "." else pc.replace_substring(cells, ".", "?")  # no number any more
+        try:
+            return pc.replace_substring(plain, self.decimal, ".").cast(pa.float64())
+        except pa.ArrowInvalid:
+            at, cell = next(
+                (at, cell)
+                for at, cell in enumerate(cells.to_pylist())
+                if cell is not None and not _is_number(cell, self.decimal)
+            )
+        remedy = next(text for pattern, text in REMEDIES if pattern.search(cell))
+        return f"row {self.first_row + at}: {excerpt(cell)} is not a number: {remedy}"
+
+
+def stated_rate(comments: list[str]) -> float | None:
+    """The sampling rate in Hz that comments above a table give, in any of the usual words.
+
+    Raises
+    ------
+    SignalError
+        They give two that differ.
+    """
+    rates = {float(found[1]) * KILO.get((found[2] or "").lower(), 1.0) for found in RATE.finditer("\n".join(comments))}
+    if len(rates) > 1:
+        raise SignalError(
+            f"the comments give several sampling rates, {', '.join(f'{rate:g} Hz' for rate in sorted(rates))}: correct "
+            "the comments, or read with format= (--format)"
+        )
+    return rates.pop() if rates else None
 
 
 def _filled(column: pa.ChunkedArray) -> int:

@@ -1,4 +1,4 @@
-"""Errors of the libraries that decode files -> one clear error for a damaged file."""
+"""Damaged files: what the libraries that decode them raise, in our words, and claims that are refused."""
 
 from __future__ import annotations
 
@@ -13,29 +13,21 @@ from tokenize import TokenError
 from ..errors import SignalError
 from .recording import MAX_BYTES, brief
 
-DAMAGE: tuple[type[Exception], ...] = (  # what those libraries raise on a damaged file
+DAMAGE = (  # what those libraries raise on a damaged file
     *(OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError),
     *(zipfile.BadZipFile, zlib.error, struct.error),
-    *(TokenError, SyntaxError),  # NumPy's headers, and XML
-    UserWarning,  # edfio cuts a file short with no more than that
+    *(TokenError, SyntaxError),  # headers that NumPy parses as Python
+    UserWarning,  # a file that is read in part with no more than that
 )
 
 
 @contextmanager
 def damage(format_name: str, *more: type[Exception]) -> Iterator[None]:
-    """Report a damaged file in one way, whatever the library that decodes it raises.
+    """Report in our words that a file is damaged, whatever the library that decodes it raises.
 
     Parameters
     ----------
-    format_name
-        As users know it.
-    more
-        Exceptions of that library which derive from nothing but `Exception`.
-
-    Raises
-    ------
-    SignalError
-        In place of each of these exceptions, and of a `UserWarning`.
+    more : exceptions of that library that derive from nothing but `Exception`
     """
     try:
         with warnings.catch_warnings():
@@ -47,7 +39,7 @@ def damage(format_name: str, *more: type[Exception]) -> Iterator[None]:
         raise SignalError(f"not a whole {format_name} file ({brief(error)}): fetch it again") from error
 
 
-def check_samples(n_samples: int) -> None:
+def bounded(n_samples: int) -> None:
     """Refuse what a small file can claim to hold."""
     if n_samples * 8 > MAX_BYTES:
         raise SignalError(f"{n_samples} samples, more than {MAX_BYTES // 8}: choose a column=, or split the file")

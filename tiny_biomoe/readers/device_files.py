@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import SignalError
+from .columns import kind_of
 from .csv_files import Table, open_table
-from .recording import Channel, Clock, Options, brief, choose, kind_of
-from .timestamps import UNIX_SECONDS
+from .recording import Channel, Clock, Options, brief, choose
+from .timestamps import UNIX_SECONDS, unix_time, unwrapped
 
 E4_RATES = (1.0, 4.0, 32.0, 64.0)  # Hz: HR, EDA and TEMP, ACC, BVP
-
-
-def unix_time(moment: datetime) -> float:
-    """Seconds since 1970; a clock that names no time zone is read as UTC."""
-    return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
 
 
 def _plain_table(path: Path, options: Options, delimiter: str | None) -> Table:
@@ -74,7 +70,7 @@ def read_biosppy(path: Path, options: Options) -> list[Channel]:
         raise SignalError(f"the header's rate or date cannot be read ({brief(error)}): mend the header") from error
     chosen = choose(names, options.column)
     columns = table.columns(chosen)
-    return [Channel(names[i], each, kind_of(names[i]), fs, start) for i, each in zip(chosen, columns, strict=True)]
+    return [Channel(names[i], each, fs=fs, start=start) for i, each in zip(chosen, columns, strict=True)]
 
 
 def _moment(text: str) -> datetime:
@@ -150,6 +146,5 @@ def opensignals_start(facts: Any) -> float | None:
 
 def _clock(counts: NDArray[np.float64] | None, fs: float, first_row: int) -> Clock | None:
     """The sample counter as a clock, which shows lost samples; one that starts anew within the file shows nothing."""
-    if counts is None or not fs > 0 or (np.diff(counts) < 0).any():
-        return None
-    return Clock("nSeq", counts / fs, first_row=first_row)
+    counts = None if counts is None or not fs > 0 else unwrapped(counts)
+    return None if counts is None else Clock("nSeq", counts / fs, first_row=first_row)

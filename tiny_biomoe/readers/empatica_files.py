@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import SignalError, need
-from .damage import check_samples, damage
+from .damage import bounded, damage
 from .recording import AGREEMENT, Channel, Clock, Options, choose, excerpt, printable
 
 MAX_FILE = 1 << 26  # bytes of one Avro file, unpacked; half an hour takes two million
@@ -93,7 +93,7 @@ def read_embraceplus(path: Path, options: Options) -> list[Channel]:
                 for name in chosen:
                     if (piece := _piece(file.name, record, SENSORS[name])) is not None:
                         pieces[name].append(piece)
-                        check_samples(sum(each.samples.size for each in pieces[name]))
+                        bounded(sum(each.samples.size for each in pieces[name]))
     channels = [_channel(name, pieces[name]) for name in chosen if pieces[name] or options.column is not None]
     if not channels:
         raise SignalError("no sensor recorded anything: the file holds start times and no samples")

@@ -5,7 +5,7 @@
 >>> text = folder.joinpath("a.csv").write_text("time [s],EDA\\n0.00,2.1\\n0.25,2.2\\n0.50,2.4\\n")
 >>> paths, skipped = find(folder)
 >>> read(paths[0], root=folder)
-[Recording(signal=array([2.1, 2.2, 2.4]), fs=4.0, modality='eda', channel='EDA', start=None, source='a.csv')]
+[<Recording 'EDA' of a.csv: eda, 3 samples at 4 Hz (0.75 s)>]
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import inspect
 import math
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,22 +23,40 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import SignalError, unknown
+from ..errors import SignalError, unknown, warn
 from ..signals.filters import MODALITIES, modality_name
 from ..signals.validation import Signal, check_fs
 from .acqknowledge_files import read_acq
 from .bids_files import looks_like_bids, read_bids, sidecars
-from .binary_files import read_bdf, read_edf, read_hdf5, read_numpy, read_parquet, read_wfdb, wfdb_parts
+from .binary_files import read_bdf, read_edf, read_hdf5, read_numpy, read_parquet
+from .columns import LeftOut, NoSignal, kind_of, settle
 from .csv_files import read_csv
 from .device_files import looks_like_e4, read_biosppy, read_e4, read_opensignals
 from .discovery import Skipped, find, source_name
 from .empatica_files import following, read_embraceplus
+from .labchart_files import read_labchart
+from .matlab_files import read_matlab
+from .mne_files import MNE_ENDINGS, looks_like_nicolet, mne_parts, read_mne
 from .recording import Channel, Options, agree, printable
+from .scanner_files import looks_like_pmu, read_cmrr, read_pmu
 from .text_files import read_unpacked
-from .timestamps import read_clock
+from .timestamps import read_clock, settle_unit
+from .unisens_files import read_unisens, unisens_parts
+from .wearable_files import (
+    SCIENTISST,
+    SHIMMER,
+    read_emotibit,
+    read_mind_monitor,
+    read_movesense,
+    read_openbci,
+    read_polar,
+    read_scientisst,
+    read_shimmer,
+)
+from .wfdb_files import read_wfdb, wfdb_parts
 from .xdf_files import read_xdf
 
-__all__ = ["FORMATS", "Recording", "Skipped", "find", "read"]
+__all__ = ["FORMATS", "LeftOut", "Recording", "Recordings", "Skipped", "find", "read"]
 
 Reader = Callable[[Path, Options], list[Channel]]
 
@@ -70,6 +88,19 @@ FORMATS: dict[str, Format] = {
     "bids": Format(read_bids, endings=("_physio.tsv",), looks=looks_like_bids, parts=sidecars),
     "acq": Format(read_acq, endings=(".acq",)),
     "xdf": Format(read_xdf, begins=(b"XDF:",), endings=(".xdf",)),
+    "matlab": Format(read_matlab, endings=(".mat",), looks=lambda path, head: head.startswith(b"MATLAB")),
+    "unisens": Format(read_unisens, endings=("unisens.xml",), parts=unisens_parts),
+    "polar": Format(read_polar, begins=(b"Phone timestamp;",)),
+    "mind_monitor": Format(read_mind_monitor, begins=(b"TimeStamp,Delta_", b"TimeStamp,RAW_")),
+    "openbci": Format(read_openbci, begins=(b"%OpenBCI Raw",)),
+    "shimmer": Format(read_shimmer, looks=lambda path, head: SHIMMER.match(head) is not None),
+    "emotibit": Format(read_emotibit, begins=(b"LocalTimestamp,EmotiBitTimestamp",)),
+    "scientisst": Format(read_scientisst, looks=lambda path, head: SCIENTISST.match(head) is not None),
+    "movesense": Format(read_movesense, looks=lambda path, head: b"movesense" in head.partition(b"\n")[0].lower()),
+    "labchart": Format(read_labchart, begins=(b"Interval=",)),
+    "cmrr": Format(read_cmrr, looks=lambda path, head: b"LogDataType" in head and b"ScanDate" in head),
+    "pmu": Format(read_pmu, looks=looks_like_pmu),
+    "mne": Format(read_mne, endings=MNE_ENDINGS, looks=looks_like_nicolet, parts=mne_parts),
     "e4": Format(read_e4, looks=lambda path, head: looks_like_e4(head)),
     "csv": Format(read_csv, looks=lambda path, head: True),
 }
@@ -81,12 +112,11 @@ CHOICES: dict[str, list[str | None]] = {
 NOT_READ = {  # how files begin that are often taken for recordings, and what to do about them
     b"PK\x03\x04": "an Excel workbook or another archive: save its sheet as CSV, or unpack it",
     b"\xd0\xcf\x11\xe0": "an old Excel workbook: save its sheet as CSV",
-    b"MATLAB": "a MATLAB file, which is not read: save the signal as CSV, or with scipy.io.loadmat and numpy.save",
 }
 HEAD = 4096  # bytes that recognition looks at
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Recording:
     """One channel of a file, or one run of it between two holes."""
 
@@ -97,6 +127,23 @@ class Recording:
     start: float | None  # unix seconds of the first sample, where the file holds it; no time zone counts as UTC
     source: str  # path relative to the root, with forward slashes; control characters and odd bytes escaped
     one_of_several: bool = field(default=False, repr=False)  # a run between two holes: not the channel as a whole
+
+    def __repr__(self) -> str:
+        measures = self.modality or kind_of(self.channel) or "of unknown modality"
+        began = "" if self.start is None else f", from unix time {self.start:.3f}"
+        seconds = self.signal.size / self.fs
+        return (
+            f"<Recording {printable(self.channel)!r} of {self.source}: {measures}, {self.signal.size} samples at "
+            f"{self.fs:g} Hz ({seconds:g} s){began}>"
+        )
+
+
+class Recordings(list[Recording]):
+    """The recordings of a file, and in `left_out` what else it holds: a list of channels and reasons."""
+
+    def __init__(self, found: Iterable[Recording] = (), left_out: Iterable[LeftOut] = ()) -> None:
+        super().__init__(found)
+        self.left_out = list(left_out)
 
 
 def read(
@@ -114,8 +161,8 @@ def read(
     time_column: str | int | None = None,
     on_hole: str = "error",
     on_jitter: str = "error",
-) -> list[Recording]:
-    """Read every channel of a file, or the chosen ones.
+) -> Recordings:
+    """Read every channel of a file that is a signal, or the chosen ones.
 
     Parameters
     ----------
@@ -131,7 +178,8 @@ def read(
         What is measured, where the file does not say it. Of a file with channels of several modalities, those of
         this one are read, unless `column` chooses.
     column
-        Name, or number counted from 0, of the channel to read, or a list of them.
+        Name, or number counted from 0, of the channel to read, or a list of them; they are read whatever they look
+        like. "*" stands for every column that is a signal, where `modality` fits several.
     delimiter, decimal, encoding, header
         How delimited text is written; told by the content otherwise, and refused where that leaves a doubt.
     time_column
@@ -144,12 +192,14 @@ def read(
 
     Returns
     -------
-    list of Recording, in the file's order
+    list of Recording, in the file's order; its attribute `left_out` lists the channels that are no signals (clocks,
+    counters, derived quantities, marks) or cannot be read, each with the reason
 
     Raises
     ------
     SignalError
-        The file cannot be read, or not without a doubt; the message says where, and how to mend it.
+        The file cannot be read, or not without a doubt; the message says where, and how to mend it. One bad channel
+        of several is not an error: it is left out, with a warning.
     ConfigError
         An argument that no file can have.
     """
@@ -159,8 +209,11 @@ def read(
     options = Options(column, delimiter, decimal, encoding, header, time_column)
     with reading(path):
         channels = FORMATS[format or recognise(path)].read(path, options)
-        channels = _of_modality(channels, said.modality, column)
-        return [recording for channel in channels for recording in said.recordings(channel)]
+        found = said.all_recordings(channels, options)
+    if failed := [each for each in found.left_out if each.failed]:
+        more = f", and {len(failed) - 1} more columns" if len(failed) > 1 else ""
+        warn(f"{printable(str(path))}: column {failed[0].channel!r} is not read: {failed[0].reason}{more}")
+    return found
 
 
 @contextmanager
@@ -171,6 +224,8 @@ def reading(path: Path) -> Iterator[None]:
         yield
         if _state(path) != before:
             raise SignalError("the file changed while it was read: wait until it is complete, and read it again")
+    except NoSignal as error:
+        raise NoSignal(f"{printable(str(path))}: {error}", error.left_out) from error
     except SignalError as error:
         raise type(error)(f"{printable(str(path))}: {error}") from error
     except OSError as error:
@@ -233,23 +288,7 @@ def parts_of(path: Path) -> list[Path]:
     name = path.name.lower().removesuffix(".gz")
     owner = next((each for each in FORMATS.values() if each.endings and name.endswith(each.endings)), None)
     others = owner.parts(path) if owner else []
-    return [path, *(other for other in others if other.is_file() and not other.is_symlink())]
-
-
-def _of_modality(channels: list[Channel], modality: str | None, column: Any) -> list[Channel]:
-    """The channels that measure what the caller names, where the file says what each measures."""
-    if not channels:
-        raise SignalError("the file holds no channels")
-    told = [channel for channel in channels if channel.kind is not None]
-    if modality is None or column is not None or not told:
-        return channels
-    if wanted := [channel for channel in told if channel.kind == modality]:
-        return wanted
-    listed = ", ".join(f"{printable(channel.name)!r}" for channel in channels[:50])
-    raise SignalError(
-        f"the file says that it measures {', '.join(sorted({str(channel.kind) for channel in told}))}, not {modality}: "
-        f"if one is, choose it, column= (--column), of {listed}"
-    )
+    return [path, *(other for other in others if other.is_file() and (path.is_symlink() or not other.is_symlink()))]
 
 
 @dataclass(frozen=True)
@@ -270,6 +309,21 @@ class Said:
         name = None if modality is None else modality_name(modality)
         return cls(source, rate, name, on_hole == "split", on_jitter == "resample")
 
+    def all_recordings(self, channels: list[Channel], options: Options) -> Recordings:
+        """What is read of a file's channels, and what is left out; an error only where nothing can be read."""
+        kept, left = settle(channels, self.modality, options.column, options.time_column != "")
+        found: list[Recording] = []
+        errors: list[SignalError] = []
+        for channel in kept:
+            try:
+                found += self.recordings(channel)
+            except SignalError as error:
+                errors.append(error)
+                left.append(LeftOut(printable(channel.name), str(error), True))
+        if errors and not found:
+            raise errors[0]
+        return Recordings(found, left)
+
     def recordings(self, channel: Channel) -> Iterator[Recording]:
         """Settle the rate of a channel, and cut it where samples are missing in time."""
         name, samples = printable(channel.name), channel.samples
@@ -277,7 +331,8 @@ class Said:
         if not samples.size:
             raise SignalError(f"column {name!r} holds no samples")
         rate = agree(channel.fs, self.fs)
-        if channel.clock is None:
+        clock = None if channel.clock is None else settle_unit(channel.clock, rate)
+        if clock is None:
             if rate is None:
                 raise SignalError(
                     "the file does not hold its sampling rate: give it in Hz, e.g. fs=100 (--fs 100), or name a column "
@@ -285,7 +340,7 @@ class Said:
                 )
             yield Recording(samples, rate, modality, name, channel.start, self.source)
             return
-        timing = read_clock(channel.clock, samples.size, rate, self.split, self.resample)
+        timing = read_clock(clock, samples.size, rate, self.split, self.resample)
         for begin, end in timing.runs:
             signal, seconds = samples[begin:end], timing.seconds[begin:end]
             if not timing.even:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..errors import SignalError, need
 from ..signals.validation import is_number
-from .damage import check_samples, damage
+from .damage import bounded, damage
 from .recording import Channel, Options, choose, excerpt
 
 RATES = {"fs", "srate", "samplerate", "samplingrate", "samplingfrequency", "samplefrequency", "sfreq"}
@@ -34,7 +34,7 @@ def read_matlab(path: Path, options: Options) -> list[Channel]:
     with damage("MATLAB", MatReadError):
         listed = whosmat(path)
         objects = [name for name, _, kind in listed if kind not in PLAIN]
-        check_samples(sum(int(np.prod(shape, dtype=np.float64)) for _, shape, kind in listed if kind in NUMERIC))
+        bounded(sum(int(np.prod(shape, dtype=np.float64)) for _, shape, kind in listed if kind in NUMERIC))
         variables, more = _load(path, [name for name, _, kind in listed if kind in PLAIN])
         found = list(_signals(variables))
         found += [(name, np.empty(0), None, OBJECT) for name in [*objects, *more]]

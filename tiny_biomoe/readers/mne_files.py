@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ..errors import SignalError, need
 from .columns import kind_of
-from .damage import check_samples, damage
+from .damage import bounded, damage
 from .device_files import unix_time
 from .recording import MAX_BYTES, Channel, Options, choose, excerpt
 from .segments import in_segments
@@ -67,7 +67,7 @@ def read_mne(path: Path, options: Options) -> list[Channel]:
         raw = _open(path, ending)
         names = list(raw.ch_names)
         chosen = choose(names, options.column)
-        check_samples(raw.n_times * len(chosen))
+        bounded(raw.n_times * len(chosen))
         data, kinds = raw.get_data(picks=chosen), raw.get_channel_types(picks=chosen)
     fs, start = float(raw.info["sfreq"]), _start(raw)
     for begin, stop in _skipped(raw):

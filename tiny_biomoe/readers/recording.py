@@ -13,24 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import SignalError
-from ..signals.filters import MODALITIES
 from ..signals.validation import Signal, is_number
 
 AGREEMENT = 0.01  # share by which two statements of one rate may differ
 NO_MODALITY = "of no known modality (name it: --column with --modality)"
 MAX_BYTES = 1 << 30  # of one file: its text, unpacked, or its samples; a day of one channel at 1 kHz
-
-# What a channel measures, by the first word of its name: a modality, or something that is surely none.
-KINDS = {
-    **{name: modality for modality, row in MODALITIES.items() for name in (modality, *row.aliases)},
-    **dict.fromkeys(("electrocardiogram",), "ecg"),
-    **dict.fromkeys(("pleth", "plethysmogram", "photoplethysmogram"), "bvp"),
-    **dict.fromkeys(("respiratory", "rip", "pzt"), "resp"),
-    **dict.fromkeys(("sao2",), "spo2"),
-    **dict.fromkeys(("acc", "accelerometer"), "acceleration"),
-    **dict.fromkeys(("temp", "temperature"), "temperature"),
-    **dict.fromkeys(("hr",), "heart rate"),
-}
 
 
 @dataclass(frozen=True)
@@ -53,6 +40,7 @@ class Clock:
     times: NDArray[np.float64]  # (n,), in `unit`
     unit: float | None = 1.0  # seconds; None where neither the name nor the caller says
     first_row: int = 1  # row of the file that holds times[0]
+    step: float | None = None  # usual step of a column that only its content shows to be a clock or counter
 
 
 @dataclass(frozen=True)
@@ -66,6 +54,7 @@ class Channel:
     start: float | None = None  # unix seconds
     clock: Clock | None = None  # as long as the samples, or longer where those end early
     unit: str | None = None  # as the file writes it
+    array: str | None = None  # the array (n_signals, n_samples) that it is a row of, as trials or channels of one kind
     problem: str | None = None  # why this channel cannot be read, while others of its file can
 
 
@@ -88,31 +77,19 @@ def brief(error: BaseException) -> str:
     return printable(f"{type(error).__name__}: {error}"[:200])
 
 
-def kind_of(name: str) -> str | None:
-    """What a channel of this name measures, where its first word says so.
-
-    >>> kind_of("EEG Fp1"), kind_of("RESP"), kind_of("CH1")
-    ('eeg', 'resp', None)
-    """
-    words = re.findall(r"[a-z0-9]+", name.lower())
-    return KINDS.get(words[0]) if words else None
-
-
 def choose(names: list[str], column: Any, but: int | None = None) -> list[int]:
-    """Positions of the channels to read: those asked for, or all that have a name, but for the clock.
+    """Positions of the channels to read: those asked for, or all but the clock.
 
     Raises
     ------
     SignalError
         A name or number that is not there, or a name that several bear.
     """
-    if column is None:
-        picked = [index for index, name in enumerate(names) if name and index != but]
-    else:
-        picked = [position(names, item) for item in (column if isinstance(column, list | tuple) else [column])]
-    taken = [names[index] for index in picked if names[index]]
-    if twice := [name for name in dict.fromkeys(taken) if taken.count(name) > 1]:
-        raise SignalError(f"several columns are called {excerpt(twice[0])}: choose one by its number, counted from 0")
+    if column is None or column == "*":
+        return [index for index in range(len(names)) if index != but]
+    picked = [position(names, item) for item in (column if isinstance(column, list | tuple) else [column])]
+    if len(set(picked)) < len(picked):
+        raise SignalError(f"one column is chosen twice, of {excerpt(names[picked[0]])}: name each once")
     return picked
 
 
@@ -122,6 +99,10 @@ def position(names: list[str], item: str | int) -> int:
         raise SignalError(f"several columns are called {excerpt(item)}: choose one by its number, counted from 0")
     if isinstance(item, str) and item.strip() in names:
         return names.index(item.strip())
+    if isinstance(item, str) and (several := re.fullmatch(r"(.*) #(\d{1,6})", item.strip())):  # of one name
+        number = int(several[2])
+        if number < len(names) and names[number] == several[1]:
+            return number
     digits = isinstance(item, str) and item.isascii() and item.isdigit()
     number = int(item) if digits or isinstance(item, numbers.Integral) else -1
     if 0 <= number < len(names):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,20 +18,41 @@ JITTER = 0.1  # rms of the steps' errors, in periods; a tenth of one turns Nyqui
 SURELY_SECONDS = 4.0  # Hz; a clock of unknown unit and this rate would, in milliseconds, tell of 4 kHz: too fast
 UNIX_SECONDS = 1e8, 1e11  # s; between March 1973 and the year 5138 a clock counts from 1970, below from its own start
 
-TIME_NAMES = {
-    "time",
-    "t",
-    "timestamp",
-    "timestamps",
-    "time stamp",
-    "elapsed",
-    "elapsed time",
-    "unix",
-    "unix time",
-    "datetime",
-    "date time",
-    "utc",
+TIME_NAMES = {  # in lower case, blanks between the words
+    *(
+        "time",
+        "t",
+        "timestamp",
+        "timestamps",
+        "time stamp",
+        "elapsed",
+        "elapsed time",
+        "time elapsed",
+        "unix",
+        "unix time",
+    ),
+    *("unix timestamp", "datetime", "date time", "utc", "local time", "localtime", "local timestamp", "system time"),
+    *("clock", "timer", "epoch", "epoch time", "recording time", "relative time", "seconds", "secs", "milliseconds"),
+    *("zeit", "uhrzeit", "zeitstempel", "tiempo", "temps", "tempo", "czas", "tid", "tijd", "hora", "phone timestamp"),
 }
+COUNTER_NAMES = {
+    *(
+        "index",
+        "idx",
+        "sample",
+        "samples",
+        "sample index",
+        "sample number",
+        "frame",
+        "frames",
+        "nseq",
+        "seq",
+        "counter",
+    ),
+    *("packet", "packet number", "row", "unnamed: 0", "index level 0"),
+}
+KNOWN_COUNTERS = (16, 256, 4096, 32768, 65536)  # values of the counters that devices have
+EQUAL = 0.9  # share of equal steps that makes a counter
 TIME_UNITS = {
     **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), 1.0),
     **dict.fromkeys(("ms", "msec", "millisecond", "milliseconds"), 1e-3),
@@ -42,6 +64,11 @@ TIME_UNITS = {
 REMEDY = 'repair the times, or read without them, time_column="" (--time-column "")'
 
 
+def unix_time(moment: datetime) -> float:
+    """Seconds since 1970; a clock that names no time zone is read as UTC."""
+    return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
+
+
 def find_clock(names: list[str], time_column: str | int | None) -> tuple[int | None, float | None]:
     """Position and unit (seconds) of the time column: the one asked for, or one whose name says so.
 
@@ -50,7 +77,7 @@ def find_clock(names: list[str], time_column: str | int | None) -> tuple[int | N
     """
     told = [_split_unit(name) for name in names]
     if time_column in (None, ""):
-        found = next((index for index, (base, _) in enumerate(told) if base.lower() in TIME_NAMES), None)
+        found = next((index for index, (base, _) in enumerate(told) if _spelled(base) in TIME_NAMES), None)
         return found, None if found is None else told[found][1]
     if not isinstance(time_column, str) or time_column.strip() in names:
         index = position(names, time_column)  # type: ignore[arg-type]
@@ -65,6 +92,66 @@ def _split_unit(name: str) -> tuple[str, float | None]:
     if match and match[2].lower() in TIME_UNITS:
         return match[1].strip(), TIME_UNITS[match[2].lower()]
     return name.strip(), None
+
+
+def _spelled(base: str) -> str:
+    """A name in lower case with blanks between its words."""
+    return re.sub(r"[\s_-]+", " ", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", base)).strip().lower()
+
+
+def names_time(name: str) -> bool:
+    """Whether a name says that a column holds times or counts rows."""
+    spelled = _spelled(_split_unit(name)[0])
+    return spelled in TIME_NAMES or spelled in COUNTER_NAMES or "timestamp" in spelled
+
+
+def counter_clock(name: str, values: NDArray[np.float64], first_row: int = 1) -> Clock | None:
+    """A column that its content shows to be a clock or counter, as a clock whose unit the rate will settle."""
+    counts = unwrapped(values)
+    if counts is None or counts.size < 2 or not np.isfinite(counts).all():
+        return None
+    step = float(np.median(np.diff(counts)))
+    return Clock(name, counts, None, first_row, step) if step > 0 else None
+
+
+def unwrapped(counts: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """A counter without its wraps, such as 14, 15, 0, 1; None of one that starts anew, which shows nothing.
+
+    >>> unwrapped(np.array([14.0, 15, 0, 1, 5])).tolist()
+    [14.0, 15.0, 16.0, 17.0, 21.0]
+    """
+    steps = np.diff(counts)
+    still = int(np.argmax(np.append(steps[::-1] != 0, True)))  # steps of 0 at the end
+    stopped = bool(still) and counts[-1] + 1 in KNOWN_COUNTERS  # it counts no further
+    if stopped:
+        steps[steps.size - still :] = 1.0
+    back = np.flatnonzero(steps < 0)
+    if not back.size:
+        return np.append(counts[:1], counts[0] + np.cumsum(steps)) if stopped else counts
+    largest, smallest = float(counts.max()), float(counts.min())
+    before, after = counts[back], counts[back + 1]
+    size: float = next((size for size in KNOWN_COUNTERS if size > largest), 0)
+    if not size or smallest < 0 or (size > 16 and ((before < 0.75 * size).any() or (after > 0.25 * size).any())):
+        size = largest - smallest + 1 if (before == largest).all() and (after == smallest).all() else 0
+    whole = bool((counts == np.round(counts)).all())
+    if not size or not whole or np.mean(steps % size == 1) < EQUAL:
+        return None
+    return np.append(counts[:1], counts[0] + np.cumsum(np.where(steps > 0, steps, steps % size)))
+
+
+def settle_unit(clock: Clock, fs: float | None) -> Clock | None:
+    """A clock that only its content shows, in seconds: by the rate, if it fits in a unit of time, or as a counter.
+
+    None where neither it nor anybody else says the rate.
+    """
+    if clock.step is None:
+        return clock
+    if fs is None:
+        return None if clock.step == round(clock.step) == 1 else replace(clock, step=None)
+    for unit in (1.0, 1e-3, 1e-6, 1e-9):
+        if abs(clock.step * unit * fs - 1) <= AGREEMENT and clock.step != 1:
+            return replace(clock, unit=unit, step=None)
+    return replace(clock, times=(clock.times - clock.times[0]) / (clock.step * fs), unit=1.0, step=None)
 
 
 @dataclass(frozen=True)

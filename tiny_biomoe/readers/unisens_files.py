@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..errors import SignalError
 from .columns import kind_of
 from .csv_files import open_table
-from .damage import check_samples, damage
+from .damage import bounded, damage
 from .device_files import unix_time
 from .recording import Channel, Options, choose, excerpt, printable
 
@@ -118,5 +118,5 @@ def _read_entry(folder: Path, entry: Entry, options: Options) -> NDArray[np.floa
     dtype, size = np.dtype(f"{order}{code}"), path.stat().st_size
     if size % (dtype.itemsize * len(entry.names)):
         return f"its file {excerpt(entry.file)} ends within a sample: it was cut short, fetch it again"
-    check_samples(size // dtype.itemsize)
+    bounded(size // dtype.itemsize)
     return np.fromfile(path, dtype).reshape(-1, len(entry.names)).astype(np.float64)

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import SignalError
-from .formats import FORMATS, Recording, Said, check_reading, read, reading, recognise
+from .formats import FORMATS, Recordings, Said, check_reading, read, reading, recognise
 from .recording import Options
 
 TOGETHER = 64  # columns that are parsed in one pass, which takes 8 bytes a cell
 
-Result = list[Recording] | SignalError | MemoryError  # what `read` gives, or what it raises
+Result = Recordings | SignalError | MemoryError  # what `read` gives, or what it raises
 
 
 def read_each(path: Path, wishes: Sequence[Mapping[str, Any]], **common: Any) -> Iterator[Result]:
@@ -75,7 +75,7 @@ def _in_one_pass(path: Path, asked: list[dict[str, Any]]) -> list[Result]:
         said = Said.of(path, each.get("root"), *map(each.get, ("fs", "modality", "on_hole", "on_jitter")))
         try:
             with reading(path):
-                found.append(list(said.recordings(by_column[each["column"]])))
+                found.append(said.all_recordings([by_column[each["column"]]], Options(each["column"])))
         except SignalError as error:
             found.append(error)
     return found

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..errors import SignalError, need
 from .columns import kind_of
-from .damage import check_samples, damage
+from .damage import bounded, damage
 from .device_files import unix_time
 from .packets import even_times
 from .recording import AGREEMENT, Channel, Clock, Options, choose, excerpt
@@ -106,7 +106,7 @@ def _streams(path: Path) -> list[Stream]:
                 if stream not in infos:
                     raise SignalError(f"samples of a stream {stream} without a header: the file is damaged")
                 counts[stream] += _count(content, length, infos[stream])
-                check_samples(counts[stream] * infos[stream]["channel_count"])
+                bounded(counts[stream] * infos[stream]["channel_count"])
     if missing := [excerpt(str(infos[key]["name"])) for key in counts if key not in ended and counts[key]]:
         raise SignalError(
             f"stream {missing[0]} has no end: the file was cut short, or recording broke off; fetch it again, or save "

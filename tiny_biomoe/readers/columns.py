@@ -1,0 +1,364 @@
+"""Which columns of a file are signals, and of what: name, unit and content judged together, for every format alike."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ..errors import SignalError, warn
+from ..signals.filters import MODALITIES
+from ..signals.validation import Signal
+from .recording import Channel, excerpt, printable
+from .timestamps import counter_clock, names_time
+
+FEWEST = 32  # samples; of fewer the content proves nothing
+LINES = 256  # rows that rise one after another; no signal does that for so long
+EQUAL = 0.9  # share of equal steps that makes a clock or counter; the others are holes
+HEAD = 4096  # samples that are looked at first; a signal shows there that it is one
+
+# Words of names -> what is measured. Sources: BITalino and biosignalsplux (OpenSignals), BIOPAC AcqKnowledge, Empatica,
+# Shimmer, NeuroKit2, PhysioNet (MIMIC, BIDMC, Sleep-EDF, SHHS), BIDS; see tests/readers/test_columns.py.
+WORDS: dict[str, tuple[str, ...]] = {
+    **{name: (name, *row.aliases) for name, row in MODALITIES.items()},
+    "eda": ("eda", "gsr", "edabit", "edabitrev", "electrodermal", "galvanic"),
+    "bvp": ("bvp", "ppg", "ppgbit", "pleth", "plethysmogram", "photoplethysmogram", "cardiacppg"),
+    "resp": ("resp", "rsp", "respiration", "respiratory", "respbit", "rip", "pzt", "airflow", "breathing"),
+    "spo2": ("spo2", "sao2", "o2sat", "osat"),
+    "ecg": ("ecg", "ekg", "electrocardiogram", "ecgbit", "mlii", "mcl1", "avr", "avl", "avf", "avlecg"),
+    "emg": ("emg", "emgbit"),
+    "eeg": ("eeg", "eegbit"),
+}
+WEAK: dict[str, tuple[str, ...]] = {  # the same where no other word of the name says anything
+    "resp": ("flow", "thorax", "thoracic", "thor", "chest", "abdomen", "abdominal", "abdo", "abd", "nasal", "cannula"),
+}
+PHRASES = {"skin conductance": "eda", "blood volume pulse": "bvp", "pulse wave": "bvp", "pulse waveform": "bvp"}
+OTHERS = {  # measured, and no modality
+    "acceleration": ("acc", "accel", "accelerometer", "acceleration"),
+    "rotation": ("gyro", "gyroscope"),
+    "magnetic field": ("mag", "magnetometer"),
+    "temperature": ("temp", "temperature"),
+    "heart rate": ("hr", "bpm", "heartrate"),
+    "eye movement": ("eog",),
+    "skin resistance": ("resistance",),
+}
+KINDS = {word: kind for table in (WORDS, OTHERS) for kind, words in table.items() for word in words}
+WEAK_KINDS = {word: kind for kind, words in WEAK.items() for word in words}
+
+LEAD = re.compile(r"(ML)?I{1,3}|AV[RLF]|V[1-9]?|V[XYZ]|MCL\d?", re.IGNORECASE)  # leads of an ECG ...
+ELECTRODE = re.compile(  # ... and of an EEG, one or two, in the 10-10 system
+    r"(?:EEG )?(?:(?:Fp|AF|F|FC|FT|C|CP|TP|T|P|PO|O|A|M|N)(?:z|\d{1,2})[-/ ]?){1,2}(?:-?(?:Ref|LE|AVG|[AM][12]))?",
+    re.IGNORECASE,
+)
+VOLTS = {"v", "mv", "uv", "nv"}
+
+DERIVED = {  # words of quantities that are computed from a signal, or stand beside one
+    *("rate", "hr", "hrv", "bpm", "quality", "sqi", "phase", "amplitude", "rr", "ibi", "status", "battery"),
+    *("temperature", "derived", "derivative", "differentiated", "integrated", "rms", "envelope", "score", "stage"),
+    *("tonic", "phasic", "rvt", "symmetry", "activity", "height", "recovery", "completion", "risetime", "range"),
+    *("baseline", "template", "confidence", "resistance"),
+}
+COUNTED = {
+    "peak",
+    "onset",
+    "offset",
+    "interval",
+    "event",
+    "marker",
+    "trigger",
+    "counter",
+    "index",
+    "trough",
+    "annotation",
+}
+DERIVED |= COUNTED | {f"{word}s" for word in COUNTED} | {"indices", "rates"}
+ONE_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+
+UNITS = {  # how units are written -> one spelling
+    **dict.fromkeys(("us", "µs", "μs", "microsiemens", "microsiemen", "µsiemens", "μsiemens", "umho", "µmho"), "uS"),
+    **dict.fromkeys(("bpm", "beats/min", "1/min", "/min", "pm", "rpm", "brpm", "breaths/min"), "a minute"),
+    **dict.fromkeys(("%", "percent"), "%"),
+    **dict.fromkeys(("ms", "s", "sec", "msec", "seconds"), "time"),
+    **dict.fromkeys(("count",), "count"),
+    **dict.fromkeys(("kohm", "kohms", "ohm", "ohms", "kω", "kΩ", "mohm"), "ohm"),
+    **dict.fromkeys(("degc", "°c", "celsius", "degrees celsius", "degf", "°f"), "temperature"),
+}
+UNIT_REASONS = {
+    "a minute": "a rate by its unit",
+    "%": "a share by its unit",
+    "time": "a time by its unit",
+    "count": "a count by its unit",
+    "ohm": "a resistance by its unit, not a conductance",
+    "temperature": "a temperature by its unit",
+}
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A channel of a file that is not among its recordings, and why."""
+
+    channel: str
+    reason: str
+    failed: bool = False  # it cannot be read, although it may be a signal
+
+
+class NoSignal(SignalError):
+    """Nothing is wrong with a file, but nothing in it is a signal; `left_out` says what it holds."""
+
+    def __init__(self, message: str, left_out: Sequence[LeftOut] = ()) -> None:
+        super().__init__(message)
+        self.left_out = list(left_out)
+
+
+def kind_of(name: str, unit: str | None = None) -> str | None:
+    """What a channel of this name and unit measures: a modality, or something that is none, or None where neither says.
+
+    >>> kind_of("EEG Fp1"), kind_of("EMG0"), kind_of("CH1"), kind_of("Chin EMG", "uV")
+    ('eeg', 'emg', None, 'emg')
+    """
+    spelled = UNITS.get((unit or "").strip().lower())
+    words = _words(name)
+    if any(word in OTHER_WORDS for word in words):
+        return next(KINDS[word] for word in words if word in OTHER_WORDS)
+    text = " ".join(words)
+    if phrase := next((kind for phrase, kind in PHRASES.items() if phrase in text), None):
+        return phrase
+    if found := next((KINDS[word] for word in words if word in KINDS), None):
+        return found
+    if spelled == "uS":
+        return "eda"
+    bare = name.strip(" ,;.")
+    if (unit or "").strip().lower().replace("µ", "u").replace("μ", "u") in VOLTS:
+        if LEAD.fullmatch(bare):
+            return "ecg"
+        if ELECTRODE.fullmatch(bare) and not re.fullmatch(r"[AMN]\d+", bare):
+            return "eeg"
+    if re.fullmatch(r"v[xyz]", bare, re.IGNORECASE):
+        return "ecg"
+    return next((WEAK_KINDS[word] for word in words if word in WEAK_KINDS), None)
+
+
+OTHER_WORDS = {word for words in OTHERS.values() for word in words}
+
+
+def _words(name: str) -> list[str]:
+    """The words of a name in lower case: parted by what is neither letter nor digit, by capitals, and from a number.
+
+    >>> _words("ECG_R_Peaks"), _words("EMG0"), _words("SpO2 quality"), _words("edaBitRev")
+    (['ecg', 'r', 'peaks'], ['emg'], ['spo2', 'quality'], ['edabitrev', 'eda', 'bit', 'rev'])
+    """
+    words: list[str] = []
+    for token in re.findall(r"[^\W_]+", name):
+        lower = token.lower()
+        whole = lower if lower in KINDS else lower.rstrip("0123456789") or lower
+        words.append(whole)
+        parts = [part.lower() for part in ONE_WORD.findall(token) if not part.isdigit()]
+        if len(parts) > 1 and whole not in KINDS:
+            words += parts
+    return words
+
+
+def veto(name: str, unit: str | None, kind: str | None) -> str | None:
+    """Why name and unit say that a column is no signal of a modality, if they do."""
+    if word := next((word for word in _words(name) if word in DERIVED), None):
+        return f"derived or beside a signal by its name ({word})"
+    if kind is None and names_time(name):
+        return "a time or a counter by its name"
+    spelled = UNITS.get((unit or "").strip().lower())
+    if spelled == "uS" and kind in MODALITIES and kind != "eda":
+        return f"a conductance by its unit, not {kind}"
+    if spelled in UNIT_REASONS and not (spelled == "%" and kind == "spo2"):
+        return f"{UNIT_REASONS[spelled]} ({printable((unit or '').strip())})"
+    return None
+
+
+def content(samples: Signal) -> str | None:
+    """Why its samples say that a column is no signal, if they do.
+
+    Returns
+    -------
+    "clock" where the samples rise or fall by equal steps, or rise with every row; "constant"; "mark" where they have
+    two values; None
+    """
+    head = samples[:HEAD]
+    if samples.size < FEWEST or not np.isfinite(head).any():
+        return None
+    values = np.unique(head[np.isfinite(head)][:FEWEST])
+    if values.size > 2 and not _steady(head[:LINES]):
+        return None  # as nearly every signal shows at once
+    finite = samples[np.isfinite(samples)]
+    values = np.unique(finite) if values.size <= 2 else values
+    if values.size <= 2:
+        return "constant" if values.size == 1 else "mark"
+    return "clock" if _steady(finite) else None
+
+
+def _steady(samples: Signal) -> bool:
+    """Whether samples rise or fall by equal steps, holes and wraps apart, or rise with every row."""
+    steps = np.diff(samples)
+    step = float(np.median(steps))
+    if not step or not np.isfinite(step) or samples.size < FEWEST:
+        return False
+    rounding = 1e-4 * abs(step) + 4 * np.spacing(np.abs(samples[1:]))
+    if np.mean(np.abs(steps - step) <= rounding) >= EQUAL:
+        return True
+    if (steps < 0).any():
+        return False
+    line = samples[0] + np.arange(samples.size) * (samples[-1] - samples[0]) / (samples.size - 1)
+    return bool(np.abs(samples - line).max() <= abs(step) or (samples.size >= LINES and (steps > 0).all()))
+
+
+CONTENT_REASONS = {
+    "clock": "a clock or counter: it advances steadily from row to row",
+    "constant": "constant: it holds one value only",
+    "mark": "a mark: it holds two values only",
+}
+
+
+def _why_not(channel: Channel) -> str | None:
+    """Why a channel is no signal, if so; its content counts where name and unit do not say that it is one."""
+    if reason := veto(channel.name, channel.unit, channel.kind):
+        return reason
+    if channel.kind in MODALITIES:
+        return None  # a flat or empty sensor is a failure that its owner must see
+    found = content(channel.samples)
+    if not np.isfinite(channel.samples[:HEAD]).any() and np.isnan(channel.samples).all():
+        return None if channel.problem else "empty"
+    return CONTENT_REASONS[found] if found else None
+
+
+def settle(
+    channels: Sequence[Channel], modality: str | None, column: Any, read_times: bool = True
+) -> tuple[list[Channel], list[LeftOut]]:
+    """The channels that are signals, those that measure `modality` where one is wanted, and what is left out.
+
+    Parameters
+    ----------
+    column : what the caller names, who is right: it is read, with a warning where it looks like no signal
+    read_times : whether a column that is a clock by its content is used as one
+
+    Raises
+    ------
+    SignalError
+        Nothing is left, or several columns may be the one that is wanted.
+    """
+    if not channels:
+        raise SignalError("the file holds no channels")
+    known = [_with_kind(each) for each in _numbered(channels)]
+    left = [_left_out(each) for each in known if each.problem]
+    whole = [each for each in known if not each.problem]
+    if column is not None and column != "*":
+        _warn_of_doubtful(whole)
+        return _or_error(whole, left)
+    reasons = [(each, _why_not(each)) for each in whole]
+    left += [LeftOut(printable(each.name), reason) for each, reason in reasons if reason]
+    signals = [each for each, reason in reasons if not reason]
+    if read_times:
+        others = [each for each, reason in reasons if reason]
+        signals = _with_clock(signals, [each for each in others if content(each.samples) == "clock"])
+    kept, left = _or_error(signals, left)
+    wanted = _of_modality(kept, modality, column)
+    taken = {each.name for each in wanted}
+    for each in kept:
+        if each.name not in taken:
+            reason = (
+                f"measures {each.kind}, not {modality}" if each.kind else f"does not say that it measures {modality}"
+            )
+            left.append(LeftOut(printable(each.name), reason))
+    return wanted, left
+
+
+def _with_kind(channel: Channel) -> Channel:
+    unit = channel.unit or _unit_in(channel.name)
+    return replace(channel, unit=unit, kind=channel.kind or kind_of(channel.name, unit))
+
+
+def _unit_in(name: str) -> str | None:
+    """The unit that a name ends with, as in "HR [bpm]" or "EDA (uS)"."""
+    found = re.search(r"[\[(]([^\[\]()]+)[\])]\s*$", name)
+    return found[1].strip() if found else None
+
+
+def _left_out(channel: Channel) -> LeftOut:
+    """A channel that cannot be read; one that is no signal anyway is no failure."""
+    reason = _why_not(channel)
+    return LeftOut(printable(channel.name), reason or str(channel.problem), reason is None)
+
+
+def _numbered(channels: Sequence[Channel]) -> Iterable[Channel]:
+    """The channels under names that differ: a nameless one is called by its number, two of one name are numbered."""
+    names = [each.name or str(index) for index, each in enumerate(channels)]
+    counts = Counter(names)
+    for index, (each, name) in enumerate(zip(channels, names, strict=True)):
+        label = name if counts[name] == 1 or each.problem else f"{name} #{index}"
+        yield each if label == each.name else replace(each, name=label, kind=each.kind or kind_of(name, each.unit))
+
+
+def _warn_of_doubtful(channels: Sequence[Channel]) -> None:
+    doubtful = [f"{excerpt(each.name)} is {reason}" for each in channels if (reason := _why_not(each))]
+    if doubtful:
+        more = f", and {len(doubtful) - 3} more" if len(doubtful) > 3 else ""
+        warn(f"read because it was named, although {'; '.join(doubtful[:3])}{more}")
+
+
+def _or_error(signals: list[Channel], left: list[LeftOut]) -> tuple[list[Channel], list[LeftOut]]:
+    """Both, where there is a signal at all."""
+    if signals:
+        return signals, left
+    failed = [each for each in left if each.failed]
+    if failed:
+        more = f" (and {len(failed) - 1} more columns cannot be read)" if len(failed) > 1 else ""
+        comma = "," if failed[0].reason.startswith("row ") else ":"
+        raise SignalError(f"column {excerpt(failed[0].channel)}{comma} {failed[0].reason}{more}")
+    listed = "; ".join(f"{excerpt(each.channel)} is not read: {each.reason}" for each in left[:5])
+    more = f"; and {len(left) - 5} more" if len(left) > 5 else ""
+    raise NoSignal(
+        f"no column is a signal that can be read: {listed}{more}; to read one all the same name it, column= (--column)",
+        left,
+    )
+
+
+def _with_clock(signals: list[Channel], clocks: list[Channel]) -> list[Channel]:
+    """The signals with the first column that is a clock by its content as theirs, where they have none."""
+    found = [(each, clock) for each in clocks if (clock := counter_clock(each.name, each.samples)) is not None]
+    with_clocks = []
+    for each in signals:
+        fits = [
+            clock for channel, clock in found if channel.samples.size == each.samples.size and channel.fs == each.fs
+        ]
+        with_clocks.append(replace(each, clock=fits[0]) if fits and each.clock is None else each)
+    return with_clocks
+
+
+def _of_modality(channels: list[Channel], modality: str | None, column: Any) -> list[Channel]:
+    """The channels that measure what the caller wants: by their names, or the only one that may."""
+    if modality is None:
+        return channels
+    if wanted := [each for each in channels if each.kind == modality]:
+        return wanted
+    listed = ", ".join(excerpt(each.name) for each in channels[:50]) + (", ..." if len(channels) > 50 else "")
+    told_other = any(each.kind in MODALITIES for each in channels)
+    open_ones = [each for each in channels if each.kind is None]
+    fitting = [each for each in open_ones if _fits(each, modality)] or ([] if told_other else open_ones)
+    if not fitting:
+        told = ", ".join(sorted({each.kind for each in channels if each.kind}))
+        raise SignalError(
+            f"the file says that it measures {told}, not {modality}: if one is, choose it, column= (--column), of "
+            f"{listed}"
+        )
+    if len({each.array or each.name for each in fitting}) > 1 and column != "*" and not _fits(fitting[0], modality):
+        raise SignalError(
+            f"{len(fitting)} columns may be {modality} and nothing tells them apart: choose, column= (--column), of "
+            f'{listed}; for all of them, such as trials side by side, column="*" (--column "*")'
+        )
+    return fitting
+
+
+def _fits(channel: Channel, modality: str) -> bool:
+    """Whether a name that says nothing by itself is one that the wanted modality's channels bear."""
+    pattern = {"ecg": LEAD, "eeg": ELECTRODE}.get(modality)
+    return bool(pattern and pattern.fullmatch(channel.name.strip(" ,;.")))
