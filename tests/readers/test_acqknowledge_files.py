@@ -10,7 +10,7 @@ import bioread
 import numpy as np
 import pytest
 from bioread import headers as bh
-from device_files import device, listed
+from device_files import device, listed, survives
 
 from tiny_biomoe.errors import SignalError
 from tiny_biomoe.readers.formats import read, recognise
@@ -179,3 +179,9 @@ def test_real_files_equal_what_bioread_reads(name, channels):
 def test_a_real_file_that_was_paused():
     first, second = read(device("acq/r42_test.acq"), column="EDA (0 - 35 Hz)")
     assert (first.signal.size, second.signal.size) == (3881, 4020)
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "packed"])
+def test_damaged_files_give_signals_or_errors(path, rng, packed):
+    write(path, rng, [(0, "Segment 1", START)], packed)
+    survives(path, rng, 25)

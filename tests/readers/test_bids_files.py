@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from device_files import channels, device, listed
+from device_files import channels, device, listed, survives
 
 from tiny_biomoe.errors import SignalError
 from tiny_biomoe.readers.formats import parts_of, read, recognise
@@ -144,3 +144,8 @@ def test_real_files_equal_what_numpy_reads(name, fs, columns):
     assert {each.fs for each in found} == {fs}
     reference = np.genfromtxt(path, delimiter="\t")
     np.testing.assert_array_equal(np.stack([each.samples for each in found], 1), reference)
+
+
+def test_damaged_files_give_signals_or_errors(dataset, tmp_path, rng):
+    path = dataset({BESIDE: FACTS})
+    survives(path, rng)

@@ -7,7 +7,7 @@ from pathlib import Path
 import fastavro
 import numpy as np
 import pytest
-from device_files import channels
+from device_files import channels, survives
 
 from tiny_biomoe.errors import SignalError
 from tiny_biomoe.readers import empatica_files
@@ -201,3 +201,7 @@ def test_what_unpacks_to_too_much_is_refused(tmp_path, monkeypatch, rng):
         read(path)
     with pytest.raises(SignalError, match=r"compressed with 'bzip2': write it again with deflate"):
         read(write(path, [session(START, 5, rng)], "bzip2"))
+
+
+def test_damaged_files_give_signals_or_errors(tmp_path, rng):
+    survives(write(at(tmp_path, START), [session(START, 3, rng)]), rng)

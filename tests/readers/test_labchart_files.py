@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from device_files import channels, device, listed
+from device_files import channels, device, listed, survives
 
 from tiny_biomoe.errors import SignalError
 from tiny_biomoe.readers.formats import read, recognise
@@ -83,3 +83,8 @@ def test_a_real_export():
         assert each.samples.tolist() == [float(row[at]) for row in rows]
     (emg,) = read(path, column="EMG")
     assert (emg.fs, emg.start) == (100, pytest.approx(1752766485.691 + 0.5, abs=1e-3))
+
+
+def test_damaged_files_give_signals_or_errors(path, rng):
+    path.write_bytes((block(ROWS) + block(ROWS, seconds=60)).encode())
+    survives(path, rng)

@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 import scipy.io
-from device_files import channels, device
+from device_files import channels, device, survives
 
 from tiny_biomoe.errors import SignalError
 from tiny_biomoe.readers.formats import read, recognise
@@ -125,3 +125,7 @@ def test_a_real_file():
     (found,) = channels(path).values()
     assert found.samples.tolist() == scipy.io.loadmat(path)["hr"][:, 0].tolist()
     assert (found.name, found.samples.size) == ("hr", 2483)
+
+
+def test_damaged_files_give_signals_or_errors(write, rng):
+    survives(write({"ecg": rng.standard_normal(50), "fs": 10.0, "s": {"a": np.arange(9.0)}}), rng)

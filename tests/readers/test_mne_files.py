@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.io
-from device_files import channels, device, listed
+from device_files import channels, device, listed, survives
 
 from tiny_biomoe.errors import MissingExtra, SignalError
 from tiny_biomoe.readers import mne_files
@@ -191,3 +191,12 @@ def test_a_real_file_of_nicolet():
     raw = mne.io.read_raw_nicolet(path, ch_type="eeg", verbose="ERROR")
     assert np.stack([each.samples for each in found.values()]).tolist() == raw.get_data().tolist()
     assert (found["ECG"].kind, found["FP1"].kind, found["FP1"].unit) == ("ecg", "eeg", "V")
+
+
+def test_damaged_files_give_signals_or_errors(brainvision, tmp_path, rng):
+    survives(brainvision((1, "20240506070809250000"))[0], rng, 25)
+    path = tmp_path / "a_raw.fif"
+    mne.io.RawArray(rng.standard_normal((1, 100)), mne.create_info(["Fz"], 250.0, "eeg"), verbose="ERROR").save(
+        path, verbose="ERROR"
+    )
+    survives(path, rng, 25)

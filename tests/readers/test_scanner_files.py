@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from device_files import channels, device, listed
+from device_files import channels, device, listed, survives
 
 from tiny_biomoe.errors import SignalError
 from tiny_biomoe.readers.formats import read, recognise
@@ -165,3 +165,10 @@ def test_real_logs_of_cmrr(name, fs, runs):
     assert {each.fs for each in found} == {fs}
     assert len(found) == runs
     assert found[0].start == 1547424000 + int(rows[0][0]) * 0.0025
+
+
+def test_damaged_files_give_signals_or_errors(path, tmp_path, rng):
+    path.write_text(VERSIONS["VBX"] + FOOTER.format(1100))
+    survives(path, rng)
+    rows = [f"     {1000 + 2 * at}     PULS   {at}" for at in range(20)]
+    survives(cmrr(tmp_path / "P_PULS.log", "PULS", 2, rows), rng)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from device_files import channels, device
+from device_files import channels, device, survives
 
 from tiny_biomoe.errors import SignalError
 from tiny_biomoe.readers.formats import parts_of, read, recognise
@@ -97,3 +97,7 @@ def test_a_real_data_set():
     (found,) = read(path)
     assert found.signal.tolist() == np.fromfile(path.parent / "ecg.bin", "<i4").tolist()
     assert (found.channel, found.fs, found.modality, found.start) == ("Brustgurt", 200, "ecg", 1215178077)
+
+
+def test_damaged_files_give_signals_or_errors(folder, rng):
+    survives(folder(), rng)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from device_files import channels, device, listed
+from device_files import channels, device, listed, survives
 
 from tiny_biomoe.errors import SignalError
 from tiny_biomoe.readers.formats import read, recognise
@@ -366,3 +366,15 @@ def test_the_callers_time_column_counts(write, rng):
     assert read(path, column="channel 0", time_column="", fs=50)[0].fs == 50
     with pytest.raises(SignalError, match="there is no column 'clock'"):
         read(path, time_column="clock")
+
+
+@pytest.mark.parametrize("name", ["polar", "muse", "openbci", "scientisst", "movesense"])
+def test_damaged_files_give_signals_or_errors(write, rng, name):
+    lines = {
+        "polar": lambda: polar(rng, 55, 40)[0],
+        "muse": lambda: muse(rng, 60)[0],
+        "openbci": lambda: [*HEAD, NAMES, *openbci(rng, 60)[0]],
+        "scientisst": lambda: scientisst(rng, np.arange(60))[0],
+        "movesense": lambda: movesense(rng, 60)[0],
+    }[name]()
+    survives(write("a.txt", lines), rng)

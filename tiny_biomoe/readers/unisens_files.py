@@ -106,6 +106,8 @@ def _read_entry(folder: Path, entry: Entry, options: Options) -> NDArray[np.floa
         return f"its file {excerpt(entry.file)} does not lie beside unisens.xml: keep the files together"
     if entry.form == "csv":
         marks = entry.details.get("separator", ";"), entry.details.get("decimalSeparator", ".")
+        if len(marks[0]) != 1 or marks[1] not in (".", ",") or marks[0] == marks[1]:
+            return f"unisens.xml gives its separators as {excerpt(marks[0])} and {excerpt(marks[1])}: mend it"
         table = open_table(path, Options(None, marks[0], marks[1], options.encoding, header=False))
         if len(table.names) < len(entry.names):
             return f"its file {excerpt(entry.file)} has {len(table.names)} columns for {len(entry.names)} channels"
