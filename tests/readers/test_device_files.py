@@ -350,13 +350,22 @@ def test_hdf5_data_sets_are_named_by_the_caller(tmp_path):
     with h5py.File(path, "w") as file:
         file["sensors/ecg"] = [1.0, 2.0]
         file["sensors/all"] = np.ones((2, 3))
+        file["sensors/quality"] = [1.0, 0.5]
+    assert facts(read(path, fs=100)) == [("sensors/ecg", 100.0, "ecg", None, [1, 2])]
+    with h5py.File(path, "a") as file:
+        file.move("sensors/ecg", "sensors/first")
     with pytest.raises(
-        SignalError, match=r"HDF5 may hold anything: name the data sets .* of 'sensors/all', 'sensors/ecg'"
+        SignalError, match=r"HDF5 may hold anything: name the data sets .* of 'sensors/all', 'sensors/first'"
     ):
         read(path, fs=100)
-    assert facts(read(path, fs=100, column="sensors/ecg")) == [("sensors/ecg", 100.0, "ecg", None, [1, 2])]
+    with h5py.File(path, "a") as file:
+        file.move("sensors/first", "sensors/ecg")
+        file["sensors"].attrs["sampling rate"] = [50.0]
+    assert facts(read(path, column="sensors/ecg")) == [("sensors/ecg", 50.0, "ecg", None, [1, 2])]
+    with pytest.raises(SignalError, match="sampled at 50 Hz, not at fs=100"):
+        read(path, fs=100, column="sensors/ecg")
     with pytest.raises(SignalError, match=r"'/sensors/all' is float64 of shape \(2, 3\): one signal is \(n_samples,\)"):
-        read(path, fs=100, column="sensors/all")
+        read(path, column="sensors/all")
 
 
 def test_hdf5_shows_nothing_of_other_files(tmp_path):
@@ -383,11 +392,9 @@ def test_parquet(tmp_path):
     assert (ecg.fs, ecg.modality, ecg.start) == (100.0, "ecg", 1.6e9)
     np.testing.assert_equal(ecg.signal, [1, 2, NAN, 4])
     assert [each.channel for each in read(path, column=["EDA", 1])] == ["EDA", "ECG"]
-    with pytest.raises(
-        SignalError, match="Parquet may hold anything: name the columns to read.*'timestamp', 'ECG', 'note', 'EDA'"
-    ):
-        read(path)
-    with pytest.raises(SignalError, match="column 'note' holds string, not numbers"):
+    assert [(each.channel, each.modality) for each in read(path)] == [("ECG", "ecg"), ("EDA", "eda")]
+    assert [each.channel for each in read(path, modality="eda")] == ["EDA"]
+    with pytest.raises(SignalError, match="column 'note': it holds string, not numbers"):
         read(path, column="note")
     with pytest.raises(SignalError, match="the file does not hold its sampling rate"):
         read(path, column="ECG", time_column="")
@@ -527,7 +534,13 @@ def test_a_damaged_file_gives_a_signal_or_a_short_message_that_names_it(samples,
 
 @pytest.mark.parametrize(
     ("module", "package"),
-    [("csv_files", "pyarrow"), *(("binary_files", package) for package in ("pyarrow", "edfio", "wfdb", "h5py"))],
+    [
+        ("csv_files", "pyarrow"),
+        ("binary_files", "pyarrow"),
+        ("binary_files", "h5py"),
+        ("edf_files", "edfio"),
+        ("wfdb_files", "wfdb"),
+    ],
 )
 def test_a_missing_package_is_named_with_the_pip_line(monkeypatch, module, package):
     monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed

@@ -17,9 +17,9 @@ from ..errors import SignalError
 from ..signals.validation import is_number
 from .columns import kind_of
 from .csv_files import open_table
-from .device_files import unix_time
 from .recording import Channel, Options, brief, choose, excerpt, printable
 from .text_files import read_unpacked
+from .wearable_files import unix_time
 
 LEVELS = 4  # a recording lies at most in dataset/subject/session/datatype
 MAX_SIDECAR = 1 << 24  # bytes

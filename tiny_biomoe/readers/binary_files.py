@@ -1,12 +1,9 @@
-"""Binary files: EDF, BDF, HDF5, Parquet, NumPy; the library that decodes one is imported when one is read."""
+"""Binary files: HDF5, Parquet, NumPy; the library that decodes one is imported when one is read."""
 
 from __future__ import annotations
 
 import re
-import warnings
 import zipfile
-from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,56 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import SignalError, need
+from ..signals.filters import MODALITIES
 from ..signals.validation import Signal, check_signals
 from .columns import kind_of
 from .damage import bounded, damage
-from .device_files import opensignals_start
+from .device_files import opensignals_start, sample_counter, sensor_kind
 from .recording import Channel, Clock, Options, choose, excerpt
-from .timestamps import find_clock, unix_time
+from .timestamps import counter_clock, find_clock
 
-need("edfio", "wfdb", "h5py", "pyarrow")
+need("h5py", "pyarrow")
 
-
-def read_edf(path: Path, options: Options) -> list[Channel]:
-    """EDF and EDF+: every signal but the annotations, in physical units, each at its own rate."""
-    from edfio import read_edf as load
-
-    return _european("EDF", load, path, options)
-
-
-def read_bdf(path: Path, options: Options) -> list[Channel]:
-    """BDF, BioSemi's EDF of 24 bits."""
-    from edfio import read_bdf as load
-
-    return _european("BDF", load, path, options)
-
-
-def _european(format_name: str, load: Callable[..., Any], path: Path, options: Options) -> list[Channel]:
-    with damage(format_name):
-        file = load(path, header_encoding="latin-1")  # the standard says ASCII, the world writes µV
-        if not file.is_continuous:
-            raise SignalError(f"there are holes between the records ({format_name}+D): export it as continuous, +C")
-        chosen = [file.signals[index] for index in choose([each.label for each in file.signals], options.column)]
-        start = _european_start(file)
-        return [
-            Channel(
-                each.label,
-                np.asarray(each.data, np.float64),
-                fs=each.sampling_frequency,
-                start=start,
-                unit=each.physical_dimension,
-            )
-            for each in chosen
-        ]
-
-
-def _european_start(file: Any) -> float | None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # two dates that differ: the one of EDF+ counts
-        try:
-            return unix_time(datetime.combine(file.startdate, file.starttime))
-        except ValueError:  # no such day, or left out to protect the person
-            return None
+RATE_NAMES = ("fs", "sampling_rate", "sample_rate", "samplingfrequency", "sampling_frequency", "srate")
 
 
 def read_hdf5(path: Path, options: Options) -> list[Channel]:
@@ -81,11 +39,34 @@ def read_hdf5(path: Path, options: Options) -> list[Channel]:
         sensors = {name: node for name, node in found.items() if re.fullmatch(r"[^/]+/raw/channel_\d+", name)}
         if sensors:
             return _opensignals_hdf5(file, sensors, options)
-        if options.column is None:
-            listed = ", ".join(map(excerpt, list(found)[:50]))
-            raise SignalError(f"HDF5 may hold anything: name the data sets to read, column= (--column), of {listed}")
         names = list(found)
-        return [Channel(names[index], _flat(found[names[index]])) for index in choose(names, options.column)]
+        plain = {name for name, node in found.items() if _is_flat(node)}
+        kinds = {name: kind_of(name.rpartition("/")[2]) for name in names}
+        if options.column is None and not any(kinds[name] in MODALITIES for name in plain):
+            listed = ", ".join(map(excerpt, names[:50]))
+            raise SignalError(f"HDF5 may hold anything: name the data sets to read, column= (--column), of {listed}")
+        chosen = choose(names, options.column)
+        if options.column is None or options.column == "*":
+            chosen = [index for index in chosen if names[index] in plain]
+        return [
+            Channel(names[index], _flat(found[names[index]]), kinds[names[index]], _stated_fs(found[names[index]]))
+            for index in chosen
+        ]
+
+
+def _stated_fs(node: Any) -> float | None:
+    """The rate in Hz among the attributes of a data set, or of the groups that hold it."""
+    while True:
+        for key, value in node.attrs.items():
+            if key.lower().replace(" ", "_") in RATE_NAMES and np.size(value) == 1:
+                return float(np.ravel(value)[0])
+        if node.name == "/":
+            return None
+        node = node.parent
+
+
+def _is_flat(node: Any) -> bool:
+    return node.ndim in (1, 2) and node.size == max(node.shape) and node.size > 1 and node.dtype.kind in "iuf"
 
 
 def _opensignals_hdf5(file: Any, sensors: dict[str, Any], options: Options) -> list[Channel]:
@@ -97,8 +78,12 @@ def _opensignals_hdf5(file: Any, sensors: dict[str, Any], options: Options) -> l
     for index in choose(labels, options.column):
         path, node = list(sensors.items())[index]
         facts = {key: _text(devices[path][key]) for key in ("date", "time") if key in devices[path]}
-        fs, kind = float(devices[path]["sampling rate"]), kind_of(_text(node.attrs.get("sensor", "")))
-        channels.append(Channel(labels[index], _flat(node), kind, fs, opensignals_start(facts)))
+        fs, kind = float(devices[path]["sampling rate"]), sensor_kind(_text(node.attrs.get("sensor", "")))
+        counts = file.get(f"{path.rpartition('/')[0]}/nSeq")  # the device's samples, counted
+        clock = None
+        if counts is not None and counts.size == node.size and options.time_column != "":
+            clock = sample_counter(_flat(counts), fs)
+        channels.append(Channel(labels[index], _flat(node), kind, fs, opensignals_start(facts), clock))
     return channels
 
 
@@ -117,29 +102,58 @@ def _flat(node: Any) -> Signal:
 
 
 def read_parquet(path: Path, options: Options) -> list[Channel]:
-    """Parquet: the columns that `column` names, and a time column where there is one."""
+    """Parquet: every column of numbers, or the chosen ones; a time column or pandas' index is their clock."""
     from pyarrow import parquet
 
     with damage("Parquet"), parquet.ParquetFile(path) as file:
-        keys = file.schema_arrow.names
+        schema = file.schema_arrow
+        keys = schema.names
         names = [key.strip() for key in keys]
         clock_at, unit = find_clock(names, options.time_column)
+        if clock_at is None and options.time_column is None:
+            clock_at = _dated_or_index(schema)
         chosen = choose(names, options.column, but=clock_at)
-        if options.column is None and len(chosen) != 1:
-            listed = ", ".join(map(excerpt, names[:50]))
-            raise SignalError(f"Parquet may hold anything: name the columns to read, column= (--column), of {listed}")
         if options.time_column == "":
             clock_at = None
+        if options.column is None or options.column == "*":
+            chosen = [
+                index for index in chosen if _is_number(schema.types[index]) or kind_of(names[index]) in MODALITIES
+            ]
+            if not chosen:
+                raise SignalError(f"the file holds no column of numbers, of {', '.join(map(excerpt, names[:50]))}")
         bounded(file.metadata.num_rows * (len(chosen) + 1))
         table = file.read(columns=[keys[index] for index in {*chosen, clock_at} - {None}])
         clock = None if clock_at is None else _parquet_clock(names[clock_at], table.column(keys[clock_at]), unit)
-        columns = [_numbers(names[index], table.column(keys[index])) for index in chosen]
-        return [Channel(names[i], each, clock=clock) for i, each in zip(chosen, columns, strict=True)]
+        return [_parquet_channel(names[index], table.column(keys[index]), clock) for index in chosen]
 
 
-def _parquet_clock(name: str, column: Any, unit: float | None) -> Clock:
+def _dated_or_index(schema: Any) -> int | None:
+    """The first column of dates and times, or else pandas' index where its name says nothing."""
     import pyarrow as pa
 
+    dated = [index for index, kind in enumerate(schema.types) if pa.types.is_timestamp(kind)]
+    index = [at for at, name in enumerate(schema.names) if name == "__index_level_0__"]
+    return next(iter(dated + index), None)
+
+
+def _is_number(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
+
+
+def _parquet_channel(name: str, column: Any, clock: Clock | None) -> Channel:
+    if _is_number(column.type):
+        return Channel(name, _numbers(name, column), clock=clock)
+    problem = f"it holds {column.type}, not numbers: choose another, column= (--column)"
+    return Channel(name, np.empty(0), clock=clock, problem=problem)
+
+
+def _parquet_clock(name: str, column: Any, unit: float | None) -> Clock | None:
+    import pyarrow as pa
+
+    if name == "__index_level_0__" and not pa.types.is_timestamp(column.type):
+        return counter_clock(name, _numbers(name, column)) if _is_number(column.type) else None
     if not pa.types.is_timestamp(column.type):
         return Clock(name, _numbers(name, column), unit)
     counts = column.cast(pa.timestamp("us", column.type.tz), safe=False).cast(pa.int64())
@@ -149,7 +163,7 @@ def _parquet_clock(name: str, column: Any, unit: float | None) -> Clock:
 def _numbers(name: str, column: Any) -> NDArray[np.float64]:
     import pyarrow as pa
 
-    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
+    if not _is_number(column.type):
         raise SignalError(
             f"column {excerpt(name)} holds {column.type}, not numbers: choose another, column= (--column)"
         )
@@ -166,12 +180,15 @@ def read_numpy(path: Path, options: Options) -> list[Channel]:
                 arrays = {name: file[name] for name in file.files}
         else:  # mapped first, which finds a header that claims more than the file holds
             arrays = {"": np.array(np.load(path, mmap_mode="r", allow_pickle=False))}
-        scalars = {name: array for name, array in arrays.items() if array.ndim == 0}
-        fs = next((float(scalars[key]) for key in ("fs", "sampling_rate") if key in scalars), None)
+        scalars = {
+            name.lower(): array for name, array in arrays.items() if array.size == 1 and array.dtype.kind in "iuf"
+        }
+        fs = next((float(scalars[key].ravel()[0]) for key in RATE_NAMES if key in scalars), None)
         signals: dict[str, Signal] = {}
         row_of: dict[str, str] = {}
         for name, array in arrays.items():
-            if array.ndim > 0 and array.dtype.kind not in "US":  # scalars and words describe the signals
+            described = name and array.size == 1  # scalars and words describe the signals
+            if array.ndim > 0 and not described and array.dtype.kind not in "US":
                 rows = _named(name, array)
                 signals |= rows
                 row_of |= dict.fromkeys(rows, name or "array") if len(rows) > 1 else {}

@@ -13,7 +13,7 @@ from tokenize import TokenError
 from ..errors import SignalError
 from .recording import MAX_BYTES, brief
 
-DAMAGE = (  # what those libraries raise on a damaged file
+DAMAGE: tuple[type[Exception], ...] = (  # what those libraries raise on a damaged file
     *(OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError),
     *(zipfile.BadZipFile, zlib.error, struct.error),
     *(TokenError, SyntaxError),  # headers that NumPy parses as Python

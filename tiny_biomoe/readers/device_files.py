@@ -112,10 +112,10 @@ def read_opensignals(path: Path, options: Options) -> list[Channel]:
         Channel(
             sensor.label,
             samples,
-            kind_of(sensor.measures),
+            sensor_kind(sensor.measures),
             sensor.fs,
             sensor.start,
-            _clock(counts.get(sensor.counter), sensor.fs, table.first_row),
+            sample_counter(counts.get(sensor.counter), sensor.fs, table.first_row),
         )
         for sensor, samples in zip(chosen, columns, strict=False)
     ]
@@ -136,6 +136,11 @@ def _opensignals_header(devices: dict[str, Any]) -> list[_Sensor]:
     return sensors
 
 
+def sensor_kind(measures: str) -> str | None:
+    """What a sensor of OpenSignals measures; its oximeter gives light, not a saturation."""
+    return "light of an oximeter" if "spo2" in measures.lower() else kind_of(measures)
+
+
 def opensignals_start(facts: Any) -> float | None:
     """Start of a device's recording in unix seconds, from its `date` and `time`."""
     try:
@@ -144,7 +149,7 @@ def opensignals_start(facts: Any) -> float | None:
         return None
 
 
-def _clock(counts: NDArray[np.float64] | None, fs: float, first_row: int) -> Clock | None:
+def sample_counter(counts: NDArray[np.float64] | None, fs: float, first_row: int = 1) -> Clock | None:
     """The sample counter as a clock, which shows lost samples; one that starts anew within the file shows nothing."""
     counts = None if counts is None or not fs > 0 else unwrapped(counts)
     return None if counts is None else Clock("nSeq", counts / fs, first_row=first_row)

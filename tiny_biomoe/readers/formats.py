@@ -28,11 +28,12 @@ from ..signals.filters import MODALITIES, modality_name
 from ..signals.validation import Signal, check_fs
 from .acqknowledge_files import read_acq
 from .bids_files import looks_like_bids, read_bids, sidecars
-from .binary_files import read_bdf, read_edf, read_hdf5, read_numpy, read_parquet
+from .binary_files import read_hdf5, read_numpy, read_parquet
 from .columns import LeftOut, NoSignal, kind_of, settle
 from .csv_files import read_csv
 from .device_files import looks_like_e4, read_biosppy, read_e4, read_opensignals
 from .discovery import Skipped, find, source_name
+from .edf_files import read_bdf, read_edf
 from .empatica_files import following, read_embraceplus
 from .labchart_files import read_labchart
 from .matlab_files import read_matlab

@@ -14,8 +14,8 @@ from ..errors import SignalError
 from .columns import kind_of
 from .csv_files import open_table
 from .damage import bounded, damage
-from .device_files import unix_time
 from .recording import Channel, Options, choose, excerpt, printable
+from .wearable_files import unix_time
 
 MAX_XML = 1 << 24  # bytes
 TYPES = {

@@ -19,12 +19,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import SignalError
+from ..errors import SignalError, need
 from ..signals.validation import Signal
 from .columns import LEAD
 from .damage import bounded, damage
 from .recording import Channel, Options, choose, excerpt
 from .timestamps import unix_time
+
+need("wfdb")
 
 FLOAT = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 RECORD = re.compile(

@@ -1,0 +1,122 @@
+"""EDF, BDF and their + forms; the edfio package decodes the samples, and what it passes over in silence is refused."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import SignalError, need
+from .damage import damage
+from .recording import Channel, Options, brief, choose
+from .timestamps import unix_time
+
+need("edfio")
+
+
+def read_edf(path: Path, options: Options) -> list[Channel]:
+    """EDF and EDF+: every signal but the annotations, in physical units, each at its own rate."""
+    from edfio import read_edf as load
+
+    return _european("EDF", load, path, options)
+
+
+def read_bdf(path: Path, options: Options) -> list[Channel]:
+    """BDF, BioSemi's EDF of 24 bits."""
+    from edfio import read_bdf as load
+
+    return _european("BDF", load, path, options)
+
+
+def _european(format_name: str, load: Callable[..., Any], path: Path, options: Options) -> list[Channel]:
+    with damage(format_name):
+        width = 3 if format_name == "BDF" else 2
+        head = _EuropeanHeader.of(path)
+        if head.records == -1:  # a recorder that was not closed: counted from the size
+            warnings.filterwarnings("ignore", message=r".*(header indicates -1 data records|Incomplete data record)")
+        if head.duration == 0 and head.has_signals:
+            raise SignalError("its data records last 0 s, so it holds no sampling rate: export it with a duration")
+        file = load(path, header_encoding="latin-1")  # the standard says ASCII, the world writes µV
+        if not (file.is_continuous or head.is_continuous(path, width)):
+            raise SignalError(f"there are holes between the records ({format_name}+D): export it as continuous, +C")
+        chosen = [file.signals[index] for index in choose([each.label for each in file.signals], options.column)]
+        start = _european_start(file)
+        return [_european_channel(each, start) for each in chosen]
+
+
+def _european_channel(signal: Any, start: float | None) -> Channel:
+    """One signal in physical units; edfio gives digital values without a word where its limits say nothing."""
+    problem, samples = None, np.empty(0)
+    try:
+        limits = [float(value) for value in (*signal.physical_range, *signal.digital_range)]
+    except ValueError as error:
+        problem = f"its physical or digital limits cannot be read ({brief(error)})"
+    else:
+        if not np.isfinite(limits).all() or limits[0] == limits[1] or limits[2] >= limits[3]:
+            low, high, lowest, highest = limits
+            problem = f"its limits are no scale: physical {low:g} to {high:g}, digital {lowest:g} to {highest:g}"
+    if problem is None:
+        samples = np.asarray(signal.data, np.float64)
+    else:
+        problem += "; export the file again with calibrated signals, or leave this one out"
+    unit = signal.physical_dimension
+    return Channel(signal.label, samples, fs=signal.sampling_frequency, start=start, unit=unit, problem=problem)
+
+
+@dataclass(frozen=True)
+class _EuropeanHeader:
+    """What the fixed fields of an EDF or BDF header say of its data records."""
+
+    size: int  # bytes of the header
+    records: int
+    duration: float  # seconds
+    continuous: bool  # EDF+C or plain EDF
+    labels: list[str]
+    lengths: list[int]  # samples a record
+
+    @property
+    def has_signals(self) -> bool:
+        return any(not label.endswith("Annotations") for label in self.labels)
+
+    @classmethod
+    def of(cls, path: Path) -> _EuropeanHeader:
+        with path.open("rb") as file:
+            head = file.read(256)
+            n_signals = int(head[252:256])
+            fields = file.read(256 * n_signals)
+        labels = [fields[16 * index : 16 * index + 16].decode("latin-1").strip() for index in range(n_signals)]
+        at = 216 * n_signals
+        lengths = [int(fields[at + 8 * index : at + 8 * index + 8]) for index in range(n_signals)]
+        return cls(
+            int(head[184:192]), int(head[236:244]), float(head[244:252]), b"+D" not in head[192:236], labels, lengths
+        )
+
+    def is_continuous(self, path: Path, width: int) -> bool:
+        """Whether the onsets of a file that calls itself continuous are so but for their rounding."""
+        at = next((index for index, label in enumerate(self.labels) if label.endswith("Annotations")), None)
+        if at is None or not self.continuous:
+            return self.continuous
+        whole = np.memmap(path, np.uint8, "r", self.size)
+        record = sum(self.lengths) * width
+        begin = sum(self.lengths[:at]) * width
+        rows = whole[: whole.size // record * record].reshape(-1, record)[:, begin : begin + self.lengths[at] * width]
+        onsets = np.array([float(bytes(row).split(b"\x14", 1)[0]) for row in rows])
+        fastest = max(
+            length for length, label in zip(self.lengths, self.labels, strict=True) if label != self.labels[at]
+        )
+        steps = onsets - onsets[0] - np.arange(onsets.size) * self.duration
+        return bool(np.abs(steps).max() < 0.5 * self.duration / max(fastest, 1))
+
+
+def _european_start(file: Any) -> float | None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # two dates that differ: the one of EDF+ counts
+        try:
+            return unix_time(datetime.combine(file.startdate, file.starttime))
+        except ValueError:  # no such day, or left out to protect the person
+            return None
