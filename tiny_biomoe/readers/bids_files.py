@@ -19,7 +19,7 @@ from .columns import kind_of
 from .csv_files import open_table
 from .recording import Channel, Options, brief, choose, excerpt, printable
 from .text_files import read_unpacked
-from .wearable_files import unix_time
+from .timestamps import unix_time
 
 LEVELS = 4  # a recording lies at most in dataset/subject/session/datatype
 MAX_SIDECAR = 1 << 24  # bytes

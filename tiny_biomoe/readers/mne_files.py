@@ -23,7 +23,7 @@ from .damage import bounded, damage
 from .recording import MAX_BYTES, Channel, Options, choose, excerpt
 from .segments import in_segments
 from .text_files import read_unpacked
-from .wearable_files import unix_time
+from .timestamps import unix_time
 
 MNE_ENDINGS = (".vhdr", ".set", ".fif", ".gdf", ".cnt")
 FORMATS = {".vhdr": "BrainVision", ".set": "EEGLAB", ".fif": "FIF", ".gdf": "GDF", ".cnt": "CNT", ".data": "Nicolet"}

@@ -12,7 +12,7 @@ from ..errors import SignalError
 from .columns import kind_of
 from .recording import MAX_BYTES, Channel, Clock, Options, choose, excerpt
 from .text_files import read_unpacked
-from .wearable_files import unix_time
+from .timestamps import unix_time
 
 PMU_KINDS = {".puls": "bvp", ".resp": "resp", ".ext": "trigger"}
 N_FACTS = 4  # numbers before the samples

@@ -15,7 +15,7 @@ from .columns import kind_of
 from .csv_files import open_table
 from .damage import bounded, damage
 from .recording import Channel, Options, choose, excerpt, printable
-from .wearable_files import unix_time
+from .timestamps import unix_time
 
 MAX_XML = 1 << 24  # bytes
 TYPES = {

@@ -17,7 +17,7 @@ from .columns import kind_of
 from .damage import bounded, damage
 from .packets import even_times
 from .recording import AGREEMENT, Channel, Clock, Options, choose, excerpt
-from .wearable_files import unix_time
+from .timestamps import unix_time
 
 ITEM_BYTES = {"int8": 1, "int16": 2, "int32": 4, "int64": 8, "float32": 4, "double64": 8, "string": 1}
 SAMPLES, FOOTER = 3, 6  # tags of chunks
