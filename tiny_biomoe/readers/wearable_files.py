@@ -30,7 +30,7 @@ POLAR_EPOCH = 946_684_800  # 2000-01-01 in unix seconds
 MUSE_RATE = 256.0  # Hz, of all models
 EMOTIBIT_KINDS = {"EA": "eda", "EL": "eda", "ER": "eda", "PI": "bvp", "PR": "bvp", "PG": "bvp", "T1": "temperature"}
 SHIMMER = re.compile(rb'(?:"?sep=.?"?\s+)?Shimmer_\w+_(?:CAL|RAW|UNCAL)\b', re.ASCII)
-SCIENTISST = re.compile(rb"#\{[^\n]*'Sampling rate \(Hz\)'")
+SCIENTISST = re.compile(rb"#\{[^\n]*'Sampling rate \(Hz\)'[^\n]*\n#\s*NSeq\b")
 LOOKED_AT = 64  # rows in which a column must hold a number to be one of numbers
 
 
