@@ -22,12 +22,13 @@ from PIL import Image
 from tqdm import tqdm
 
 from ..batch.parts import Notice, row_id
-from ..batch.plan import File, parts_of
+from ..batch.plan import File
 from ..batch.segments import Segment, Settings, load
 from ..batch.study_table import Input
 from ..config import IMAGE_SIZE, Recipe
 from ..images.rendering import PALETTE, Levels
 from ..images.windows import draw_windows
+from ..readers.formats import parts_of
 from ..sealed_files import sha256_of
 from ..signals.validation import Signal, check_positive
 from .folder import EmbeddingFolder, quiet

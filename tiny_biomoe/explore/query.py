@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..batch.plan import parts_of
 from ..errors import ConfigError, SignalError
 from ..images.rendering import Levels, colour
 from ..images.windows import FilteredRecording, draw_windows
-from ..readers.formats import Recording, read
+from ..readers.formats import Recording, parts_of, read
 from ..readers.recording import printable
 from ..sealed_files import sha256_of
 from ..signals.filters import MODALITIES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import warnings
 import zipfile
 import zlib
@@ -12,24 +13,29 @@ from tokenize import TokenError
 from ..errors import SignalError
 from .recording import MAX_BYTES, brief
 
-DAMAGE = (  # what those libraries raise on a damaged file
+DAMAGE: tuple[type[Exception], ...] = (  # what those libraries raise on a damaged file
     *(OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError),
-    *(zipfile.BadZipFile, zlib.error),
+    *(zipfile.BadZipFile, zlib.error, struct.error),
     *(TokenError, SyntaxError),  # headers that NumPy parses as Python
     UserWarning,  # a file that is read in part with no more than that
 )
 
 
 @contextmanager
-def damage(format_name: str) -> Iterator[None]:
-    """Say in our words that a file is damaged, whatever the library that decodes it raises."""
+def damage(format_name: str, *more: type[Exception]) -> Iterator[None]:
+    """Report in our words that a file is damaged, whatever the library that decodes it raises.
+
+    Parameters
+    ----------
+    more : exceptions of that library that derive from nothing but `Exception`
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)
             yield
     except SignalError:
         raise
-    except DAMAGE as error:
+    except (*DAMAGE, *more) as error:
         raise SignalError(f"not a whole {format_name} file ({brief(error)}): fetch it again") from error
 
 

@@ -26,16 +26,36 @@ import numpy as np
 from ..errors import SignalError, unknown, warn
 from ..signals.filters import MODALITIES, modality_name
 from ..signals.validation import Signal, check_fs
+from .acqknowledge_files import read_acq
+from .bids_files import looks_like_bids, read_bids, sidecars
 from .binary_files import read_hdf5, read_numpy, read_parquet
 from .columns import LeftOut, NoSignal, kind_of, settle
 from .csv_files import read_csv
 from .device_files import looks_like_e4, read_biosppy, read_e4, read_opensignals
 from .discovery import Skipped, find_files, source_name
 from .edf_files import read_bdf, read_edf
+from .empatica_files import following, read_embraceplus
+from .labchart_files import read_labchart
+from .matlab_files import read_matlab
+from .mne_files import MNE_ENDINGS, looks_like_nicolet, mne_parts, read_mne
 from .recording import Channel, Options, agree, printable
+from .scanner_files import looks_like_pmu, read_cmrr, read_pmu
 from .text_files import read_unpacked
 from .timestamps import read_clock, settle_unit
+from .unisens_files import read_unisens, unisens_parts
+from .wearable_files import (
+    SCIENTISST,
+    SHIMMER,
+    read_emotibit,
+    read_mind_monitor,
+    read_movesense,
+    read_openbci,
+    read_polar,
+    read_scientisst,
+    read_shimmer,
+)
 from .wfdb_files import read_wfdb, wfdb_parts
+from .xdf_files import read_xdf
 
 __all__ = ["FORMATS", "LeftOut", "Recording", "Recordings", "Skipped", "find", "read"]
 
@@ -65,6 +85,23 @@ FORMATS: dict[str, Format] = {
     "hdf5": Format(read_hdf5, begins=(b"\x89HDF\r\n\x1a\n",)),
     "parquet": Format(read_parquet, begins=(b"PAR1",)),
     "numpy": Format(read_numpy, begins=(b"\x93NUMPY",), endings=(".npz",)),
+    "embraceplus": Format(read_embraceplus, begins=(b"Obj\x01",), endings=(".avro",), parts=following),
+    "bids": Format(read_bids, endings=("_physio.tsv",), looks=looks_like_bids, parts=sidecars),
+    "acq": Format(read_acq, endings=(".acq",)),
+    "xdf": Format(read_xdf, begins=(b"XDF:",), endings=(".xdf",)),
+    "matlab": Format(read_matlab, endings=(".mat",), looks=lambda path, head: head.startswith(b"MATLAB")),
+    "unisens": Format(read_unisens, endings=("unisens.xml",), parts=unisens_parts),
+    "polar": Format(read_polar, begins=(b"Phone timestamp;",)),
+    "mind_monitor": Format(read_mind_monitor, begins=(b"TimeStamp,Delta_", b"TimeStamp,RAW_")),
+    "openbci": Format(read_openbci, begins=(b"%OpenBCI Raw",)),
+    "shimmer": Format(read_shimmer, looks=lambda path, head: SHIMMER.match(head) is not None),
+    "emotibit": Format(read_emotibit, begins=(b"LocalTimestamp,EmotiBitTimestamp",)),
+    "scientisst": Format(read_scientisst, looks=lambda path, head: SCIENTISST.match(head) is not None),
+    "movesense": Format(read_movesense, looks=lambda path, head: b"movesense" in head.partition(b"\n")[0].lower()),
+    "labchart": Format(read_labchart, begins=(b"Interval=",)),
+    "cmrr": Format(read_cmrr, looks=lambda path, head: b"LogDataType" in head and b"ScanDate" in head),
+    "pmu": Format(read_pmu, looks=looks_like_pmu),
+    "mne": Format(read_mne, endings=MNE_ENDINGS, looks=looks_like_nicolet, parts=mne_parts),
     "e4": Format(read_e4, looks=lambda path, head: looks_like_e4(head)),
     "csv": Format(read_csv, looks=lambda path, head: True),
 }
@@ -77,12 +114,7 @@ NOT_READ = {  # how files begin that are often taken for recordings, and what to
     b"PK\x03\x04": "an Excel workbook or another archive: save its sheet as CSV, or unpack it",
     b"\xd0\xcf\x11\xe0": "an old Excel workbook: save its sheet as CSV",
     b"RIFF": "sound: save its samples as CSV, or with scipy.io.wavfile and numpy.save",
-    b"Brain Vision Data Exchange": "a BrainVision header, which mne reads (read_raw_brainvision): export it as EDF",
-    b"BrainVision Data Exchange": "a BrainVision header, which mne reads (read_raw_brainvision): export it as EDF",
-    b"Obj\x01": "an Avro file, as an Empatica EmbracePlus writes, which fastavro reads: save its signals as CSV",
-    b"XDF:": "an XDF file, which pyxdf reads: save its streams as CSV",
     b"{": "JSON, which holds settings or notes: save samples as CSV",
-    b"MATLAB": "a MATLAB file, which is not read: save the signal as CSV, or with scipy.io.loadmat and numpy.save",
 }
 HEAD = 4096  # bytes that recognition looks at
 

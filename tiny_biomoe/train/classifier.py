@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors.torch
+import safetensors.numpy
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -282,8 +282,8 @@ class TrainedClassifier:
         from .classifier_card import model_card
 
         folder = Path(folder)
-        stored = {name: tensor.detach().cpu().contiguous() for name, tensor in self.model.learnt_head().items()}
-        head = safetensors.torch.save({n: require_finite(t, f"head.{n}", str(folder)) for n, t in stored.items()})
+        stored = {name: np.ascontiguousarray(array) for name, array in weights.arrays(self.model.learnt_head()).items()}
+        head = safetensors.numpy.save({n: require_finite(t, f"head.{n}", str(folder)) for n, t in stored.items()})
         card = model_card(self, evaluation)
         saved = weights.save(folder, self.backbone.state_dict(), self.backbone.config, card=card)
         description = {

@@ -248,8 +248,8 @@ def _filtered(
             recipe, chosen[0].fs, kind, band=drawing.band, scale=drawing.scale, nan_policy=drawing.nan_policy,
             max_gap=drawing.max_gap, windowed=True,
         )  # fmt: skip
-        recording = FilteredRecording.of(chosen[0].signal, call, name)
-        found[kind] = _Channel(chosen[0].channel, recording, chosen[0].start)
+        filtered = FilteredRecording.of(chosen[0].signal, call, name)
+        found[kind] = _Channel(chosen[0].channel, filtered, chosen[0].start)
     return found
 
 

@@ -1,0 +1,187 @@
+"""AcqKnowledge: real files and files laid out with bioread's own headers, against what bioread reads back."""
+
+from __future__ import annotations
+
+import zlib
+from datetime import datetime, timezone
+from pathlib import Path
+
+import bioread
+import numpy as np
+import pytest
+from bioread import headers as bh
+from device_files import device, listed, survives
+
+from tiny_biomoe.errors import SignalError
+from tiny_biomoe.readers.formats import read, recognise
+
+REVISION = 132  # AcqKnowledge 5.0.1
+START = datetime(2024, 5, 6, 7, 8, 9, 500_000, timezone.utc)
+
+
+def laid_out(kind: type, tail: bytes = b"", length: str | None = None, **fields: object) -> bytes:
+    """A header of bioread with the given fields, the others 0; `length` names the field that holds its own length."""
+    empty = kind.for_revision(REVISION, "<")
+    facts = empty._struct_class()
+    for name, value in {**fields, **({length: len(bytes(facts)) + len(tail)} if length else {})}.items():
+        setattr(facts, name, value)
+    return bytes(facts) + tail
+
+
+CHANNELS = [  # name, unit, divider, format, scale, offset
+    (b"EKG - ERS100C", b"mV", 1, "<i2", 0.001, 0.5),
+    (b"EDA", b"microsiemens", 4, "<f8", 1.0, 0.0),
+    (b"EDA", b"microsiemens", 4, "<f8", 1.0, 0.0),
+]
+
+
+def write(path: Path, rng, marks: list[tuple[int, str, datetime | None]] = (), packed: bool = False) -> list:
+    """A file of 400 ms at 1 kHz; gives its raw samples."""
+    raw = [
+        rng.integers(-2000, 2000, 400).astype("<i2"),
+        *(rng.standard_normal(100).astype("<f8") for _ in range(2)),
+    ]
+    channels = b"".join(
+        laid_out(
+            bh.ChannelHeader,
+            length="lChanHeaderLen",
+            szCommentText=name,
+            szUnitsText=unit,
+            lBufLength=samples.size,
+            dAmplScale=scale,
+            dAmplOffset=offset,
+            nVarSampleDivider=divider,
+        )
+        for (name, unit, divider, _, scale, offset), samples in zip(CHANNELS, raw, strict=True)
+    )
+    graph = laid_out(
+        bh.GraphHeader, length="lExtItemHeaderLen", lVersion=REVISION, nChannels=3, dSampleTime=1.0, bCompressed=packed
+    )
+    types = b"".join(
+        laid_out(bh.ChannelDTypeHeader, nSize=samples.itemsize, nType={"f": 1, "i": 2}[samples.dtype.kind])
+        for samples in raw
+    )
+    items = [
+        laid_out(
+            bh.MarkerItemHeader,
+            text.encode() + b"\0",
+            lSample=at,
+            nChannel=-1,
+            sMarkerStyle=b"apnd",
+            llDateCreated=round(date.timestamp() * 1000) if date else 2**63,
+            nTextLength=len(text) + 1,
+        )
+        for at, text, date in marks
+    ]
+    markers = laid_out(bh.MarkerHeader, lMarkersExtra=len(items) + 1) + b"".join(items)
+    journal = laid_out(bh.JournalLengthHeader, lJournalDataLen=4)
+    interleaved = b"".join(
+        raw[0][4 * n : 4 * n + 1].tobytes()
+        + raw[1][n : n + 1].tobytes()
+        + raw[2][n : n + 1].tobytes()
+        + raw[0][4 * n + 1 : 4 * n + 4].tobytes()
+        for n in range(100)
+    )
+    body = interleaved + markers + journal
+    if packed:
+        blocks = [zlib.compress(samples.tobytes()) for samples in raw]
+        body = markers + journal + laid_out(bh.MainCompressionHeader)
+        for samples, block in zip(raw, blocks, strict=True):
+            body += laid_out(
+                bh.ChannelCompressionHeader, block, lUncompressedLen=samples.nbytes, lCompressedLen=len(block)
+            )
+    path.write_bytes(graph + channels + laid_out(bh.ForeignHeader, length="lLength") + types + body)
+    return raw
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "a.acq"
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "packed"])
+def test_channels_at_their_own_rates_equal_what_bioread_reads(path, rng, packed):
+    raw = write(path, rng, [(0, "Segment 1", START)], packed)
+    found = read(path)
+    assert recognise(path) == "acq"
+    assert [each.name for each in listed(path)] == ["EKG - ERS100C", "EDA", "EDA"]
+    assert len({each.channel for each in found}) == 3
+    assert [each.fs for each in found] == [1000, 250, 250]
+    assert {each.start for each in found} == {START.timestamp()}
+    assert found[0].signal.tolist() == (raw[0] * 0.001 + 0.5).tolist()
+    for each, channel in zip(found, bioread.read_file(str(path)).channels, strict=True):
+        assert each.signal.tobytes() == channel.data.tobytes()
+    (second,) = read(path, column=2)
+    assert second.signal.tolist() == raw[2].tolist()
+
+
+def test_a_pause_between_appended_segments_is_a_hole(path, rng):
+    later = datetime.fromtimestamp(START.timestamp() + 60, timezone.utc)
+    raw = write(path, rng, [(0, "Segment 1", START), (100, "a note", None), (200, "Segment 2", later)])
+    with pytest.raises(SignalError, match=r"samples are missing for 59\.8\d* s, the first of 1 holes"):
+        read(path, column="EKG - ERS100C")
+    first, second = read(path, column=1, on_hole="split")
+    assert (first.channel, second.channel) == ("EDA[0:50]", "EDA[50:100]")
+    assert second.start - first.start == pytest.approx(60)
+    assert second.signal.tolist() == raw[1][50:].tolist()
+    (whole,) = read(path, column=1, time_column="")
+    assert whole.signal.tolist() == raw[1].tolist()
+
+
+def test_a_pause_of_unknown_length_parts_the_channel(path, rng):
+    raw = write(path, rng, [(0, "Segment 1", None), (201, "Segment 2", None)])
+    first, second = read(path, column=1)
+    assert (first.channel, second.channel) == ("EDA (segment 1)", "EDA (segment 2)")
+    assert (first.start, second.start) == (None, None)
+    assert [*first.signal, *second.signal] == raw[1].tolist()
+    assert second.signal.size == 49  # the sample at 200 ms still belongs to the first
+
+
+@pytest.mark.parametrize("keep", [0.1, 0.3, 0.5, 0.7, 0.9])
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "packed"])
+def test_a_truncated_file(path, rng, keep, packed):
+    write(path, rng, packed=packed)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * keep)])
+    with pytest.raises(SignalError, match=r"a\.acq: .*(fetch it again|is damaged, or of a newer kind)"):
+        read(path)
+
+
+@pytest.mark.parametrize(("at", "value"), [(10, 0), (10, -5), (10, 30_000)])
+def test_headers_that_count_no_channels_or_too_many(path, rng, at, value):
+    write(path, rng)
+    data = bytearray(path.read_bytes())
+    data[at : at + 2] = value.to_bytes(2, "little", signed=True)
+    path.write_bytes(data)
+    with pytest.raises(SignalError, match=f"the header counts {value} channels"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "channels"),
+    [
+        ("acq/r35_test.acq", ["Analog input", "Analog input"]),
+        ("acq/r42_test.acq", ["ECG (.05 - 150 Hz)", "EMG (30 - 500 Hz)", "EDA (0 - 35 Hz)", "CH4 Input"]),
+        ("acq/sample.acq", ["Pulse", "Resp", "GSR", "Digital input"]),
+    ],
+)
+def test_real_files_equal_what_bioread_reads(name, channels):
+    path = device(name)
+    reference = bioread.read_file(str(path))
+    for number, (label, channel) in enumerate(zip(channels, reference.channels, strict=True)):
+        parts = listed(path, column=number)
+        assert {each.name.partition(" (segment")[0] for each in parts} == {label}
+        assert np.concatenate([each.samples for each in parts]).tobytes() == channel.data.tobytes()
+        assert {each.unit for each in parts} == {channel.units}
+        assert {each.fs for each in parts} == {channel.samples_per_second}
+
+
+def test_a_real_file_that_was_paused():
+    first, second = read(device("acq/r42_test.acq"), column="EDA (0 - 35 Hz)")
+    assert (first.signal.size, second.signal.size) == (3881, 4020)
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "packed"])
+def test_damaged_files_give_signals_or_errors(path, rng, packed):
+    write(path, rng, [(0, "Segment 1", START)], packed)
+    survives(path, rng, 25)
