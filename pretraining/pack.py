@@ -10,10 +10,9 @@ import click
 import numpy as np
 from scipy.signal import resample_poly
 
-from tiny_biomoe.train.archives import Task, load_tasks
-
-from .readers import read_sources
-from .sources import Row, Source, gather, write_pack
+from pretraining.archives import Task, load_tasks
+from pretraining.readers import read_sources
+from pretraining.sources import Row, Source, gather, write_pack
 
 # Of the first three data sets: rate to keep in Hz, and steps within a recording's spread. ECG is shown up to 50 Hz;
 # EEG as well, and it holds nothing above 45 Hz; EMG is kept at the rate it has.

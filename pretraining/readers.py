@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import resample_poly
 
-from .sources import NO_LABEL, Row, Source, gather
+from pretraining.sources import NO_LABEL, Row, Source, gather
 
 RATES = {"eda": 4.0, "bvp": 16.0, "resp": 8.0, "spo2": 1.0}  # Hz: pictures end at 5, 1.7, 0.5 and 1.7 Hz
 SECONDS = {"eda": (8.0, 60.0), "bvp": (6.0, 40.0), "resp": (15.0, 60.0), "spo2": (15.0, 90.0)}  # of windows
