@@ -1,0 +1,292 @@
+"""Pretraining of the late stages on the kept maps of the early ones: many views an hour on a processor.
+
+Run it with `python -m pretraining.late --archives FOLDER --cache FOLDER --out FOLDER`. It is deterministic, and a run
+that was killed goes on from its last checkpoint to the same weights, bit for bit.
+
+A step reads a batch of kept maps. By Eq. 8 of the paper it learns the classes of every source that has some, and as
+one more loss what can be computed from the window: descriptors, a fine profile, shares of narrow bands, and a picture
+of it in time and frequency with its fine rows. All are read by linear heads from the 192 numbers, and beside them from
+each encoder's 96 alone, so that neither can leave to the other what it held before.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+from tqdm import tqdm
+
+from pretraining.descriptors import COUNT as FACTS
+from pretraining.examples import Examples
+from pretraining.metrics import draw_metrics, forget_after, log_row
+from pretraining.objectives import Heads, multitask_loss
+from pretraining.pictures import COUNT as DRAWN
+from pretraining.pictures import PICTURE
+from pretraining.profiles import BANDS
+from pretraining.profiles import COUNT as PROFILE
+from pretraining.sources import NO_LABEL, Source
+from pretraining.stages import early_maps, late_parameters, late_vectors, set_training
+from tiny_biomoe.errors import WeightsError
+from tiny_biomoe.network.network import Network
+from tiny_biomoe.train.checkpoints import load_checkpoint, save_checkpoint
+from tiny_biomoe.train.schedules import cosine_with_warmup
+from tiny_biomoe.weights.loading import tensor_digest
+
+PARTS = {  # of the targets, which column of them each is
+    "descriptors": slice(0, FACTS),
+    "profile": slice(FACTS, FACTS + PROFILE),
+    "picture": slice(FACTS + PROFILE, FACTS + PROFILE + PICTURE),
+    "rows": slice(FACTS + PROFILE + PICTURE, FACTS + PROFILE + DRAWN),
+}
+TARGETS = FACTS + PROFILE + DRAWN
+FARTHEST = 4.0  # standard deviations that a target may lie from its mean
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights of the losses on what is computed from the window; those on labels weigh 1."""
+
+    descriptors: float = 10.0
+    profile: float = 10.0
+    picture: float = 10.0
+    rows: float = 10.0
+    spectrum: float = 1.0
+    halves: float = 0.5  # of the same losses, read from each encoder's half alone
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that decides what a run gives; a checkpoint of other settings is refused."""
+
+    steps: int
+    start: str  # sha256 of the network's tensors that the run began with
+    images: int = 64  # of a step
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    norm_momentum: float = 0.02  # of BatchNorm statistics
+    clip: float = 1.0  # largest norm of the gradient, that of the losses' weights apart
+    seed: int = 20251201
+    threads: int = 1  # of the CPU: sums are taken in another order with another number
+    weights: Weights = field(default_factory=Weights)
+
+
+@dataclass(frozen=True)
+class KeptMaps:
+    """What the late stages are given of each example, in half precision."""
+
+    grids: NDArray[np.float16]  # (n, 14, 14, 320), of encoder 1
+    maps: NDArray[np.float16]  # (n, 288, 7, 7), of encoder 2
+
+    def batch(self, rows: NDArray[np.intp]) -> tuple[Tensor, Tensor]:
+        """Of some examples, in float32."""
+        return torch.from_numpy(self.grids[rows]).float(), torch.from_numpy(self.maps[rows]).float()
+
+
+def keep_maps(network: Network, levels: NDArray[np.uint8], path: Path, at_once: int = 8) -> KeptMaps:
+    """Maps of images (n, 224, 224), computed where `path`, a folder, does not hold them yet."""
+    path.mkdir(parents=True, exist_ok=True)
+    network.eval()
+    parts = []
+    for number, some in enumerate(np.array_split(levels, max(1, len(levels) // 250))):
+        file = path / f"maps-{number:05d}.npz"
+        if not file.exists():
+            with torch.inference_mode():
+                found = [early_maps(network, part) for part in torch.from_numpy(some).split(at_once)]
+            grids, maps = (torch.cat(column).half().numpy() for column in zip(*found, strict=True))
+            whole = file.with_suffix(".partial.npz")
+            np.savez(whole, grids=grids, maps=maps)
+            whole.replace(file)
+        parts.append(np.load(file))
+    return KeptMaps(*(np.concatenate([part[name] for part in parts]) for name in ("grids", "maps")))
+
+
+class LateModel(nn.Module):
+    """The network, linear heads on its vectors and on their halves, and the learnt weights of the losses."""
+
+    target_mean: Tensor
+    target_std: Tensor
+
+    def __init__(self, network: Network, classes: Sequence[int]):
+        super().__init__()
+        self.network = network
+        width = network.architecture.embedding_dim
+        self.labels = nn.ModuleList(Heads(width, n) for n in classes)
+        self.targets = nn.ModuleList(Heads(part, TARGETS) for part in (width, width // 2, width // 2))
+        self.spectra = nn.ModuleList(Heads(part, BANDS) for part in (width, width // 2, width // 2))
+        self.register_buffer("target_mean", torch.zeros(TARGETS))
+        self.register_buffer("target_std", torch.ones(TARGETS))
+        self.loss_weights = nn.Parameter(torch.zeros(len(classes) + 1))  # w of Eq. 8, the targets' last
+
+
+def train_late(
+    network: Network,
+    sources: Sequence[Source],
+    examples: Examples,
+    maps: KeptMaps,
+    out: Path,
+    settings: Settings,
+    every: int = 100,
+) -> Network:
+    """Train the late stages from the newest checkpoint in `out`, or from `network` as it is; returns it in eval mode.
+
+    Raises
+    ------
+    WeightsError
+        The folder holds checkpoints of other settings, or only damaged ones; or a loss is no longer finite.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    if settings.start != tensor_digest(network.state_dict()):
+        raise WeightsError(f"settings.start is {settings.start}, not the digest of the network that was given")
+    with _reproducible(settings):
+        model = LateModel(network, [len(source.classes) for source in sources if source.classes])
+        wanted = torch.from_numpy(examples.targets)
+        model.target_mean.copy_(wanted.mean(0))
+        model.target_std.copy_(wanted.std(0).clamp_min(1e-3))
+        optimizer = torch.optim.AdamW(_parameter_groups(model, settings), lr=settings.learning_rate)
+        scheduler = cosine_with_warmup(optimizer, settings.steps)
+        start = _resume(out, settings, model, optimizer, scheduler)
+        forget_after(out / "metrics.csv", start)
+        set_training(network, settings.norm_momentum)
+        for step in tqdm(range(start, settings.steps), initial=start, total=settings.steps, mininterval=20):
+            rows = batch_rows(len(examples.labels), settings.images, settings.seed, step)
+            facts = _step(model, sources, examples, maps, rows, settings, optimizer, step)
+            log_row(out / "metrics.csv", {"step": step, "lr": float(scheduler.get_last_lr()[0]), **facts})
+            scheduler.step()
+            if (step + 1) % every == 0 or step + 1 == settings.steps:
+                state = {"settings": asdict(settings), "step": step + 1, "model": model.state_dict()}
+                state |= {"optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict()}
+                save_checkpoint(out, step + 1, state)
+    draw_metrics(out / "metrics.csv", out / "metrics.png")
+    return network.eval()
+
+
+def batch_rows(examples: int, images: int, seed: int, step: int) -> NDArray[np.intp]:
+    """Which examples step `step` reads: every epoch goes through all in an order of its own, whole batches alone."""
+    epoch, place = divmod(step, examples // images)
+    order = np.random.default_rng([seed, epoch]).permutation(examples)
+    return order[place * images : (place + 1) * images]
+
+
+@contextmanager
+def _reproducible(settings: Settings) -> Iterator[None]:
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    torch.set_flush_denormal(True)
+    torch.set_num_threads(settings.threads)
+    torch.use_deterministic_algorithms(True)
+    try:
+        with torch.random.fork_rng():
+            torch.manual_seed(settings.seed)
+            yield
+    finally:
+        torch.set_flush_denormal(False)
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(deterministic)
+
+
+def _step(
+    model: LateModel,
+    sources: Sequence[Source],
+    examples: Examples,
+    maps: KeptMaps,
+    rows: NDArray[np.intp],
+    settings: Settings,
+    optimizer: Optimizer,
+    step: int,
+) -> dict[str, float]:
+    loss, facts = late_loss(model, sources, examples, maps, rows, settings.weights)
+    if not math.isfinite(loss.item()):
+        raise WeightsError(f"the loss is {loss.item()} at step {step}: stopped; the last good checkpoint is kept")
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    learnt = [p for group in optimizer.param_groups for p in group["params"] if p is not model.loss_weights]
+    norm = nn.utils.clip_grad_norm_(learnt, settings.clip)
+    if not math.isfinite(norm.item()):
+        raise WeightsError(f"the gradient's norm is {norm.item()} at step {step}: stopped; the last checkpoint is kept")
+    optimizer.step()
+    return facts
+
+
+def late_loss(
+    model: LateModel,
+    sources: Sequence[Source],
+    examples: Examples,
+    maps: KeptMaps,
+    rows: NDArray[np.intp],
+    weights: Weights,
+) -> tuple[Tensor, dict[str, float]]:
+    """Loss on some examples, and its parts."""
+    shown = torch.from_numpy(examples.representations[rows])
+    wanted = torch.from_numpy(examples.targets[rows])
+    wanted = ((wanted - model.target_mean) / model.target_std).clamp(-FARTHEST, FARTHEST)
+    spectra = torch.from_numpy(examples.spectra[rows])
+    vectors = late_vectors(model.network, *maps.batch(rows))  # (n, 192)
+    losses, facts = _label_losses(model, sources, examples, rows, vectors, shown)
+    beside = torch.zeros(())
+    half = vectors.shape[1] // 2
+    parts = (vectors, vectors[:, :half], vectors[:, half:])
+    for name, share, part, head, spectrum in zip(
+        ("", "encoder1_", "encoder2_"), (1.0, weights.halves, weights.halves), parts, model.targets, model.spectra,
+        strict=True,
+    ):  # fmt: skip
+        if not share:
+            continue
+        missed = F.smooth_l1_loss(head(part, shown), wanted, reduction="none").mean(0)  # (1304,)
+        found = {key: missed[columns].mean() for key, columns in PARTS.items()}
+        found["spectrum"] = F.kl_div(spectrum(part, shown).log_softmax(1), spectra, reduction="batchmean")
+        beside = beside + share * sum(getattr(weights, key) * value for key, value in found.items())
+        facts |= {f"{name}{key}_loss": value.item() for key, value in found.items()}
+    return multitask_loss(torch.stack([*losses, beside]), model.loss_weights), facts
+
+
+def _label_losses(
+    model: LateModel,
+    sources: Sequence[Source],
+    examples: Examples,
+    rows: NDArray[np.intp],
+    vectors: Tensor,
+    shown: Tensor,
+) -> tuple[list[Tensor], dict[str, float]]:
+    """Of each source that has classes, cross-entropy over its labelled windows in the batch, 0 where there are none."""
+    losses, facts = [], {}
+    with_classes = [index for index, source in enumerate(sources) if source.classes]
+    for index, head in zip(with_classes, model.labels, strict=True):
+        mine = np.flatnonzero((examples.sources[rows] == index) & (examples.labels[rows] != NO_LABEL))
+        labels = torch.from_numpy(examples.labels[rows][mine])
+        logits = head(vectors[mine], shown[mine])
+        losses.append(F.cross_entropy(logits, labels, reduction="sum") / max(1, len(mine)))
+        facts[f"{sources[index].name}_loss"] = losses[-1].item() if len(mine) else math.nan
+    return losses, facts
+
+
+def _parameter_groups(model: LateModel, settings: Settings) -> list[dict[str, Any]]:
+    """Matrices and kernels decay; norms, biases and the weights of the losses do not. Early stages do not learn."""
+    named = [(f"network.{name}", p) for name, p in late_parameters(model.network)]
+    named += [(name, p) for name, p in model.named_parameters() if not name.startswith("network.")]
+    groups: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in named:
+        decays = parameter.ndim > 1 and "position_bias" not in name
+        groups.setdefault(settings.weight_decay if decays else 0.0, []).append(parameter)
+    return [{"params": params, "weight_decay": decay} for decay, params in groups.items()]
+
+
+def _resume(out: Path, settings: Settings, model: nn.Module, optimizer: Optimizer, scheduler: LambdaLR) -> int:
+    state = load_checkpoint(out)
+    if state is None:
+        return 0
+    if state["settings"] != asdict(settings):
+        raise WeightsError(f"{out} holds a run of other settings, {state['settings']}: choose another folder")
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    scheduler.load_state_dict(state["scheduler"])
+    return int(state["step"])
