@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pretraining.pictures import FLOOR, FREQUENCIES, ROWS, TIMES, averages
 from tiny_biomoe.config import IMAGE_SIZE, Recipe
 from tiny_biomoe.images.representations import (
     LOW_PASS,
@@ -105,6 +106,16 @@ class Plan:
         edge = torch.arange(IMAGE_SIZE, device=self.device, dtype=torch.float64)[:, None]
         half = recipe.waveform_thickness / 2
         return torch.minimum(edge + 1, bottom[:, None] + half) - torch.maximum(edge, top[:, None] - half)
+
+    def picture(self, filtered: Tensor) -> Tensor:
+        """What `pictures.picture` gives: (n, n_samples) to (n, 1184) float32."""
+        x = filtered - filtered.mean(1, keepdim=True)
+        magnitude = self.magnitudes(x / x.std(1, correction=0, keepdim=True).clamp_min(1e-300))
+        levels = (magnitude / magnitude.amax((1, 2), keepdim=True).clamp_min(1e-300) + FLOOR).log10()
+        frequencies, times = (self._on_device(averages(parts)) for parts in (FREQUENCIES, TIMES))
+        coarse = frequencies @ levels @ times.T
+        rows = levels.unflatten(1, (ROWS, -1)).mean(2)  # (n, 112, 224)
+        return torch.cat([coarse.flatten(1), rows.mean(2), rows.std(2, correction=0)], 1).float()
 
     def magnitudes(self, signal: Tensor) -> Tensor:
         """Of the wavelet transform, low frequencies first: (n, n_samples) to (n, 224, 224)."""

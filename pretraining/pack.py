@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import click
 import numpy as np
 from scipy.signal import resample_poly
 
 from pretraining.archives import Task, load_tasks
+from pretraining.credits import CREDITS
 from pretraining.readers import read_sources
 from pretraining.sources import Row, Source, gather, write_pack
 
@@ -62,9 +63,8 @@ def table(sources: list[Source]) -> str:
 @click.option("--cache", type=click.Path(file_okay=False, path_type=Path), help="For unpacked archives.")
 def main(archives: Path, out: Path, cache: Path | None) -> None:
     """Write every recording below ARCHIVES into one folder of at most 55 MiB."""
-    about: dict[str, Any] = {}
     sources = list(all_sources(archives, cache or out.with_name(f"{out.name}.cache")))
-    size = write_pack(out, sources, about)
+    size = write_pack(out, sources, {name: asdict(credit) for name, credit in CREDITS.items()})
     click.echo(table(sources))
     click.echo(f"{out}: {size / 2**20:.1f} MiB")
 

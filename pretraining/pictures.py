@@ -31,12 +31,12 @@ def picture(signal: Signal, fs: float, band: Band, recipe: Recipe) -> NDArray[np
     x = (signal - signal.mean()) / max(signal.std(), 1e-300)
     magnitude = scalogram(x, fs, band, recipe)[::-1]  # (224 rising frequencies, 224 instants)
     levels = np.log10(magnitude / max(magnitude.max(), 1e-300) + FLOOR)
-    coarse = _averages(FREQUENCIES) @ levels @ _averages(TIMES).T
+    coarse = averages(FREQUENCIES) @ levels @ averages(TIMES).T
     rows = levels.reshape(ROWS, -1, IMAGE_SIZE).mean(1)
     return np.concatenate([coarse.ravel(), rows.mean(1), rows.std(1)]).astype(np.float32)
 
 
-def _averages(parts: int) -> NDArray[np.float64]:
+def averages(parts: int) -> NDArray[np.float64]:
     """Weights that average 224 numbers over `parts` equal stretches, whose borders may cut a number: (parts, 224)."""
     edges = np.linspace(0, IMAGE_SIZE, parts + 1)[:, None]
     index = np.arange(IMAGE_SIZE)

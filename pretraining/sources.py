@@ -10,9 +10,11 @@ from __future__ import annotations
 import bz2
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ PACK = "pack.json"  # written last: its presence says that the folder is whole
 FORMAT = "tiny-biomoe-pack/1"
 NO_LABEL = -1
 SIZE_LIMIT = 55 * 2**20  # bytes of a pack
-PIECE = 2**22  # samples compressed at a time
+PIECE = 2**20  # samples compressed at a time, so that they can be read side by side
 COLUMNS = ("offsets", "steps", "levels", "labels", "people", "held_out")
 
 
@@ -149,14 +151,15 @@ def write_pack(folder: Path, sources: Iterable[Source], about: dict[str, Any]) -
     described = []
     for source in sources:
         order = _order(source.samples)
-        data = b"".join(bz2.compress(piece) for piece in _planes(source.samples, order))
+        pieces = [bz2.compress(piece) for piece in _planes(source.samples, order)]
+        data = b"".join(pieces)
         (folder / f"{source.name}.samples.bz2").write_bytes(data)
         np.savez_compressed(folder / f"{source.name}.npz", **{key: getattr(source, key) for key in COLUMNS})
         described.append(
             {
                 "name": source.name, "modality": source.modality, "fs": source.fs, "classes": source.classes,
-                "seconds": source.seconds, "test_seconds": source.test_seconds, "n_samples": source.samples.size,
-                "order": order, "sha256": hashlib.sha256(data).hexdigest(),
+                "seconds": source.seconds, "test_seconds": source.test_seconds,
+                "order": order, "pieces": [len(piece) for piece in pieces], "sha256": hashlib.sha256(data).hexdigest(),
             }
         )  # fmt: skip
     text = json.dumps({"format": FORMAT, "sources": described, "about": about}, indent=1) + "\n"
@@ -182,8 +185,8 @@ def read_pack(folder: Path) -> list[Source]:
     pack = json.loads((folder / PACK).read_text())
     if pack.get("format") != FORMAT:
         raise ValueError(f"{folder / PACK}: format is {pack.get('format')!r}, expected {FORMAT!r}: make the pack anew")
-    with ThreadPoolExecutor(8) as pool:  # bzip2 works outside Python's lock
-        return list(pool.map(lambda described: _read(folder, described), pack["sources"]))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # bzip2 works outside Python's lock
+        return [_read(folder, described, pool) for described in pack["sources"]]
 
 
 def sources_digest(sources: Iterable[Source]) -> str:
@@ -196,7 +199,7 @@ def sources_digest(sources: Iterable[Source]) -> str:
     return digest.hexdigest()
 
 
-def _read(folder: Path, described: dict[str, Any]) -> Source:
+def _read(folder: Path, described: dict[str, Any], pool: Executor) -> Source:
     path = folder / f"{described['name']}.samples.bz2"
     data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() != described["sha256"]:
@@ -204,8 +207,11 @@ def _read(folder: Path, described: dict[str, Any]) -> Source:
     with np.load(folder / f"{described['name']}.npz") as columns:
         held = {key: columns[key] for key in COLUMNS}
     fields = {key: described[key] for key in ("name", "modality", "fs", "test_seconds")}
+    ends = np.cumsum(described["pieces"])
+    parts = [data[end - size : end] for end, size in zip(ends, described["pieces"], strict=True)]
+    unfold = partial(_unfolded, order=described["order"])
     pairs = {"classes": tuple(described["classes"]), "seconds": tuple(described["seconds"])}
-    return Source(**fields, **pairs, samples=_unfolded(data, described["n_samples"], described["order"]), **held)
+    return Source(**fields, **pairs, samples=np.concatenate(list(pool.map(unfold, parts))), **held)
 
 
 def _order(samples: NDArray[np.int16]) -> int:
@@ -232,12 +238,8 @@ def _folded(piece: NDArray[np.int16], order: int) -> NDArray[np.uint16]:
     return ((x << 1) ^ (x >> 15)).astype("<u2")
 
 
-def _unfolded(data: bytes, n_samples: int, order: int) -> NDArray[np.int16]:
-    planes = np.frombuffer(bz2.decompress(data), np.uint8)
-    samples = np.empty(n_samples, np.int16)
-    for start in range(0, n_samples, PIECE):
-        size = min(PIECE, n_samples - start)
-        folded = planes[2 * start : 2 * (start + size)].reshape(2, size).T.copy().view("<u2")[:, 0].astype(np.int32)
-        x = (folded >> 1) ^ -(folded & 1)
-        samples[start : start + size] = (np.cumsum(x, dtype=np.int64) if order else x).astype(np.int16)
-    return samples
+def _unfolded(data: bytes, order: int) -> NDArray[np.int16]:
+    """One piece of samples."""
+    folded = np.frombuffer(bz2.decompress(data), np.uint8).reshape(2, -1).T.copy().view("<u2")[:, 0].astype(np.int32)
+    x = (folded >> 1) ^ -(folded & 1)
+    return (np.cumsum(x, dtype=np.int32) if order else x).astype(np.int16)

@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import click
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,7 +29,7 @@ RATE_SOURCES = {
 }
 SHOWN = 0.95  # of the band's upper edge: pictures show no faster pulse
 LEVEL_SOURCE = "oximetry-spo2"
-STRENGTHS = (1e-3, 1e-2, 1e-1)  # of the inverse regularisation, chosen within the people that are fitted on
+STRENGTHS = tuple(10.0**power for power in range(-2, 5))  # of the regularisation
 
 
 @dataclass(frozen=True)
@@ -80,33 +80,57 @@ def trials(sources: list[Source], recipe: Recipe = Recipe(), most: int = 60, see
 
 
 def score(vectors: NDArray[np.floating], trial: Trial, per_person: bool = False) -> float:
-    """Balanced accuracy of a linear probe, each person scored by one fitted on the others: (n, dim) to [0, 1].
+    """Balanced accuracy of a ridge classifier, each person scored by one fitted on the others: (n, dim) to [0, 1].
+
+    Its regularisation is chosen among `STRENGTHS` by leaving out one of these others after the other.
 
     Parameters
     ----------
     per_person : standardise each person's numbers by their own mean and spread first
     """
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.metrics import balanced_accuracy_score
-    from sklearn.model_selection import GridSearchCV, GroupKFold, LeaveOneGroupOut
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
     x = np.asarray(vectors, np.float64).reshape(len(trial.labels), -1)
     if per_person:
         x = _standardised(x, trial.people)
-    predicted = np.empty_like(trial.labels)
-    for fitted, scored in LeaveOneGroupOut().split(x, trial.labels, trial.people):
-        folds = min(3, np.unique(trial.people[fitted]).size)
-        pipeline = make_pipeline(StandardScaler(), LogisticRegression(max_iter=300, class_weight="balanced"))
-        if folds > 1:
-            grid = {"logisticregression__C": STRENGTHS}
-            pipeline = GridSearchCV(pipeline, grid, scoring="balanced_accuracy", cv=GroupKFold(folds))
-            pipeline.fit(x[fitted], trial.labels[fitted], groups=trial.people[fitted])
-        else:
-            pipeline.set_params(logisticregression__C=STRENGTHS[1]).fit(x[fitted], trial.labels[fitted])
-        predicted[scored] = pipeline.predict(x[scored])
-    return float(balanced_accuracy_score(trial.labels, predicted))
+    right = np.zeros((len(trial.classes), 2))  # windows that are read rightly, and all
+    for person in np.unique(trial.people):
+        others, theirs = trial.people != person, trial.people == person
+        inner = (
+            sum(
+                _right(x, trial, others & (trial.people != left_out), trial.people == left_out)
+                for left_out in np.unique(trial.people[others])
+            )
+            if np.unique(trial.people[others]).size > 1
+            else np.zeros((len(STRENGTHS), len(trial.classes), 2))
+        )
+        best = int(_balanced(inner).argmax())
+        right += _right(x, trial, others, theirs)[best]
+    return float(_balanced(right))
+
+
+def _right(
+    x: NDArray[np.float64], trial: Trial, fitted: NDArray[np.bool_], scored: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Of each strength and class, windows that are read rightly and all of them: (n_strengths, n_classes, 2)."""
+    mean, spread = x[fitted].mean(0), np.maximum(x[fitted].std(0), 1e-9)
+    known, labels = (x[fitted] - mean) / spread, trial.labels[fitted]
+    wanted = (labels[:, None] == np.arange(len(trial.classes))) * 2.0 - 1
+    weights = 1 / np.sqrt(np.bincount(labels, minlength=len(trial.classes)))[labels]  # classes count alike
+    known, wanted = np.column_stack([known, np.ones(len(known))]) * weights[:, None], wanted * weights[:, None]
+    left, values, right = np.linalg.svd(known, full_matrices=False)
+    asked = np.column_stack([(x[scored] - mean) / spread, np.ones(scored.sum())]) @ right.T
+    found = np.zeros((len(STRENGTHS), len(trial.classes), 2))
+    for index, strength in enumerate(STRENGTHS):
+        predicted = ((asked * (values / (values**2 + strength))) @ (left.T @ wanted)).argmax(1)
+        np.add.at(found[index], (trial.labels[scored], 0), predicted == trial.labels[scored])
+        np.add.at(found[index], (trial.labels[scored], 1), 1)
+    return found
+
+
+def _balanced(found: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean over classes of the share that is read rightly: (..., n_classes, 2) to (...)."""
+    present = found[..., 1] > 0
+    shares = found[..., 0] / np.maximum(found[..., 1], 1)
+    return np.asarray(shares.sum(-1) / np.maximum(present.sum(-1), 1))
 
 
 def _standardised(x: NDArray[np.float64], people: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -177,34 +201,34 @@ def _trial(name: str, source: Source, classes: tuple[str, ...], cuts: list[Cut])
     )
 
 
-@click.command()
-@click.option("--data", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True)
-@click.option("--weights", help="Folder or Hub id; the bundled weights otherwise.")
-@click.option("--untrained", is_flag=True, help="The network as it is built, for comparison.")
-@click.option("--seed", default=0, show_default=True, help="Of the untrained network.")
-@click.option("--representation", "names", multiple=True, default=("scalogram",), show_default=True)
-@click.option("--most", default=60, show_default=True, help="Windows a person and trial.")
-@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True)
-def main(
-    data: Path, weights: str | None, untrained: bool, seed: int, names: tuple[str, ...], most: int, output: Path
-) -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Score weights on people held out: balanced accuracy of linear probes, plain and standardised per person."""
     import torch
 
     from tiny_biomoe.inference.runtime import embed_levels
     from tiny_biomoe.model import TinyBioMoE
 
-    torch.manual_seed(seed)
-    model = TinyBioMoE() if untrained else TinyBioMoE.from_pretrained(weights)
+    parser = argparse.ArgumentParser(prog="python -m pretraining.validation", description=main.__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder that pretraining.pack wrote")
+    parser.add_argument("--weights", help="folder or Hub id; the bundled weights otherwise")
+    parser.add_argument("--untrained", action="store_true", help="the network as it is built, for comparison")
+    parser.add_argument("--seed", type=int, default=0, help="of the untrained network")
+    parser.add_argument("--representation", nargs="+", default=["scalogram"], choices=list(REPRESENTATIONS))
+    parser.add_argument("--most", type=int, default=60, help="windows a person and trial")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="a JSON file")
+    given = parser.parse_args(arguments)
+    torch.manual_seed(given.seed)
+    model = TinyBioMoE() if given.untrained else TinyBioMoE.from_pretrained(given.weights)
     scores = {}
-    for trial in trials(read_pack(data), model.recipe, most):
-        vectors = embed_levels(model, trial.images(model.recipe, names), batch_size=16)
+    for trial in trials(read_pack(given.data), model.recipe, given.most):
+        vectors = embed_levels(model, trial.images(model.recipe, tuple(given.representation)), batch_size=16)
         scores[trial.name] = {
             "windows": len(trial.labels), "people": np.unique(trial.people).size, "chance": 1 / len(trial.classes),
             "plain": score(vectors, trial), "per person": score(vectors, trial, per_person=True),
         }  # fmt: skip
-        click.echo(f"{trial.name}: {scores[trial.name]}")
-    output.write_text(json.dumps({"weights": model.config.name, "scores": scores}, indent=2) + "\n")
+        print(f"{trial.name}: {scores[trial.name]}", flush=True)
+    output = {"weights": model.config.name, "representations": given.representation, "scores": scores}
+    given.output.write_text(json.dumps(output, indent=2) + "\n")
 
 
 if __name__ == "__main__":
