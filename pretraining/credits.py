@@ -55,7 +55,8 @@ CREDITS = {
         "Welltory PPG dataset", "Neshitov, Tyapochkin, Smorodnikova, Pravdin 2021", "doi 10.3390/s21206798", "CC0 1.0"
     ),
     "fantasia": Credit(
-        "Fantasia database", "Iyengar, Peng, Morin, Goldberger, Lipsitz 1996", "PhysioNet, doi 10.13026/C2RG61", "ODC-By 1.0", KNOWN,
+        "Fantasia database", "Iyengar, Peng, Morin, Goldberger, Lipsitz 1996", "PhysioNet, doi 10.13026/C2RG61",
+        "ODC-By 1.0", KNOWN,
     ),
     "drivedb": Credit(
         "Stress recognition in automobile drivers", "Healey, Picard 2005", "PhysioNet, version 1.0.0", "ODC-By 1.0",

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 
 from pretraining.batches import ATTEMPTS, DURATIONS, MADE_SAMPLES, Augmentation, vary
 from pretraining.descriptors import describe
+from pretraining.examples import MADE, PARTS
 from pretraining.profiles import profile, spectrum_shares
 from pretraining.sources import NO_LABEL, Source
 from pretraining.synthetic import made_window
@@ -23,11 +24,9 @@ from tiny_biomoe.errors import SignalError
 from tiny_biomoe.signals.filters import Passband, apply_filter, passband
 from tiny_biomoe.signals.validation import Signal, is_flat
 
-MADE = -1  # source of a window that is made
 LENGTHS = 8  # of windows, of each modality and rate
 MADE_LENGTHS = 4  # of made windows, in seconds and likewise in samples
 UPRIGHT = ("eda", "spo2")  # whose direction means something; the others are shown either way up
-PARTS = {"eda": 0.2, "bvp": 0.22, "resp": 0.2, "spo2": 0.06, "ecg": 0.12, "emg": 0.06, "eeg": 0.14}  # of the groups
 
 
 @dataclass(frozen=True)
@@ -74,11 +73,11 @@ class Groups(Dataset[Group]):
     def __init__(
         self, sources: Sequence[Source], windows: int, seed: int, augmentation: Augmentation, recipe: Recipe = Recipe()
     ):
-        self.sources, self.windows, self.seed, self.augmentation, self.recipe = (
-            sources, windows, seed, augmentation, recipe,
-        )  # fmt: skip
+        self.sources, self.windows, self.seed = sources, windows, seed
+        self.augmentation, self.recipe = augmentation, recipe
         self.odds = [source.odds() for source in sources]
         self.hours = np.sqrt([source.durations[~source.held_out].sum() for source in sources])
+        self.longest = [int(np.diff(source.offsets)[~source.held_out].max()) for source in sources]
         self.parts = {name: part for name, part in PARTS.items() if any(s.modality == name for s in sources)}
 
     def __getitem__(self, index: int) -> Group:
@@ -100,9 +99,10 @@ class Groups(Dataset[Group]):
         first = members[rng.choice(len(members), p=self.hours[members] / self.hours[members].sum())]
         source = self.sources[first]
         seconds = np.geomspace(*source.seconds, LENGTHS)[rng.integers(LENGTHS)]
-        edges = passband(source.fs, modality, self.recipe)
-        alike = [index for index in members if self.sources[index].fs == source.fs]
-        return Shape(modality, source.fs, round(seconds * source.fs), edges), alike
+        n_samples = min(round(seconds * source.fs), self.longest[first])
+        shape = Shape(modality, source.fs, n_samples, passband(source.fs, modality, self.recipe))
+        alike = [i for i in members if self.sources[i].fs == source.fs and self.longest[i] >= n_samples]
+        return shape, alike
 
     def _made_shape(self, rng: np.random.Generator) -> tuple[Shape, list[int]]:
         modality = list(DURATIONS)[rng.integers(len(DURATIONS))]
@@ -133,11 +133,10 @@ class Groups(Dataset[Group]):
     def _recorded(self, shape: Shape, members: list[int], rng: np.random.Generator) -> Drawn:
         which = members[rng.choice(len(members), p=self.hours[members] / self.hours[members].sum())]
         source = self.sources[which]
-        while True:  # of every source some recordings are long enough: `SHORTEST` and the paper's three
-            index = int(rng.choice(len(source), p=self.odds[which]))
-            whole = int(source.offsets[index + 1] - source.offsets[index])
-            if whole >= shape.n_samples:
-                break
+        sizes = np.diff(source.offsets)
+        odds = np.where(sizes >= shape.n_samples, self.odds[which], 0.0)
+        index = int(rng.choice(len(source), p=odds / odds.sum()))
+        whole = int(sizes[index])
         window = source.cut(index, int(rng.integers(whole - shape.n_samples + 1)), shape.n_samples)
         limits = (np.nan, np.nan)
         if rng.random() < self.augmentation.person_scale_share:

@@ -24,7 +24,7 @@ from scipy.signal import resample_poly
 from pretraining.sources import NO_LABEL, Row, Source, gather
 
 RATES = {"eda": 4.0, "bvp": 16.0, "resp": 8.0, "spo2": 1.0}  # Hz: pictures end at 5, 1.7, 0.5 and 1.7 Hz
-SECONDS = {"eda": (8.0, 60.0), "bvp": (6.0, 40.0), "resp": (15.0, 60.0), "spo2": (15.0, 90.0)}  # of windows
+SECONDS = {"eda": (8.0, 60.0), "bvp": (6.0, 40.0), "resp": (15.0, 60.0), "spo2": (20.0, 90.0)}  # of windows
 TEST_SECONDS = {"eda": 60.0, "bvp": 30.0, "resp": 32.0, "spo2": 60.0}
 SHORTEST = {"eda": 60.0, "bvp": 40.0, "resp": 60.0, "spo2": 90.0}  # of a recording that is kept, seconds
 CAPS = {"eda": 4.0, "bvp": 2.0, "resp": 2.0, "spo2": 2.0}  # hours of one person in one source

@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,7 @@ RATE_SOURCES = {
 }
 SHOWN = 0.95  # of the band's upper edge: pictures show no faster pulse
 LEVEL_SOURCE = "oximetry-spo2"
+TERCILES = ("low", "middle", "high")  # of all windows of a trial
 STRENGTHS = tuple(10.0**power for power in range(-2, 5))  # of the regularisation
 
 
@@ -54,11 +56,17 @@ class Trial:
                 yield draw(filtered, self.fs, edges, name, recipe, limits)
 
 
-Cut = tuple[Signal, int, int, Limits | None]  # window, label or NO_LABEL, person, limits
+class Cut(NamedTuple):
+    """A window of somebody held out."""
+
+    window: Signal
+    person: int
+    value: float  # what its class is made of: the recording's class, a rate in Hz, a level
+    limits: Limits | None = None
 
 
 def trials(sources: list[Source], recipe: Recipe = Recipe(), most: int = 60, seed: int = 0) -> list[Trial]:
-    """Every trial that a pack allows.
+    """Every trial that a pack allows: of two people held out at least.
 
     Parameters
     ----------
@@ -66,17 +74,18 @@ def trials(sources: list[Source], recipe: Recipe = Recipe(), most: int = 60, see
     seed : of which windows are taken, where there are more
     """
     by_name = {source.name: source for source in sources}
-    made = []
+    found: list[tuple[str, Source, tuple[str, ...], list[Cut]]] = []
     for name, (modality, names) in RATE_SOURCES.items():
         if held := [by_name[each] for each in names if each in by_name]:
-            made.append(_rates(name, modality, held, recipe, most, seed))
+            found.append((name, held[0], TERCILES, _rates(held, SHOWN * recipe.modality(modality).high)))
     for source in sources:
         if source.modality in ("eda", "bvp", "resp") and source.classes:
-            cuts = _spread(_cuts(source, source.people), most, seed)
-            made.append(_trial(f"{source.name} condition", source, source.classes, cuts))
+            found.append((f"{source.name} condition", source, source.classes, list(_cuts(source))))
     if LEVEL_SOURCE in by_name:
-        made.append(_levels(by_name[LEVEL_SOURCE], recipe, most, seed))
-    return made
+        source = by_name[LEVEL_SOURCE]
+        found.append(("SpO2 level", source, TERCILES, _levels(source, recipe)))
+    kept = [(name, source, classes, _spread(cuts, most, seed)) for name, source, classes, cuts in found]
+    return [_trial(*each) for each in kept if len({cut.person for cut in each[3]}) > 1]
 
 
 def score(vectors: NDArray[np.floating], trial: Trial, per_person: bool = False) -> float:
@@ -93,17 +102,12 @@ def score(vectors: NDArray[np.floating], trial: Trial, per_person: bool = False)
         x = _standardised(x, trial.people)
     right = np.zeros((len(trial.classes), 2))  # windows that are read rightly, and all
     for person in np.unique(trial.people):
-        others, theirs = trial.people != person, trial.people == person
-        inner = (
-            sum(
-                _right(x, trial, others & (trial.people != left_out), trial.people == left_out)
-                for left_out in np.unique(trial.people[others])
-            )
-            if np.unique(trial.people[others]).size > 1
-            else np.zeros((len(STRENGTHS), len(trial.classes), 2))
-        )
-        best = int(_balanced(inner).argmax())
-        right += _right(x, trial, others, theirs)[best]
+        others = trial.people != person
+        inner = np.zeros((len(STRENGTHS), len(trial.classes), 2))
+        for left_out in np.unique(trial.people[others]):
+            if (fitted := others & (trial.people != left_out)).any():
+                inner += _right(x, trial, fitted, trial.people == left_out)
+        right += _right(x, trial, others, ~others)[int(_balanced(inner).argmax())]
     return float(_balanced(right))
 
 
@@ -141,63 +145,52 @@ def _standardised(x: NDArray[np.float64], people: NDArray[np.int64]) -> NDArray[
     return x
 
 
-def _cuts(source: Source, people: NDArray[np.int64], limits: dict[int, Limits] | None = None) -> Iterator[Cut]:
-    """Windows side by side of everyone held out."""
+def _cuts(source: Source) -> Iterator[Cut]:
+    """Windows side by side of everyone held out, each with its recording's class."""
     size = round(source.test_seconds * source.fs)
-    for index in np.flatnonzero(source.held_out):
-        recording, person = source.recording(int(index)), int(people[index])
+    for index in np.flatnonzero(source.held_out).tolist():
+        recording = source.recording(index)
         for start in range(0, recording.size - size + 1, size):
             window = recording[start : start + size]
             if not is_flat(window):
-                yield window, int(source.labels[index]), person, limits[person] if limits else None
+                yield Cut(window, int(source.people[index]), int(source.labels[index]))
 
 
-def _spread(cuts: Iterator[Cut], most: int, seed: int) -> list[Cut]:
+def _spread(cuts: list[Cut], most: int, seed: int) -> list[Cut]:
     """At most so many windows of each person, drawn at random, in their order."""
-    found = list(cuts)
-    chosen = []
-    for person in dict.fromkeys(cut[2] for cut in found):
-        theirs = [index for index, cut in enumerate(found) if cut[2] == person]
+    chosen: list[int] = []
+    for person in dict.fromkeys(cut.person for cut in cuts):
+        theirs = [index for index, cut in enumerate(cuts) if cut.person == person]
         chosen += np.random.default_rng([seed, person]).permutation(theirs)[:most].tolist()
-    return [found[index] for index in sorted(chosen)]
+    return [cuts[index] for index in sorted(chosen)]
 
 
-def _rates(name: str, modality: str, sources: list[Source], recipe: Recipe, most: int, seed: int) -> Trial:
-    """Terciles of the rate, of windows in which it is certain and can be seen."""
-    highest = SHOWN * recipe.modality(modality).high
-    cuts, rates = [], {}
+def _rates(sources: list[Source], highest: float) -> list[Cut]:
+    """Windows whose rate is certain and can be seen, with that rate."""
+    found = []
     for number, source in enumerate(sources):
-        people = source.people + 1_000_000 * number  # two sets may count alike
-        for cut in _cuts(source, people):
-            rate = steady_rate(cut[0], source.fs, modality)
-            if rate is not None and rate < highest:
-                rates[id(cut[0])] = rate
-                cuts.append(cut)
-    kept = _spread(iter(cuts), most, seed)
-    return _terciles(name, sources[0], kept, np.array([rates[id(cut[0])] for cut in kept]))
+        for cut in _cuts(source):
+            rate = steady_rate(cut.window, source.fs, source.modality)
+            if rate is not None and rate < highest:  # two sets may count their people alike
+                found.append(cut._replace(person=cut.person + 1_000_000 * number, value=rate))
+    return found
 
 
-def _levels(source: Source, recipe: Recipe, most: int, seed: int) -> Trial:
-    """Terciles of a window's mean, drawn against the range of the person's recordings."""
+def _levels(source: Source, recipe: Recipe) -> list[Cut]:
+    """Windows with their mean, to be drawn against the range of the person's recordings."""
     limits = {}
-    for person in np.unique(source.people[source.held_out]):
-        parts = [source.recording(int(index)) for index in np.flatnonzero(source.people == person)]
+    for person in np.unique(source.people[source.held_out]).tolist():
+        parts = [source.recording(index) for index in np.flatnonzero(source.people == person).tolist()]
         low, high = np.percentile(np.concatenate(parts), recipe.scale_percentiles)
-        limits[int(person)] = (float(low), float(high))
-    unfiltered = _spread(_cuts(source, source.people, limits), most, seed)
-    return _terciles("SpO2 level", source, unfiltered, np.array([cut[0].mean() for cut in unfiltered]))
-
-
-def _terciles(name: str, source: Source, cuts: list[Cut], values: NDArray[np.float64]) -> Trial:
-    labels = np.digitize(values, np.quantile(values, (1 / 3, 2 / 3)))
-    relabelled = [(window, int(label), *rest) for (window, _, *rest), label in zip(cuts, labels, strict=True)]
-    return _trial(name, source, ("low", "middle", "high"), relabelled)  # type: ignore[arg-type]
+        limits[person] = (float(low), float(high))
+    return [cut._replace(value=float(cut.window.mean()), limits=limits[cut.person]) for cut in _cuts(source)]
 
 
 def _trial(name: str, source: Source, classes: tuple[str, ...], cuts: list[Cut]) -> Trial:
-    windows, labels, people, limits = zip(*cuts, strict=True)
+    windows, people, values, limits = (list(column) for column in zip(*cuts, strict=True))
+    labels = np.digitize(values, np.quantile(values, (1 / 3, 2 / 3))) if classes == TERCILES else np.array(values)
     return Trial(
-        name, source.modality, source.fs, classes, list(windows), np.array(labels), np.array(people), list(limits)
+        name, source.modality, source.fs, classes, windows, labels.astype(np.int64), np.array(people, np.int64), limits
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pretraining.pictures import COUNT, FREQUENCIES, PICTURE, ROWS, TIMES, _averages, picture
+from pretraining.pictures import COUNT, FREQUENCIES, PICTURE, ROWS, TIMES, averages, picture
 from tiny_biomoe import Recipe
 
 FS, BAND = 50.0, (0.5, 8.0)
@@ -56,9 +56,9 @@ def test_a_rhythm_that_ends_is_seen_where_it_ends():
     assert spreads.max() > 0.5
 
 
-def test_averages_cut_numbers_where_they_must():
-    weights = _averages(24)
+def testaverages_cut_numbers_where_they_must():
+    weights = averages(24)
     assert np.allclose(weights.sum(1), 1)
     assert np.allclose(weights.sum(0), 24 / 224)
     assert weights[0, 9] == pytest.approx(24 / 224 / 3)
-    assert np.allclose(_averages(112) @ np.arange(224.0), np.arange(224.0).reshape(112, 2).mean(1))
+    assert np.allclose(averages(112) @ np.arange(224.0), np.arange(224.0).reshape(112, 2).mean(1))
