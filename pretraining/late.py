@@ -35,6 +35,7 @@ from pretraining.pictures import COUNT as DRAWN
 from pretraining.pictures import PICTURE
 from pretraining.profiles import BANDS
 from pretraining.profiles import COUNT as PROFILE
+from pretraining.row_heads import regress
 from pretraining.sources import NO_LABEL, Source
 from pretraining.stages import early_maps, late_parameters, late_vectors, set_training
 from tiny_biomoe.errors import WeightsError
@@ -50,6 +51,7 @@ PARTS = {  # of the targets, which column of them each is
     "rows": slice(FACTS + PROFILE + PICTURE, FACTS + PROFILE + DRAWN),
 }
 TARGETS = FACTS + PROFILE + DRAWN
+RIDGE = 0.1  # of the variance of the vectors, in the regressions that heads begin as
 FARTHEST = 4.0  # standard deviations that a target may lie from its mean
 
 
@@ -85,8 +87,8 @@ class Settings:
 class KeptMaps:
     """What the late stages are given of each example, in half precision."""
 
-    grids: NDArray[np.float16]  # (n, 14, 14, 320), of encoder 1
-    maps: NDArray[np.float16]  # (n, 288, 7, 7), of encoder 2
+    grids: NDArray[np.float16]  # (n, 7, 7, 96), of encoder 1
+    maps: NDArray[np.float16]  # (n, 96, 4, 4), of encoder 2
 
     def batch(self, rows: NDArray[np.intp]) -> tuple[Tensor, Tensor]:
         """Of some examples, in float32."""
@@ -112,7 +114,11 @@ def keep_maps(network: Network, levels: NDArray[np.uint8], path: Path, at_once: 
 
 
 class LateModel(nn.Module):
-    """The network, linear heads on its vectors and on their halves, and the learnt weights of the losses."""
+    """The network, linear heads on its vectors and on their halves, and the learnt weights of the losses.
+
+    Labels are read by a head for each representation; what is computed from the window by one for all six, which must
+    draw the same picture whatever image was shown.
+    """
 
     target_mean: Tensor
     target_std: Tensor
@@ -122,11 +128,44 @@ class LateModel(nn.Module):
         self.network = network
         width = network.architecture.embedding_dim
         self.labels = nn.ModuleList(Heads(width, n) for n in classes)
-        self.targets = nn.ModuleList(Heads(part, TARGETS) for part in (width, width // 2, width // 2))
-        self.spectra = nn.ModuleList(Heads(part, BANDS) for part in (width, width // 2, width // 2))
+        self.targets = nn.ModuleList(nn.Linear(part, TARGETS) for part in (width, width // 2, width // 2))
+        self.spectra = nn.ModuleList(nn.Linear(part, BANDS) for part in (width, width // 2, width // 2))
         self.register_buffer("target_mean", torch.zeros(TARGETS))
         self.register_buffer("target_std", torch.ones(TARGETS))
         self.loss_weights = nn.Parameter(torch.zeros(len(classes) + 1))  # w of Eq. 8, the targets' last
+
+    def begin(self, examples: Examples, maps: KeptMaps) -> None:
+        """Standardise the targets, and let the heads on them begin as ridge regressions on the vectors as they are.
+
+        So that from the first step on the network is asked for what its vectors lack.
+        """
+        wanted = torch.from_numpy(examples.targets)
+        self.target_mean.copy_(wanted.mean(0))
+        self.target_std.copy_(wanted.std(0).clamp_min(1e-3))
+        wanted = self.standardised(wanted)
+        vectors = embed_maps(self.network, maps)
+        half = vectors.shape[1] // 2
+        shares = torch.from_numpy(examples.spectra).mean(0)
+        for part, head, spectrum in zip(
+            (vectors, vectors[:, :half], vectors[:, half:]), self.targets, self.spectra, strict=True
+        ):
+            weights, bias = regress(part.double(), wanted.double(), RIDGE)
+            head.weight.data.copy_(weights.T)
+            head.bias.data.copy_(bias)
+            spectrum.weight.data.zero_()
+            spectrum.bias.data.copy_(shares.clamp_min(1e-6).log())
+
+    def standardised(self, targets: Tensor) -> Tensor:
+        """Targets less their mean, in standard deviations, none farther than four: (n, 1304)."""
+        return ((targets - self.target_mean) / self.target_std).clamp(-FARTHEST, FARTHEST)
+
+
+def embed_maps(network: Network, maps: KeptMaps, at_once: int = 64) -> Tensor:
+    """Embeddings of all kept maps, in eval mode: (n, 192)."""
+    network.eval()
+    with torch.no_grad():
+        parts = np.array_split(np.arange(len(maps.grids)), max(1, len(maps.grids) // at_once))
+        return torch.cat([late_vectors(network, *maps.batch(part)) for part in parts])
 
 
 def train_late(
@@ -150,12 +189,11 @@ def train_late(
         raise WeightsError(f"settings.start is {settings.start}, not the digest of the network that was given")
     with _reproducible(settings):
         model = LateModel(network, [len(source.classes) for source in sources if source.classes])
-        wanted = torch.from_numpy(examples.targets)
-        model.target_mean.copy_(wanted.mean(0))
-        model.target_std.copy_(wanted.std(0).clamp_min(1e-3))
         optimizer = torch.optim.AdamW(_parameter_groups(model, settings), lr=settings.learning_rate)
         scheduler = cosine_with_warmup(optimizer, settings.steps)
         start = _resume(out, settings, model, optimizer, scheduler)
+        if not start:
+            model.begin(examples, maps)
         forget_after(out / "metrics.csv", start)
         set_training(network, settings.norm_momentum)
         for step in tqdm(range(start, settings.steps), initial=start, total=settings.steps, mininterval=20):
@@ -227,8 +265,7 @@ def late_loss(
 ) -> tuple[Tensor, dict[str, float]]:
     """Loss on some examples, and its parts."""
     shown = torch.from_numpy(examples.representations[rows])
-    wanted = torch.from_numpy(examples.targets[rows])
-    wanted = ((wanted - model.target_mean) / model.target_std).clamp(-FARTHEST, FARTHEST)
+    wanted = model.standardised(torch.from_numpy(examples.targets[rows]))
     spectra = torch.from_numpy(examples.spectra[rows])
     vectors = late_vectors(model.network, *maps.batch(rows))  # (n, 192)
     losses, facts = _label_losses(model, sources, examples, rows, vectors, shown)
@@ -241,9 +278,9 @@ def late_loss(
     ):  # fmt: skip
         if not share:
             continue
-        missed = F.smooth_l1_loss(head(part, shown), wanted, reduction="none").mean(0)  # (1304,)
+        missed = F.smooth_l1_loss(head(part), wanted, reduction="none").mean(0)  # (1304,)
         found = {key: missed[columns].mean() for key, columns in PARTS.items()}
-        found["spectrum"] = F.kl_div(spectrum(part, shown).log_softmax(1), spectra, reduction="batchmean")
+        found["spectrum"] = F.kl_div(spectrum(part).log_softmax(1), spectra, reduction="batchmean")
         beside = beside + share * sum(getattr(weights, key) * value for key, value in found.items())
         facts |= {f"{name}{key}_loss": value.item() for key, value in found.items()}
     return multitask_loss(torch.stack([*losses, beside]), model.loss_weights), facts

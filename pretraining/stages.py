@@ -14,30 +14,31 @@ from tiny_biomoe.network.network import Network
 
 EARLY = (
     "image_norm", "spectral_encoder.stem", "spectral_encoder.blocks.0", "spectral_encoder.blocks.1",
-    "spectral_encoder.blocks.2", "spectral_encoder.stage_norms.0", "spectral_encoder.stage_norms.1",
-    "spectral_encoder.downsamples.0", "spectral_encoder.downsamples.1", "waterfall_encoder.patch_embedding",
-    "waterfall_encoder.blocks.0", "waterfall_encoder.merges.0", "waterfall_encoder.blocks.1",
+    "spectral_encoder.blocks.2", "spectral_encoder.stage_norms", "spectral_encoder.downsamples",
+    "waterfall_encoder.patch_embedding", "waterfall_encoder.blocks.0", "waterfall_encoder.blocks.1",
+    "waterfall_encoder.merges",
 )  # fmt: skip
 
 
 def early_maps(network: Network, levels: Tensor) -> tuple[Tensor, Tensor]:
-    """What the late stages are given, of images (B, 224, 224): (B, 14, 14, 320) of encoder 1, (B, 288, 7, 7) of 2."""
+    """What the late stages are given, of images (B, 224, 224): (B, 7, 7, 96) of encoder 1, (B, 96, 4, 4) of 2."""
     image = network.image_norm(to_pixels(levels, network.gate.weight.device))
     spectral, waterfall = network.spectral_encoder, network.waterfall_encoder
     grid = spectral.blocks[0](spectral.stem(image))
     for norm, downsample, block in zip(
-        spectral.stage_norms[:2], spectral.downsamples[:2], spectral.blocks[1:3], strict=True
+        spectral.stage_norms, spectral.downsamples, [*spectral.blocks[1:3], None], strict=True
     ):
-        grid = block(downsample(norm(grid)))
-    return grid, waterfall.blocks[1](waterfall.merges[0](waterfall.blocks[0](waterfall.patch_embedding(image))))
+        grid = downsample(norm(grid))
+        grid = block(grid) if block is not None else grid
+    x = waterfall.blocks[0](waterfall.patch_embedding(image))
+    return grid, waterfall.merges[1](waterfall.blocks[1](waterfall.merges[0](x)))
 
 
 def late_vectors(network: Network, grid: Tensor, x: Tensor) -> Tensor:
     """Embeddings from the maps of the early stages: (B, 192)."""
     spectral, waterfall = network.spectral_encoder, network.waterfall_encoder
-    grid = spectral.blocks[3](spectral.downsamples[2](spectral.stage_norms[2](grid)))
-    z1 = spectral.norm(spectral.class_block(grid))
-    z2 = waterfall.blocks[2](waterfall.merges[1](x)).mean((2, 3))
+    z1 = spectral.norm(spectral.class_block(spectral.blocks[3](grid)))
+    z2 = waterfall.blocks[2](x).mean((2, 3))
     return network.fuse(z1, z2)["embedding"]
 
 

@@ -51,7 +51,7 @@ def toy_examples(count: int = 24) -> Examples:
 def toy_maps(count: int = 24) -> KeptMaps:
     """Kept maps of noise."""
     rng = np.random.default_rng(1)
-    grids, maps = (rng.standard_normal((count, *shape)) for shape in ((14, 14, 320), (288, 7, 7)))
+    grids, maps = (rng.standard_normal((count, *shape)) for shape in ((7, 7, 96), (96, 4, 4)))
     return KeptMaps(grids.astype(np.float16), maps.astype(np.float16))
 
 
