@@ -1,6 +1,6 @@
 """Pretraining of the late stages on the kept maps of the early ones: many views an hour on a processor.
 
-Run it with `python -m pretraining.late --archives FOLDER --cache FOLDER --out FOLDER`. It is deterministic, and a run
+Run it with `python -m pretraining.late --data PACK --cache FOLDER --out FOLDER`. It is deterministic, and a run
 that was killed goes on from its last checkpoint to the same weights, bit for bit.
 
 A step reads a batch of kept maps. By Eq. 8 of the paper it learns the classes of every source that has some, and as
@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -27,18 +28,20 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
+from pretraining.beginnings import untrained_spectral_encoder
 from pretraining.descriptors import COUNT as FACTS
-from pretraining.examples import Examples
+from pretraining.examples import Drawing, Examples, draw_examples, sources_digest
 from pretraining.metrics import draw_metrics, forget_after, log_row
 from pretraining.objectives import Heads, multitask_loss
 from pretraining.pictures import COUNT as DRAWN
 from pretraining.pictures import PICTURE
 from pretraining.profiles import BANDS
 from pretraining.profiles import COUNT as PROFILE
-from pretraining.row_heads import regress
-from pretraining.sources import NO_LABEL, Source
+from pretraining.row_heads import read_rows, regress
+from pretraining.sources import NO_LABEL, Source, read_pack
 from pretraining.stages import early_maps, late_parameters, late_vectors, set_training
 from tiny_biomoe.errors import WeightsError
+from tiny_biomoe.model import TinyBioMoE
 from tiny_biomoe.network.network import Network
 from tiny_biomoe.train.checkpoints import load_checkpoint, save_checkpoint
 from tiny_biomoe.train.schedules import cosine_with_warmup
@@ -51,6 +54,7 @@ PARTS = {  # of the targets, which column of them each is
     "rows": slice(FACTS + PROFILE + PICTURE, FACTS + PROFILE + DRAWN),
 }
 TARGETS = FACTS + PROFILE + DRAWN
+FIRST = 2000  # examples, at most, whose maps heads of the class block are made from
 RIDGE = 0.1  # of the variance of the vectors, in the regressions that heads begin as
 FARTHEST = 4.0  # standard deviations that a target may lie from its mean
 
@@ -327,3 +331,44 @@ def _resume(out: Path, settings: Settings, model: nn.Module, optimizer: Optimize
     optimizer.load_state_dict(state["optimizer"])
     scheduler.load_state_dict(state["scheduler"])
     return int(state["step"])
+
+
+@click.command()
+@click.option("--data", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True, help="A pack.")
+@click.option("--cache", type=click.Path(file_okay=False, path_type=Path), required=True, help="For examples and maps.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True)
+@click.option("--from", "start", help="Weights whose encoder 2 is kept; the bundled ones otherwise.")
+@click.option("--examples", "count", default=3000, show_default=True, help="Windows, each drawn once.")
+@click.option("--steps", default=1300, show_default=True)
+@click.option("--seed", default=Settings.seed, show_default=True)
+@click.option("--threads", default=Settings.threads, show_default=True, help="Of the CPU.")
+@click.option("--workers", default=1, show_default=True, help="Processes that draw images.")
+@click.option("--every", default=50, show_default=True, help="Steps between checkpoints.")
+def main(
+    data: Path, cache: Path, out: Path, start: str | None, count: int, steps: int, seed: int, threads: int,
+    workers: int, every: int,
+) -> None:  # fmt: skip
+    """Train the late stages and write OUT/model, loadable by TinyBioMoE.from_pretrained."""
+    sources = read_pack(data)
+    trained = TinyBioMoE.from_pretrained(start).state_dict()
+    drawing = Drawing(seed)
+    examples = draw_examples(sources, drawing, count, cache / "examples", workers)
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+    network = untrained_spectral_encoder(trained)
+    digest = tensor_digest(network.state_dict())
+    maps = keep_maps(
+        network, examples.levels, cache / f"maps-{drawing.digest()}-{sources_digest(sources)}-{digest[:16]}"
+    )
+    targets = (examples.targets - examples.targets.mean(0)) / examples.targets.std(0).clip(1e-3)
+    read_rows(network, torch.from_numpy(maps.grids[:FIRST]).float(), targets[:FIRST].clip(-FARTHEST, FARTHEST))
+    settings = Settings(steps, tensor_digest(network.state_dict()), seed=seed, threads=threads)
+    network = train_late(network, sources, examples, maps, out, settings, every)
+    model = TinyBioMoE()
+    model.load_state_dict(network.state_dict())
+    model.save_pretrained(out / "model")
+    click.echo(f"weights: {out / 'model'}")
+
+
+if __name__ == "__main__":
+    main()
