@@ -19,16 +19,17 @@ import torch
 
 from pretraining.batches import Batch
 from pretraining.examples import Examples
-from pretraining.late import TARGETS, KeptMaps, LateModel, Weights, keep_maps, late_loss
+from pretraining.late import KeptMaps, keep_maps, late_loss
 from pretraining.objectives import MultitaskModel, Objectives, read_loss
 from pretraining.precision import quick_precision
+from pretraining.readout import TARGETS, Readout, Weights
 from pretraining.sources import Row, Source, gather
 from pretraining.stages import late_parameters, set_training
 from tiny_biomoe.config import IMAGE_SIZE, Config
 from tiny_biomoe.images.representations import REPRESENTATIONS
 from tiny_biomoe.network.network import Network
 
-LOOP_IMAGES = 18  # of a step of the loop that made weights 0.6
+LOOP_IMAGES = 18  # of a step and process of the loop that made weights 0.6
 LATE_IMAGES = 64
 Step = Callable[[], object]
 
@@ -69,12 +70,12 @@ def noise_batch(images: int) -> Batch:
     )  # fmt: skip
 
 
-def loop(size: int, precision: str) -> Step:
+def loop(size: int, precision: str, images: int) -> Step:
     """A step of `multitask.train`, without drawing."""
     torch.manual_seed(0)
     model = MultitaskModel(Network(Config(), size), [4, 22, 2]).train()
     optimizer = torch.optim.AdamW(model.parameters(), 3e-4)
-    batch = noise_batch(LOOP_IMAGES)
+    batch = noise_batch(images)
 
     def step() -> None:
         loss, _ = read_loss(model, batch, ["ecg", "emg", "eeg"], Objectives(), precision == "bfloat16")
@@ -95,7 +96,7 @@ def late(folder: Path) -> Step:
     examples = Examples(
         batch.levels, np.zeros(LATE_IMAGES, np.int64), batch.representations, batch.labels, targets, batch.spectra
     )
-    model = LateModel(network, [2])
+    model = Readout(network, [2], shared=True)
     set_training(network, 0.02)
     learnt = [p for _, p in late_parameters(network)]
     learnt += [p for name, p in model.named_parameters() if not name.startswith("network.")]
@@ -124,13 +125,13 @@ def _learn(model: torch.nn.Module, optimizer: torch.optim.Optimizer, loss: torch
     optimizer.step()
 
 
-def cases(folder: Path, sizes: tuple[int, ...], slow: bool) -> list[Case]:
+def cases(folder: Path, sizes: tuple[int, ...], images: int, slow: bool) -> list[Case]:
     """All rows; those in bfloat16 that the processor is not quick in only where `slow`."""
     found = []
     for size in sizes:
         for precision in ("bfloat16", "float32"):
             if slow or precision == quick_precision():
-                found.append(Case(f"whole network, {precision}", size, LOOP_IMAGES, loop(size, precision)))
+                found.append(Case(f"whole network, {precision}", size, images, loop(size, precision, images)))
     found.append(Case("late stages on kept maps, float32", IMAGE_SIZE, LATE_IMAGES, late(folder / "late")))
     found.append(Case("keeping maps (once an image)", IMAGE_SIZE, 8, keeping(folder)))
     return found
@@ -140,13 +141,14 @@ def cases(folder: Path, sizes: tuple[int, ...], slow: bool) -> list[Case]:
 @click.option("--rounds", default=3, show_default=True)
 @click.option("--steps", default=2, show_default=True, help="Of each row in a round.")
 @click.option("--size", "sizes", default=(112, 224), multiple=True, show_default=True, help="Pixels a side.")
+@click.option("--images", default=LOOP_IMAGES, show_default=True, help="Of a step of the whole network.")
 @click.option("--skip-slow", is_flag=True, help="Leave out a precision that this processor is slow in.")
-def main(rounds: int, steps: int, sizes: tuple[int, ...], skip_slow: bool) -> None:
+def main(rounds: int, steps: int, sizes: tuple[int, ...], images: int, skip_slow: bool) -> None:
     """Print the table."""
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     with TemporaryDirectory() as folder:
-        rows = cases(Path(folder), sizes, not skip_slow)
+        rows = cases(Path(folder), sizes, images, not skip_slow)
         for case in rows:
             case.step()
         rates = np.array([[case.rate(steps) for case in rows] for _ in range(rounds)])  # (rounds, rows)

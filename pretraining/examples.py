@@ -22,7 +22,7 @@ from pretraining.batches import ATTEMPTS, Augmentation, made_window_of_a_modalit
 from pretraining.descriptors import describe
 from pretraining.pictures import picture
 from pretraining.profiles import profile, spectrum_shares
-from pretraining.sources import NO_LABEL, Source
+from pretraining.sources import NO_LABEL, Source, sources_digest
 from tiny_biomoe.config import Recipe
 from tiny_biomoe.errors import SignalError
 from tiny_biomoe.images.rendering import draw
@@ -86,7 +86,7 @@ def draw_examples(sources: Sequence[Source], drawing: Drawing, count: int, folde
     folder : of `<digest of drawing and recordings>/block-<number>.npz`
     workers : processes
     """
-    place = folder / f"{drawing.digest()}-{sources_digest(sources)}"
+    place = folder / f"{drawing.digest()}-{sources_digest(sources)[:16]}"
     place.mkdir(parents=True, exist_ok=True)
     paths = [place / f"block-{number:05d}.npz" for number in range(-(-count // BLOCK))]
     missing = [number for number, path in enumerate(paths) if not path.exists()]
@@ -98,16 +98,6 @@ def draw_examples(sources: Sequence[Source], drawing: Drawing, count: int, folde
         list(map(draw_one, missing))
     blocks = [dict(np.load(path)) for path in paths]
     return Examples(**{name: np.concatenate([block[name] for block in blocks]) for name in COLUMNS})
-
-
-def sources_digest(sources: Sequence[Source]) -> str:
-    """Sixteen digits that tell recordings apart: over names, samples, labels and who is held out."""
-    digest = hashlib.sha256()
-    for source in sources:
-        digest.update(source.name.encode())
-        for column in (source.samples, source.offsets, source.steps, source.labels, source.people, source.held_out):
-            digest.update(np.ascontiguousarray(column).tobytes())
-    return digest.hexdigest()[:16]
 
 
 def _write_block(sources: Sequence[Source], drawing: Drawing, place: Path, number: int) -> None:

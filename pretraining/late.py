@@ -23,22 +23,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
 from pretraining.beginnings import untrained_spectral_encoder
-from pretraining.descriptors import COUNT as FACTS
-from pretraining.examples import Drawing, Examples, draw_examples, sources_digest
+from pretraining.examples import Drawing, Examples, draw_examples
 from pretraining.metrics import draw_metrics, forget_after, log_row
-from pretraining.objectives import Heads, multitask_loss
-from pretraining.pictures import COUNT as DRAWN
-from pretraining.pictures import PICTURE
-from pretraining.profiles import BANDS
-from pretraining.profiles import COUNT as PROFILE
+from pretraining.readout import FARTHEST, Readout, Wanted, Weights
 from pretraining.row_heads import read_rows, regress
-from pretraining.sources import NO_LABEL, Source, read_pack
+from pretraining.sources import Source, read_pack, sources_digest
 from pretraining.stages import early_maps, late_parameters, late_vectors, set_training
 from tiny_biomoe.errors import WeightsError
 from tiny_biomoe.model import TinyBioMoE
@@ -47,28 +41,8 @@ from tiny_biomoe.train.checkpoints import load_checkpoint, save_checkpoint
 from tiny_biomoe.train.schedules import cosine_with_warmup
 from tiny_biomoe.weights.loading import tensor_digest
 
-PARTS = {  # of the targets, which column of them each is
-    "descriptors": slice(0, FACTS),
-    "profile": slice(FACTS, FACTS + PROFILE),
-    "picture": slice(FACTS + PROFILE, FACTS + PROFILE + PICTURE),
-    "rows": slice(FACTS + PROFILE + PICTURE, FACTS + PROFILE + DRAWN),
-}
-TARGETS = FACTS + PROFILE + DRAWN
 FIRST = 2000  # examples, at most, whose maps heads of the class block are made from
 RIDGE = 0.1  # of the variance of the vectors, in the regressions that heads begin as
-FARTHEST = 4.0  # standard deviations that a target may lie from its mean
-
-
-@dataclass(frozen=True)
-class Weights:
-    """Weights of the losses on what is computed from the window; those on labels weigh 1."""
-
-    descriptors: float = 10.0
-    profile: float = 10.0
-    picture: float = 10.0
-    rows: float = 10.0
-    spectrum: float = 1.0
-    halves: float = 0.5  # of the same losses, read from each encoder's half alone
 
 
 @dataclass(frozen=True)
@@ -117,51 +91,25 @@ def keep_maps(network: Network, levels: NDArray[np.uint8], path: Path, at_once: 
     return KeptMaps(*(np.concatenate([part[name] for part in parts]) for name in ("grids", "maps")))
 
 
-class LateModel(nn.Module):
-    """The network, linear heads on its vectors and on their halves, and the learnt weights of the losses.
+def begin(model: Readout, examples: Examples, maps: KeptMaps) -> None:
+    """Standardise the targets, and let the heads on them begin as ridge regressions on the vectors as they are.
 
-    Labels are read by a head for each representation; what is computed from the window by one for all six, which must
-    draw the same picture whatever image was shown.
+    So that from the first step on the network is asked for what its vectors lack.
     """
-
-    target_mean: Tensor
-    target_std: Tensor
-
-    def __init__(self, network: Network, classes: Sequence[int]):
-        super().__init__()
-        self.network = network
-        width = network.architecture.embedding_dim
-        self.labels = nn.ModuleList(Heads(width, n) for n in classes)
-        self.targets = nn.ModuleList(nn.Linear(part, TARGETS) for part in (width, width // 2, width // 2))
-        self.spectra = nn.ModuleList(nn.Linear(part, BANDS) for part in (width, width // 2, width // 2))
-        self.register_buffer("target_mean", torch.zeros(TARGETS))
-        self.register_buffer("target_std", torch.ones(TARGETS))
-        self.loss_weights = nn.Parameter(torch.zeros(len(classes) + 1))  # w of Eq. 8, the targets' last
-
-    def begin(self, examples: Examples, maps: KeptMaps) -> None:
-        """Standardise the targets, and let the heads on them begin as ridge regressions on the vectors as they are.
-
-        So that from the first step on the network is asked for what its vectors lack.
-        """
-        wanted = torch.from_numpy(examples.targets)
-        self.target_mean.copy_(wanted.mean(0))
-        self.target_std.copy_(wanted.std(0).clamp_min(1e-3))
-        wanted = self.standardised(wanted)
-        vectors = embed_maps(self.network, maps)
-        half = vectors.shape[1] // 2
-        shares = torch.from_numpy(examples.spectra).mean(0)
-        for part, head, spectrum in zip(
-            (vectors, vectors[:, :half], vectors[:, half:]), self.targets, self.spectra, strict=True
-        ):
-            weights, bias = regress(part.double(), wanted.double(), RIDGE)
-            head.weight.data.copy_(weights.T)
-            head.bias.data.copy_(bias)
-            spectrum.weight.data.zero_()
-            spectrum.bias.data.copy_(shares.clamp_min(1e-6).log())
-
-    def standardised(self, targets: Tensor) -> Tensor:
-        """Targets less their mean, in standard deviations, none farther than four: (n, 1304)."""
-        return ((targets - self.target_mean) / self.target_std).clamp(-FARTHEST, FARTHEST)
+    wanted = torch.from_numpy(examples.targets)
+    model.standardise(wanted)
+    wanted = model.standardised(wanted)
+    vectors = embed_maps(model.network, maps)
+    half = vectors.shape[1] // 2
+    shares = torch.from_numpy(examples.spectra).mean(0)
+    for part, head, spectrum in zip(
+        (vectors, vectors[:, :half], vectors[:, half:]), model.targets, model.spectra, strict=True
+    ):
+        weights, bias = regress(part.double(), wanted.double(), RIDGE)
+        head.weight.data.copy_(weights.T)
+        head.bias.data.copy_(bias)
+        spectrum.weight.data.zero_()
+        spectrum.bias.data.copy_(shares.clamp_min(1e-6).log())
 
 
 def embed_maps(network: Network, maps: KeptMaps, at_once: int = 64) -> Tensor:
@@ -192,12 +140,12 @@ def train_late(
     if settings.start != tensor_digest(network.state_dict()):
         raise WeightsError(f"settings.start is {settings.start}, not the digest of the network that was given")
     with _reproducible(settings):
-        model = LateModel(network, [len(source.classes) for source in sources if source.classes])
+        model = Readout(network, [len(source.classes) for source in sources if source.classes], shared=True)
         optimizer = torch.optim.AdamW(_parameter_groups(model, settings), lr=settings.learning_rate)
         scheduler = cosine_with_warmup(optimizer, settings.steps)
         start = _resume(out, settings, model, optimizer, scheduler)
         if not start:
-            model.begin(examples, maps)
+            begin(model, examples, maps)
         forget_after(out / "metrics.csv", start)
         set_training(network, settings.norm_momentum)
         for step in tqdm(range(start, settings.steps), initial=start, total=settings.steps, mininterval=20):
@@ -237,7 +185,7 @@ def _reproducible(settings: Settings) -> Iterator[None]:
 
 
 def _step(
-    model: LateModel,
+    model: Readout,
     sources: Sequence[Source],
     examples: Examples,
     maps: KeptMaps,
@@ -260,7 +208,7 @@ def _step(
 
 
 def late_loss(
-    model: LateModel,
+    model: Readout,
     sources: Sequence[Source],
     examples: Examples,
     maps: KeptMaps,
@@ -268,49 +216,15 @@ def late_loss(
     weights: Weights,
 ) -> tuple[Tensor, dict[str, float]]:
     """Loss on some examples, and its parts."""
-    shown = torch.from_numpy(examples.representations[rows])
-    wanted = model.standardised(torch.from_numpy(examples.targets[rows]))
-    spectra = torch.from_numpy(examples.spectra[rows])
-    vectors = late_vectors(model.network, *maps.batch(rows))  # (n, 192)
-    losses, facts = _label_losses(model, sources, examples, rows, vectors, shown)
-    beside = torch.zeros(())
-    half = vectors.shape[1] // 2
-    parts = (vectors, vectors[:, :half], vectors[:, half:])
-    for name, share, part, head, spectrum in zip(
-        ("", "encoder1_", "encoder2_"), (1.0, weights.halves, weights.halves), parts, model.targets, model.spectra,
-        strict=True,
-    ):  # fmt: skip
-        if not share:
-            continue
-        missed = F.smooth_l1_loss(head(part), wanted, reduction="none").mean(0)  # (1304,)
-        found = {key: missed[columns].mean() for key, columns in PARTS.items()}
-        found["spectrum"] = F.kl_div(spectrum(part).log_softmax(1), spectra, reduction="batchmean")
-        beside = beside + share * sum(getattr(weights, key) * value for key, value in found.items())
-        facts |= {f"{name}{key}_loss": value.item() for key, value in found.items()}
-    return multitask_loss(torch.stack([*losses, beside]), model.loss_weights), facts
-
-
-def _label_losses(
-    model: LateModel,
-    sources: Sequence[Source],
-    examples: Examples,
-    rows: NDArray[np.intp],
-    vectors: Tensor,
-    shown: Tensor,
-) -> tuple[list[Tensor], dict[str, float]]:
-    """Of each source that has classes, cross-entropy over its labelled windows in the batch, 0 where there are none."""
-    losses, facts = [], {}
+    columns = ("representations", "sources", "labels", "targets", "spectra")
+    wanted = Wanted(*(torch.from_numpy(getattr(examples, name)[rows]) for name in columns))
     with_classes = [index for index, source in enumerate(sources) if source.classes]
-    for index, head in zip(with_classes, model.labels, strict=True):
-        mine = np.flatnonzero((examples.sources[rows] == index) & (examples.labels[rows] != NO_LABEL))
-        labels = torch.from_numpy(examples.labels[rows][mine])
-        logits = head(vectors[mine], shown[mine])
-        losses.append(F.cross_entropy(logits, labels, reduction="sum") / max(1, len(mine)))
-        facts[f"{sources[index].name}_loss"] = losses[-1].item() if len(mine) else math.nan
-    return losses, facts
+    vectors = late_vectors(model.network, *maps.batch(rows))  # (n, 192)
+    loss, parts = model.loss(vectors, wanted, with_classes, weights)
+    return loss, {name: value.item() for name, value in parts.items()}
 
 
-def _parameter_groups(model: LateModel, settings: Settings) -> list[dict[str, Any]]:
+def _parameter_groups(model: Readout, settings: Settings) -> list[dict[str, Any]]:
     """Matrices and kernels decay; norms, biases and the weights of the losses do not. Early stages do not learn."""
     named = [(f"network.{name}", p) for name, p in late_parameters(model.network)]
     named += [(name, p) for name, p in model.named_parameters() if not name.startswith("network.")]
@@ -356,10 +270,8 @@ def main(
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
     network = untrained_spectral_encoder(trained)
-    digest = tensor_digest(network.state_dict())
-    maps = keep_maps(
-        network, examples.levels, cache / f"maps-{drawing.digest()}-{sources_digest(sources)}-{digest[:16]}"
-    )
+    kept = (drawing.digest(), sources_digest(sources)[:16], tensor_digest(network.state_dict())[:16])
+    maps = keep_maps(network, examples.levels, cache / "-".join(("maps", *kept)))
     targets = (examples.targets - examples.targets.mean(0)) / examples.targets.std(0).clip(1e-3)
     read_rows(network, torch.from_numpy(maps.grids[:FIRST]).float(), targets[:FIRST].clip(-FARTHEST, FARTHEST))
     settings = Settings(steps, tensor_digest(network.state_dict()), seed=seed, threads=threads)

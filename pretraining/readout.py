@@ -72,19 +72,34 @@ class Heads(nn.Module):
         return outputs
 
 
+class SharedHead(nn.Linear):
+    """One linear head for all representations, which must say the same of a window whatever image was shown."""
+
+    def forward(self, vectors: Tensor, representations: Tensor) -> Tensor:  # type: ignore[override]
+        """(n, width) to (n, outputs)."""
+        return super().forward(vectors)
+
+
 class Readout(nn.Module):
-    """The network, linear heads on its vectors and on their halves, and the learnt weights of the losses (Eq. 8)."""
+    """The network, linear heads on its vectors and on their halves, and the learnt weights of the losses (Eq. 8).
+
+    Parameters
+    ----------
+    classes : of each source that has some, how many
+    shared : read facts by one head for all representations instead of one for each: where windows are few
+    """
 
     mean: Tensor
     spread: Tensor
 
-    def __init__(self, network: Network, classes: Sequence[int]):
+    def __init__(self, network: Network, classes: Sequence[int], shared: bool = False):
         super().__init__()
         self.network = network
         width = network.architecture.embedding_dim
+        of_facts = SharedHead if shared else Heads
         self.labels = nn.ModuleList(Heads(width, n) for n in classes)
-        self.targets = nn.ModuleList(Heads(part, TARGETS) for part in (width, width // 2, width // 2))
-        self.spectra = nn.ModuleList(Heads(part, BANDS) for part in (width, width // 2, width // 2))
+        self.targets = nn.ModuleList(of_facts(part, TARGETS) for part in (width, width // 2, width // 2))
+        self.spectra = nn.ModuleList(of_facts(part, BANDS) for part in (width, width // 2, width // 2))
         self.register_buffer("mean", torch.zeros(TARGETS))
         self.register_buffer("spread", torch.ones(TARGETS))
         self.loss_weights = nn.Parameter(torch.zeros(len(classes) + 1))  # w of Eq. 8, the facts' last
@@ -93,6 +108,10 @@ class Readout(nn.Module):
         """Take mean and spread of the targets from some windows: (n, 1304)."""
         self.mean.copy_(targets.mean(0))
         self.spread.copy_(targets.std(0).clamp_min(1e-3))
+
+    def standardised(self, targets: Tensor) -> Tensor:
+        """Targets less their mean, in standard deviations, none farther than four: (n, 1304)."""
+        return ((targets - self.mean) / self.spread).clamp(-FARTHEST, FARTHEST)
 
     def loss(
         self, vectors: Tensor, wanted: Wanted, with_classes: Sequence[int], weights: Weights
@@ -105,7 +124,7 @@ class Readout(nn.Module):
         with_classes : indices of the sources that have classes, in the order of their heads
         """
         losses, parts = self._of_classes(vectors, wanted, with_classes)
-        targets = ((wanted.targets - self.mean) / self.spread).clamp(-FARTHEST, FARTHEST)
+        targets = self.standardised(wanted.targets)
         half = vectors.shape[1] // 2
         facts = vectors.new_zeros(())
         for number, part in enumerate((vectors, vectors[:, :half], vectors[:, half:])):

@@ -10,9 +10,9 @@ from toy_pretraining import toy_source
 
 from pretraining import examples
 from pretraining.batches import Augmentation
-from pretraining.examples import MADE, PARTS, Drawer, Drawing, draw_examples, sources_digest
+from pretraining.examples import MADE, PARTS, Drawer, Drawing, draw_examples
 from pretraining.pictures import picture
-from pretraining.sources import Source
+from pretraining.sources import Source, sources_digest
 from tiny_biomoe import Recipe
 
 SOURCES = [toy_source(), toy_source("eda", 4.0, ())]

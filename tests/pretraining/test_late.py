@@ -17,17 +17,14 @@ from toy_pretraining import toy_source
 from pretraining import late
 from pretraining.examples import Examples
 from pretraining.late import (
-    PARTS,
-    TARGETS,
     KeptMaps,
-    LateModel,
     Settings,
-    Weights,
     batch_rows,
     keep_maps,
     late_loss,
     train_late,
 )
+from pretraining.readout import PARTS, TARGETS, Readout, Weights
 from pretraining.stages import EARLY
 from tiny_biomoe import Config, WeightsError
 from tiny_biomoe.network.network import Network
@@ -94,7 +91,7 @@ def test_an_epoch_reads_every_example_once_and_the_next_in_another_order():
 
 def test_every_part_of_the_loss_counts_by_its_weight():
     torch.manual_seed(0)
-    model = LateModel(toy_network(), [2])
+    model = Readout(toy_network(), [2], shared=True)
     rows = np.arange(12)
 
     def loss(**changes) -> tuple[float, dict[str, float]]:
@@ -103,17 +100,17 @@ def test_every_part_of_the_loss_counts_by_its_weight():
         return total.item(), facts
 
     labels, facts = loss()
-    assert labels == pytest.approx(facts["toy-resp_loss"], rel=1e-5)
+    assert labels == pytest.approx(facts["source0_loss"], rel=1e-5)
     for name in (*PARTS, "spectrum"):
-        assert loss(**{name: 3.0})[0] == pytest.approx(labels + 3 * facts[f"{name}_loss"], rel=1e-4)
+        assert loss(**{name: 3.0})[0] == pytest.approx(labels + 3 * facts[name], rel=1e-4)
     total, facts = loss(rows=3.0, halves=0.5)
-    halves = facts["encoder1_rows_loss"] + facts["encoder2_rows_loss"]
-    assert total == pytest.approx(labels + 3 * (facts["rows_loss"] + 0.5 * halves), rel=1e-4)
+    halves = facts["encoder1_rows"] + facts["encoder2_rows"]
+    assert total == pytest.approx(labels + 3 * (facts["rows"] + 0.5 * halves), rel=1e-4)
 
 
 def test_a_half_is_learnt_from_by_its_own_encoder_alone():
     torch.manual_seed(0)
-    model = LateModel(toy_network(), [2])
+    model = Readout(toy_network(), [2], shared=True)
     model.network.output_norm = torch.nn.Identity()  # it mixes the halves' scales
     model.targets[0].requires_grad_(False).weight.zero_()
     weights = Weights(0, 0, 1, 0, 0, halves=1.0)
@@ -166,7 +163,8 @@ def test_other_settings_and_another_network_are_refused(uninterrupted):
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, monkeypatch):
-    monkeypatch.setattr(late, "multitask_loss", lambda losses, weights: losses.sum() * float("nan"))
+    original = Readout.loss
+    monkeypatch.setattr(Readout, "loss", lambda *of: (original(*of)[0] * float("nan"), {}))
     with pytest.raises(WeightsError, match="the loss is nan at step 0"):
         run(tmp_path)
     assert load_checkpoint(tmp_path) is None
