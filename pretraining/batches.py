@@ -102,8 +102,11 @@ class TrainingBatches(Dataset[Batch]):
     ) -> tuple[list[Levels], tuple[int, NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]]:
         """Images of one window, and what is to be read from them: label, facts, profile, spectrum."""
         for _ in range(ATTEMPTS):
-            made = rng.random() < self.augmentation.made_share
-            window, fs, modality, label, limits = self._made(rng) if made else self._recorded(task, odds, rng)
+            if rng.random() < self.augmentation.made_share:
+                window, fs, modality, limits = made_window_of_a_modality(self.augmentation, self.recipe, rng)
+                label = NO_LABEL
+            else:
+                window, fs, modality, label, limits = self._recorded(task, odds, rng)
             if is_flat(window):
                 continue
             try:
@@ -124,7 +127,7 @@ class TrainingBatches(Dataset[Batch]):
         size = min(recording.size, round(rng.uniform(*task.seconds) * task.fs))
         start = int(rng.integers(recording.size - size + 1))
         window, limits = recording[start : start + size], None
-        window = self._vary(window, rng)
+        window = vary(window, self.augmentation, rng)
         if rng.random() < self.augmentation.person_scale_share:
             limits = self._person_limits(task, int(task.groups[index]))
         if rng.random() < self.augmentation.disguise_share:
@@ -132,31 +135,37 @@ class TrainingBatches(Dataset[Batch]):
             return window, window.size / duration, modality, NO_LABEL, limits
         return window, task.fs, task.name, int(task.labels[index]), limits
 
-    def _made(self, rng: np.random.Generator) -> Window:
-        modality, duration = _guise(rng)
-        size, limits = round(np.exp(rng.uniform(*np.log(MADE_SAMPLES)))), None
-        low, high = passband(size / duration, modality, self.recipe).shown(duration)
-        window = made_window(size, (max(1.0, low * duration), high * duration), rng)
-        if rng.random() < self.augmentation.person_scale_share:
-            below, above = np.exp(rng.normal(0, 1, 2)) * np.ptp(window)
-            limits = (float(window.min() - below), float(window.max() + above))
-        return window, size / duration, modality, NO_LABEL, limits
-
     def _person_limits(self, task: Task, group: int) -> Limits | None:
         if (task.name, group) not in self.limits:
             self.limits[task.name, group] = person_limits(task, group, self.recipe.scale_percentiles)
         return self.limits[task.name, group]
 
-    def _vary(self, window: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
-        if rng.random() < self.augmentation.noise_share:
-            below = rng.uniform(*self.augmentation.noise_db)
-            window = window + rng.standard_normal(window.size) * window.std() * 10 ** (-below / 20)
-        if rng.random() < self.augmentation.drift_share:
-            walk = rng.standard_normal(window.size).cumsum()
-            window = window + walk * (rng.uniform(*self.augmentation.drift_size) * window.std() / walk.std())
-        if rng.random() < self.augmentation.flip_share:
-            window = 2 * window.mean() - window
-        return window
+
+def made_window_of_a_modality(
+    augmentation: Augmentation, recipe: Recipe, rng: np.random.Generator
+) -> tuple[Signal, float, str, Limits | None]:
+    """A window that nobody recorded: samples, rate in Hz, modality, and what its image spans."""
+    modality, duration = _guise(rng)
+    size, limits = round(np.exp(rng.uniform(*np.log(MADE_SAMPLES)))), None
+    low, high = passband(size / duration, modality, recipe).shown(duration)
+    window = made_window(size, (max(1.0, low * duration), high * duration), rng)
+    if rng.random() < augmentation.person_scale_share:
+        below, above = np.exp(rng.normal(0, 1, 2)) * np.ptp(window)
+        limits = (float(window.min() - below), float(window.max() + above))
+    return window, size / duration, modality, limits
+
+
+def vary(window: Signal, augmentation: Augmentation, rng: np.random.Generator) -> Signal:
+    """A window with white noise, with a slow random walk, or upside down, as the shares say: (n_samples,)."""
+    if rng.random() < augmentation.noise_share:
+        below = rng.uniform(*augmentation.noise_db)
+        window = window + rng.standard_normal(window.size) * window.std() * 10 ** (-below / 20)
+    if rng.random() < augmentation.drift_share:
+        walk = rng.standard_normal(window.size).cumsum()
+        window = window + walk * (rng.uniform(*augmentation.drift_size) * window.std() / walk.std())
+    if rng.random() < augmentation.flip_share:
+        window = 2 * window.mean() - window
+    return window
 
 
 def _guise(rng: np.random.Generator) -> tuple[str, float]:

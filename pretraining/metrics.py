@@ -39,5 +39,6 @@ def draw_metrics(source: Path, picture: Path) -> None:
             smooth = np.convolve(np.nan_to_num(values), np.ones(width), "valid") / np.where(known, known, np.nan)
             axes.plot(np.arange(smooth.size) + width, smooth, label=name.removesuffix(f"_{kind}"))
         axes.set(xlabel="step", ylabel=kind)
-        axes.legend()
+        if axes.lines:
+            axes.legend()
     figure.savefig(picture, dpi=110)

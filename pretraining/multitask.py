@@ -32,6 +32,7 @@ from pretraining.batches import Augmentation, Batch, TrainingBatches
 from pretraining.growth import take_over
 from pretraining.metrics import draw_metrics, forget_after, log_row
 from pretraining.objectives import MultitaskModel, Objectives, read_loss, targets
+from pretraining.precision import quick_precision
 from pretraining.ranks import Ranks, process_group
 from tiny_biomoe.config import IMAGE_SIZE, Config
 from tiny_biomoe.errors import WeightsError
@@ -60,7 +61,7 @@ class Settings:
     norm_momentum: float = 0.02  # of BatchNorm statistics: batches are small and mixed, so that they are averaged long
     clip: float = 1.0  # largest norm of the gradient, that of the losses' weights apart: it is never small
     seed: int = 20251123
-    precision: str = "bfloat16"
+    precision: str = field(default_factory=quick_precision)  # that the processor is quick in
     threads: int = 2  # of the CPU: sums are taken in another order with another number
     objectives: Objectives = field(default_factory=Objectives)
     augmentation: Augmentation = field(default_factory=Augmentation)
@@ -267,7 +268,9 @@ def _plain(value: Any) -> Any:
 @click.option("--learning-rate", default=Settings.learning_rate, show_default=True)
 @click.option("--seed", default=Settings.seed, show_default=True, help="A run that goes on from another needs its own.")
 @click.option("--threads", default=Settings.threads, show_default=True, help="Of the CPU.")
-@click.option("--precision", default=Settings.precision, type=click.Choice(["bfloat16", "float32"]), show_default=True)
+@click.option(
+    "--precision", type=click.Choice(["bfloat16", "float32"]), default=None, help="The one this processor is quick in."
+)
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--workers", default=1, show_default=True, help="Processes that draw images.")
 @click.option("--every", default=100, show_default=True, help="Steps between checkpoints.")
@@ -282,6 +285,7 @@ def main(
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it, CUDA's products are not deterministic
     tasks = load_tasks(archives, out / "data")
     begin = finished(start) if start is not None else None
+    options["precision"] = options["precision"] or quick_precision(device)
     settings = Settings(**options, objectives=Objectives(0, 0, 0) if labels_alone else Objectives())
     network = train(tasks, out, settings, device, workers, every, begin)
     if network.image_norm.normalized_shape[-1] == IMAGE_SIZE and Ranks.started().writes:

@@ -6,6 +6,7 @@ import numpy as np
 
 from pretraining.archives import Task
 from pretraining.multitask import Settings
+from pretraining.sources import Row, Source, gather
 
 QUICK = Settings(steps=4, images=6, threads=1, precision="float32")
 
@@ -19,3 +20,19 @@ def toy_task(name: str = "ecg", fs: float = 100.0) -> Task:
         name, fs, ("slow", "fast"), (2.0, 5.0), 4.0, np.concatenate(rows).astype(np.float32),
         np.arange(13) * t.size, np.arange(12) % 2, np.arange(12) // 2, np.arange(12) >= 9,
     )  # fmt: skip
+
+
+def toy_source(modality: str = "resp", fs: float = 8.0, classes: tuple[str, ...] = ("slow", "fast")) -> Source:
+    """Eight recordings of two classes that differ in rate, of four people, the last one held out."""
+    t = np.arange(round(120 * fs)) / fs
+    rng = np.random.default_rng(0)
+    rows = [
+        Row(
+            np.sin(2 * np.pi * (0.15 + 0.15 * (i % 2)) * t + i) + 0.1 * rng.standard_normal(t.size),
+            i // 2,
+            i % 2,
+            i >= 6,
+        )
+        for i in range(8)
+    ]
+    return gather(f"toy-{modality}", modality, fs, classes, (15.0, 40.0), 32.0, rows, 128.0)

@@ -6,11 +6,10 @@ A picture is kept as its (224, 224) map of bytes, which is what workers pass on;
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
 
 from ..config import IMAGE_SIZE, Recipe
 from ..errors import ConfigError, SignalError
@@ -18,6 +17,9 @@ from ..signals.filters import MODALITY_BAND, Passband
 from ..signals.request import Call, Limits
 from ..signals.validation import Signal, check_signals
 from .representations import REPRESENTATIONS, Matrix
+
+if TYPE_CHECKING:
+    from PIL import Image  # imported where pictures are read or pasted: drawing levels needs no Pillow
 
 LARGEST_IMAGE = 2**26  # pixels; a larger one is more likely to be an attack than a picture of a signal
 Levels = NDArray[np.uint8]  # (224, 224), indices into the palette
@@ -188,6 +190,8 @@ def contact_sheet(
     recipe: Recipe = Recipe(),
 ) -> Image.Image:
     """All six representations of one signal in one titled picture, 3 x 2; arguments as in `render`."""
+    from PIL import Image, ImageDraw
+
     call = Call.check(recipe, fs, modality, list(REPRESENTATIONS), band=band, scale=scale)
     filtered = _prepare_one(signal, call)
     gap, title = 12, 22
@@ -223,6 +227,8 @@ def read_images(images: Any) -> tuple[Iterator[NDArray[np.uint8]], bool]:
 
 
 def _read_image(source: Any, index: int) -> NDArray[np.uint8]:
+    from PIL import Image
+
     if isinstance(source, np.ndarray):
         if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3:
             raise SignalError(
@@ -239,6 +245,8 @@ def _read_image(source: Any, index: int) -> NDArray[np.uint8]:
 
 
 def _fit(image: Image.Image, index: int) -> NDArray[np.uint8]:
+    from PIL import Image
+
     if image.width * image.height > LARGEST_IMAGE:
         raise SignalError(f"image {index} has {image.width} x {image.height} pixels, over {LARGEST_IMAGE}: refused")
     rgb = image.convert("RGB")

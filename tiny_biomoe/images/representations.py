@@ -71,17 +71,13 @@ def spectrogram(signal: Signal, fs: float, band: Band, recipe: Recipe) -> tuple[
     instants differ even where the signal has fewer samples. Zero-padding makes the step between two bins of
     one real transform equal to one row, so the rows are 224 successive bins.
     """
-    low, high = band
     signal = signal - signal[0]  # exact zeros where the signal is flat
     signal -= signal.mean()
-    if (factor := int(fs / (WORKING_RATE * high))) > 1:
+    if (factor := int(fs / (WORKING_RATE * band[1]))) > 1:
         low_pass = _low_pass(factor) if factor <= KEPT_FACTOR else LOW_PASS
         signal, fs = scipy.signal.resample_poly(signal, 1, factor, window=low_pass), fs / factor
-    longest = recipe.frame_steps * IMAGE_SIZE / (high - low)  # seconds
-    frame = max(4, round(min(recipe.frame_fraction * signal.size, fs * longest)))  # samples
-    padded = scipy.fft.next_fast_len(max(frame + 1, round(fs * (IMAGE_SIZE - 1) / (high - low))), real=True)
-    first = min(max(1, round(low * padded / fs)), padded // 2 + 1 - IMAGE_SIZE)  # bin of the lowest row
-    starts, window, turn = _frames(signal.size, frame, padded, first)
+    frame, padded, first = frame_grid(signal.size, fs, band, recipe)
+    starts, window, turn = frame_windows(signal.size, frame, padded, first)
     frames = sliding_window_view(np.append(signal, 0.0), frame + 1)  # at every sample
     room = np.zeros((AT_ONCE, padded))
     spectrum = np.empty((IMAGE_SIZE, IMAGE_SIZE), np.complex128)  # (instants, frequencies)
@@ -92,6 +88,15 @@ def spectrogram(signal: Signal, fs: float, band: Band, recipe: Recipe) -> tuple[
     return spectrum.T, frame
 
 
+def frame_grid(n_samples: int, fs: float, band: Band, recipe: Recipe) -> tuple[int, int, int]:
+    """Samples of a frame, of its transform, and the transform's bin that is the lowest row."""
+    low, high = band
+    longest = recipe.frame_steps * IMAGE_SIZE / (high - low)  # seconds
+    frame = max(4, round(min(recipe.frame_fraction * n_samples, fs * longest)))
+    padded = scipy.fft.next_fast_len(max(frame + 1, round(fs * (IMAGE_SIZE - 1) / (high - low))), real=True)
+    return frame, padded, min(max(1, round(low * padded / fs)), padded // 2 + 1 - IMAGE_SIZE)
+
+
 @lru_cache(maxsize=16)
 def _low_pass(factor: int) -> NDArray[np.float64]:
     """The filter of `scipy.signal.resample_poly`, which would design it for every signal."""
@@ -99,7 +104,7 @@ def _low_pass(factor: int) -> NDArray[np.float64]:
 
 
 @lru_cache(maxsize=16)
-def _frames(
+def frame_windows(
     n_samples: int, frame: int, padded: int, first: int
 ) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.complex128]]:
     """Per instant: first sample read, the window at its fractional place, and the turn that counts phase from it."""

@@ -60,9 +60,12 @@ class Network(nn.Module):
             `encoder1`, `encoder2` (B, 96), raw; `gate1`, `gate2` (B, 96), in [0, 1]; `embedding` (B, 192).
         """
         image = self.image_norm(pixels)  # (B, 3, 224, 224)
-        z1, z2 = self.spectral_encoder(image), self.waterfall_encoder(image)  # (B, 96) each
+        return self.fuse(self.spectral_encoder(image), self.waterfall_encoder(image))
+
+    def fuse(self, z1: Tensor, z2: Tensor) -> dict[str, Tensor]:
+        """Raw vectors of the encoders, (B, 96) each, to what `encode` gives (Eqs. 5 to 7)."""
         gate1, gate2 = self._gate(z1), self._gate(z2)  # (B, 96), in [0, 1]
-        gated = torch.cat([gate1 * self.embedding_norm(z1), gate2 * self.embedding_norm(z2)], dim=1)  # Eqs. 6 and 7
+        gated = torch.cat([gate1 * self.embedding_norm(z1), gate2 * self.embedding_norm(z2)], dim=1)
         return {
             "encoder1": z1,
             "encoder2": z2,

@@ -1,0 +1,286 @@
+"""Pretraining of the late stages on the kept maps of the early ones: many views an hour on a processor.
+
+Run it with `python -m pretraining.late --data PACK --cache FOLDER --out FOLDER`. It is deterministic, and a run
+that was killed goes on from its last checkpoint to the same weights, bit for bit.
+
+A step reads a batch of kept maps. By Eq. 8 of the paper it learns the classes of every source that has some, and as
+one more loss what can be computed from the window: descriptors, a fine profile, shares of narrow bands, and a picture
+of it in time and frequency with its fine rows. All are read by linear heads from the 192 numbers, and beside them from
+each encoder's 96 alone, so that neither can leave to the other what it held before.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+from tqdm import tqdm
+
+from pretraining.beginnings import untrained_spectral_encoder
+from pretraining.examples import Drawing, Examples, draw_examples
+from pretraining.metrics import draw_metrics, forget_after, log_row
+from pretraining.readout import FARTHEST, Readout, Wanted, Weights
+from pretraining.row_heads import read_rows, regress
+from pretraining.sources import Source, read_pack, sources_digest
+from pretraining.stages import early_maps, late_parameters, late_vectors, set_training
+from tiny_biomoe.errors import WeightsError
+from tiny_biomoe.model import TinyBioMoE
+from tiny_biomoe.network.network import Network
+from tiny_biomoe.train.checkpoints import load_checkpoint, save_checkpoint
+from tiny_biomoe.train.schedules import cosine_with_warmup
+from tiny_biomoe.weights.loading import tensor_digest
+
+FIRST = 2000  # examples, at most, whose maps heads of the class block are made from
+RIDGE = 0.1  # of the variance of the vectors, in the regressions that heads begin as
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that decides what a run gives; a checkpoint of other settings is refused."""
+
+    steps: int
+    start: str  # sha256 of the network's tensors that the run began with
+    images: int = 64  # of a step
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    norm_momentum: float = 0.02  # of BatchNorm statistics
+    clip: float = 1.0  # largest norm of the gradient, that of the losses' weights apart
+    seed: int = 20251201
+    threads: int = 1  # of the CPU: sums are taken in another order with another number
+    weights: Weights = field(default_factory=Weights)
+
+
+@dataclass(frozen=True)
+class KeptMaps:
+    """What the late stages are given of each example, in half precision."""
+
+    grids: NDArray[np.float16]  # (n, 7, 7, 96), of encoder 1
+    maps: NDArray[np.float16]  # (n, 96, 4, 4), of encoder 2
+
+    def batch(self, rows: NDArray[np.intp]) -> tuple[Tensor, Tensor]:
+        """Of some examples, in float32."""
+        return torch.from_numpy(self.grids[rows]).float(), torch.from_numpy(self.maps[rows]).float()
+
+
+def keep_maps(network: Network, levels: NDArray[np.uint8], path: Path, at_once: int = 8) -> KeptMaps:
+    """Maps of images (n, 224, 224), computed where `path`, a folder, does not hold them yet."""
+    path.mkdir(parents=True, exist_ok=True)
+    network.eval()
+    parts = []
+    for number, some in enumerate(np.array_split(levels, max(1, len(levels) // 250))):
+        file = path / f"maps-{number:05d}.npz"
+        if not file.exists():
+            with torch.inference_mode():
+                found = [early_maps(network, part) for part in torch.from_numpy(some).split(at_once)]
+            grids, maps = (torch.cat(column).half().numpy() for column in zip(*found, strict=True))
+            whole = file.with_suffix(".partial.npz")
+            np.savez(whole, grids=grids, maps=maps)
+            whole.replace(file)
+        parts.append(np.load(file))
+    return KeptMaps(*(np.concatenate([part[name] for part in parts]) for name in ("grids", "maps")))
+
+
+def begin(model: Readout, examples: Examples, maps: KeptMaps) -> None:
+    """Standardise the targets, and let the heads on them begin as ridge regressions on the vectors as they are.
+
+    So that from the first step on the network is asked for what its vectors lack.
+    """
+    wanted = torch.from_numpy(examples.targets)
+    model.standardise(wanted)
+    wanted = model.standardised(wanted)
+    vectors = embed_maps(model.network, maps)
+    half = vectors.shape[1] // 2
+    shares = torch.from_numpy(examples.spectra).mean(0)
+    for part, head, spectrum in zip(
+        (vectors, vectors[:, :half], vectors[:, half:]), model.targets, model.spectra, strict=True
+    ):
+        weights, bias = regress(part.double(), wanted.double(), RIDGE)
+        head.weight.data.copy_(weights.T)
+        head.bias.data.copy_(bias)
+        spectrum.weight.data.zero_()
+        spectrum.bias.data.copy_(shares.clamp_min(1e-6).log())
+
+
+def embed_maps(network: Network, maps: KeptMaps, at_once: int = 64) -> Tensor:
+    """Embeddings of all kept maps, in eval mode: (n, 192)."""
+    network.eval()
+    with torch.no_grad():
+        parts = np.array_split(np.arange(len(maps.grids)), max(1, len(maps.grids) // at_once))
+        return torch.cat([late_vectors(network, *maps.batch(part)) for part in parts])
+
+
+def train_late(
+    network: Network,
+    sources: Sequence[Source],
+    examples: Examples,
+    maps: KeptMaps,
+    out: Path,
+    settings: Settings,
+    every: int = 100,
+) -> Network:
+    """Train the late stages from the newest checkpoint in `out`, or from `network` as it is; returns it in eval mode.
+
+    Raises
+    ------
+    WeightsError
+        The folder holds checkpoints of other settings, or only damaged ones; or a loss is no longer finite.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    if settings.start != tensor_digest(network.state_dict()):
+        raise WeightsError(f"settings.start is {settings.start}, not the digest of the network that was given")
+    with _reproducible(settings):
+        model = Readout(network, [len(source.classes) for source in sources if source.classes], shared=True)
+        optimizer = torch.optim.AdamW(_parameter_groups(model, settings), lr=settings.learning_rate)
+        scheduler = cosine_with_warmup(optimizer, settings.steps)
+        start = _resume(out, settings, model, optimizer, scheduler)
+        if not start:
+            begin(model, examples, maps)
+        forget_after(out / "metrics.csv", start)
+        set_training(network, settings.norm_momentum)
+        for step in tqdm(range(start, settings.steps), initial=start, total=settings.steps, mininterval=20):
+            rows = batch_rows(len(examples.labels), settings.images, settings.seed, step)
+            facts = _step(model, sources, examples, maps, rows, settings, optimizer, step)
+            log_row(out / "metrics.csv", {"step": step, "lr": float(scheduler.get_last_lr()[0]), **facts})
+            scheduler.step()
+            if (step + 1) % every == 0 or step + 1 == settings.steps:
+                state = {"settings": asdict(settings), "step": step + 1, "model": model.state_dict()}
+                state |= {"optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict()}
+                save_checkpoint(out, step + 1, state)
+    draw_metrics(out / "metrics.csv", out / "metrics.png")
+    return network.eval()
+
+
+def batch_rows(examples: int, images: int, seed: int, step: int) -> NDArray[np.intp]:
+    """Which examples step `step` reads: every epoch goes through all in an order of its own, whole batches alone."""
+    epoch, place = divmod(step, examples // images)
+    order = np.random.default_rng([seed, epoch]).permutation(examples)
+    return order[place * images : (place + 1) * images]
+
+
+@contextmanager
+def _reproducible(settings: Settings) -> Iterator[None]:
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    torch.set_flush_denormal(True)
+    torch.set_num_threads(settings.threads)
+    torch.use_deterministic_algorithms(True)
+    try:
+        with torch.random.fork_rng():
+            torch.manual_seed(settings.seed)
+            yield
+    finally:
+        torch.set_flush_denormal(False)
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(deterministic)
+
+
+def _step(
+    model: Readout,
+    sources: Sequence[Source],
+    examples: Examples,
+    maps: KeptMaps,
+    rows: NDArray[np.intp],
+    settings: Settings,
+    optimizer: Optimizer,
+    step: int,
+) -> dict[str, float]:
+    loss, facts = late_loss(model, sources, examples, maps, rows, settings.weights)
+    if not math.isfinite(loss.item()):
+        raise WeightsError(f"the loss is {loss.item()} at step {step}: stopped; the last good checkpoint is kept")
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    learnt = [p for group in optimizer.param_groups for p in group["params"] if p is not model.loss_weights]
+    norm = nn.utils.clip_grad_norm_(learnt, settings.clip)
+    if not math.isfinite(norm.item()):
+        raise WeightsError(f"the gradient's norm is {norm.item()} at step {step}: stopped; the last checkpoint is kept")
+    optimizer.step()
+    return facts
+
+
+def late_loss(
+    model: Readout,
+    sources: Sequence[Source],
+    examples: Examples,
+    maps: KeptMaps,
+    rows: NDArray[np.intp],
+    weights: Weights,
+) -> tuple[Tensor, dict[str, float]]:
+    """Loss on some examples, and its parts."""
+    columns = ("representations", "sources", "labels", "targets", "spectra")
+    wanted = Wanted(*(torch.from_numpy(getattr(examples, name)[rows]) for name in columns))
+    with_classes = [index for index, source in enumerate(sources) if source.classes]
+    vectors = late_vectors(model.network, *maps.batch(rows))  # (n, 192)
+    loss, parts = model.loss(vectors, wanted, with_classes, weights)
+    return loss, {name: value.item() for name, value in parts.items()}
+
+
+def _parameter_groups(model: Readout, settings: Settings) -> list[dict[str, Any]]:
+    """Matrices and kernels decay; norms, biases and the weights of the losses do not. Early stages do not learn."""
+    named = [(f"network.{name}", p) for name, p in late_parameters(model.network)]
+    named += [(name, p) for name, p in model.named_parameters() if not name.startswith("network.")]
+    groups: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in named:
+        decays = parameter.ndim > 1 and "position_bias" not in name
+        groups.setdefault(settings.weight_decay if decays else 0.0, []).append(parameter)
+    return [{"params": params, "weight_decay": decay} for decay, params in groups.items()]
+
+
+def _resume(out: Path, settings: Settings, model: nn.Module, optimizer: Optimizer, scheduler: LambdaLR) -> int:
+    state = load_checkpoint(out)
+    if state is None:
+        return 0
+    if state["settings"] != asdict(settings):
+        raise WeightsError(f"{out} holds a run of other settings, {state['settings']}: choose another folder")
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    scheduler.load_state_dict(state["scheduler"])
+    return int(state["step"])
+
+
+@click.command()
+@click.option("--data", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True, help="A pack.")
+@click.option("--cache", type=click.Path(file_okay=False, path_type=Path), required=True, help="For examples and maps.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True)
+@click.option("--from", "start", help="Weights whose encoder 2 is kept; the bundled ones otherwise.")
+@click.option("--examples", "count", default=3000, show_default=True, help="Windows, each drawn once.")
+@click.option("--steps", default=1300, show_default=True)
+@click.option("--seed", default=Settings.seed, show_default=True)
+@click.option("--threads", default=Settings.threads, show_default=True, help="Of the CPU.")
+@click.option("--workers", default=1, show_default=True, help="Processes that draw images.")
+@click.option("--every", default=50, show_default=True, help="Steps between checkpoints.")
+def main(
+    data: Path, cache: Path, out: Path, start: str | None, count: int, steps: int, seed: int, threads: int,
+    workers: int, every: int,
+) -> None:  # fmt: skip
+    """Train the late stages and write OUT/model, loadable by TinyBioMoE.from_pretrained."""
+    sources = read_pack(data)
+    trained = TinyBioMoE.from_pretrained(start).state_dict()
+    drawing = Drawing(seed)
+    examples = draw_examples(sources, drawing, count, cache / "examples", workers)
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+    network = untrained_spectral_encoder(trained)
+    kept = (drawing.digest(), sources_digest(sources)[:16], tensor_digest(network.state_dict())[:16])
+    maps = keep_maps(network, examples.levels, cache / "-".join(("maps", *kept)))
+    targets = (examples.targets - examples.targets.mean(0)) / examples.targets.std(0).clip(1e-3)
+    read_rows(network, torch.from_numpy(maps.grids[:FIRST]).float(), targets[:FIRST].clip(-FARTHEST, FARTHEST))
+    settings = Settings(steps, tensor_digest(network.state_dict()), seed=seed, threads=threads)
+    network = train_late(network, sources, examples, maps, out, settings, every)
+    model = TinyBioMoE()
+    model.load_state_dict(network.state_dict())
+    model.save_pretrained(out / "model")
+    click.echo(f"weights: {out / 'model'}")
+
+
+if __name__ == "__main__":
+    main()

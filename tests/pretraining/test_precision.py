@@ -1,0 +1,27 @@
+"""Precision by what the processor has."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pretraining.precision import quick_precision
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "precision"),
+    [
+        ({"avx2": True, "avx512_bf16": False, "amx_bf16": False}, "float32"),
+        ({"avx512_f": True, "avx512_bf16": True}, "bfloat16"),
+        ({"amx_tile": True, "amx_bf16": True}, "bfloat16"),
+        ({}, "float32"),
+    ],
+)
+def test_bfloat16_only_where_a_cpu_multiplies_in_it(monkeypatch, capabilities, precision):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert quick_precision() == precision
+    assert quick_precision("cuda") == "bfloat16"
+
+
+def test_this_processor_is_asked():
+    assert quick_precision() in ("bfloat16", "float32")

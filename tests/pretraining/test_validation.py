@@ -1,0 +1,105 @@
+"""Trials on people held out: whose windows they hold, what their labels say, and how vectors are scored."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pretraining.sources import Row, gather
+from pretraining.validation import Trial, score, trials
+from tiny_biomoe import Recipe
+
+
+def source(name, modality, fs, rates, classes=(), seconds=300, held_out=(1, 2)):
+    """Recordings of people 0, 1, ...: the person's rates in turn, one recording each."""
+    t = np.arange(round(seconds * fs)) / fs
+    rows = [
+        Row(np.sin(2 * np.pi * rate * t) + 0.02 * np.cos(t), person, index % max(1, len(classes)), person in held_out)
+        for person, theirs in enumerate(rates)
+        for index, rate in enumerate(theirs)
+    ]
+    return gather(name, modality, fs, classes, (15.0, 40.0), 30.0, rows, 256.0)
+
+
+def toy_trial(people=4, n=30, classes=2, rng=None):
+    labels = np.tile(np.arange(n) % classes, people)
+    names = tuple("abc"[:classes])
+    return Trial(
+        "toy",
+        "bvp",
+        16.0,
+        names,
+        [np.zeros(3)] * labels.size,
+        labels,
+        np.repeat(np.arange(people), n),
+        [None] * labels.size,
+    )
+
+
+def test_rates_of_people_held_out_are_cut_into_terciles():
+    (trial,) = trials([source("ds000210-bvp", "bvp", 16.0, [(2.0,), (0.9, 1.2, 1.5), (0.95, 1.25, 1.55)])])
+    assert (trial.name, trial.modality, trial.fs, trial.classes) == (
+        "pulse rate",
+        "bvp",
+        16.0,
+        ("low", "middle", "high"),
+    )
+    assert np.bincount(trial.labels).tolist() == [20, 20, 20]
+    assert set(trial.people) == {1, 2}
+    peaks = [np.abs(np.fft.rfft(window - window.mean())).argmax() / 30 for window in trial.windows]
+    assert np.array_equal(np.digitize(peaks, [1.05, 1.4]), trial.labels)
+
+
+def test_a_pulse_that_no_picture_shows_is_left_out():
+    (trial,) = trials([source("ds000210-bvp", "bvp", 16.0, [(1.0,), (1.0, 1.3), (2.2, 1.1)])])
+    assert len(trial.windows) == 30  # of four recordings with ten windows, one is too fast
+
+
+def test_conditions_are_those_of_the_recordings_and_people_are_capped():
+    made = [
+        source("wise-bvp", "bvp", 16.0, [(1.0, 1.1)] * 3, ("rest", "task")),
+        source("x-ecg", "ecg", 50.0, [(1.0, 2.0)] * 3, ("a", "b")),
+    ]
+    rates, condition = trials(made, most=8)
+    assert (rates.name, condition.name, condition.classes) == ("pulse rate", "wise-bvp condition", ("rest", "task"))
+    assert np.bincount(condition.people).tolist() == [0, 8, 8]
+    assert np.array_equal(trials(made, most=8)[1].labels, condition.labels)  # the same windows every time
+    assert len(next(condition.images(Recipe(), ("waveform",)))) == 224
+
+
+def test_levels_are_drawn_against_the_persons_range():
+    t = np.arange(600)
+    rows = [Row(np.interp(t, (0, 599), (97, 70)) + 0.3 * np.sin(t / 3), person, held_out=True) for person in (1, 2)]
+    (trial,) = trials([gather("oximetry-spo2", "spo2", 1.0, (), (15.0, 90.0), 60.0, rows, 256.0)])
+    assert all(np.diff(labels).max() <= 0 for labels in (trial.labels[:10], trial.labels[10:]))  # it falls all along
+    assert np.bincount(trial.labels).tolist() == [6, 6, 8]
+    assert all(70 < low < 71 and 96 < high < 97.5 for low, high in trial.limits)
+    assert trial.labels[0] == 2
+    assert trial.labels[9] == 0
+
+
+def test_vectors_that_hold_the_class_score_one_and_those_that_do_not_score_chance(rng):
+    trial = toy_trial()
+    holding = np.eye(2)[trial.labels] + 0.1 * rng.standard_normal((120, 2))
+    assert score(holding, trial) == 1.0
+    assert score(rng.standard_normal((120, 5)), trial) == pytest.approx(0.5, abs=0.15)
+
+
+def test_a_person_is_never_fitted_on():
+    trial = toy_trial(people=2, n=40)
+    contrary = np.where(trial.people == 0, trial.labels, 1 - trial.labels)[:, None] * 2.0  # opposite in the two people
+    assert score(contrary, trial) == 0.0
+
+
+def test_what_differs_between_people_goes_when_each_is_standardised(rng):
+    trial = toy_trial(people=6)
+    vectors = trial.labels[:, None] + 50.0 * rng.standard_normal(6)[trial.people][:, None]
+    assert score(vectors, trial) < 0.75
+    assert score(vectors, trial, per_person=True) == 1.0
+
+
+def test_classes_count_alike(rng):
+    trial = toy_trial(n=30)
+    labels = np.where(np.arange(120) % 10 == 0, 1, 0)
+    rare = Trial(**{**vars(trial), "labels": labels})
+    assert score(np.zeros((120, 3)), rare) == pytest.approx(0.5)
