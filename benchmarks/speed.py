@@ -28,8 +28,9 @@ from speed_baselines import GFLOP, SIDE, Case
 
 from tiny_biomoe import REPRESENTATIONS, Recipe, TinyBioMoE, __version__
 from tiny_biomoe.images.rendering import draw
-from tiny_biomoe.inference.runtime import embed_levels, to_pixels
 from tiny_biomoe.inference.threads import threads
+from tiny_biomoe.inference.torch_backend import to_pixels
+from tiny_biomoe.model import embed_levels
 from tiny_biomoe.signals.request import Call
 
 ROOT = Path(__file__).parent.parent

@@ -7,7 +7,7 @@ import torch
 
 from pretraining.beginnings import untrained_spectral_encoder
 from tiny_biomoe import Config
-from tiny_biomoe.inference.runtime import to_pixels
+from tiny_biomoe.inference.torch_backend import to_pixels
 from tiny_biomoe.network.network import Network
 
 

@@ -7,7 +7,7 @@ import torch
 
 from pretraining.stages import EARLY, early_maps, late_parameters, late_vectors, set_training
 from tiny_biomoe import Config
-from tiny_biomoe.inference.runtime import to_pixels
+from tiny_biomoe.inference.torch_backend import to_pixels
 from tiny_biomoe.network.network import Network
 
 
