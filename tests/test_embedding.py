@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
+import weakref
 from textwrap import dedent
 
 import numpy as np
@@ -93,6 +94,15 @@ def test_a_change_of_weights_is_seen_or_refreshed(change, expected):
     found = model.embed(SIGNAL, FS, "ecg").tobytes()
     assert (found == expected) == (change == "to and back")
     assert model.frozen() is model.frozen()
+
+
+def test_a_model_is_freed_with_what_it_froze():
+    model = TinyBioMoE.from_pretrained()
+    frozen = weakref.ref(model.frozen())
+    pickled = pickle.dumps(model.frozen())
+    del model
+    assert frozen() is None  # at once: memory of the native program is not seen by the garbage collector
+    assert pickle.loads(pickled).embed(SIGNAL, FS, "ecg").shape == (192,)
 
 
 def test_what_changed_cannot_travel_under_the_old_name(tmp_path):

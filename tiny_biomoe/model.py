@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Iterable
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,7 @@ class TinyBioMoE(SignalEmbedding, Network, ModelHubMixin, library_name="tiny-bio
         source = self.source if unchanged else f"{self.source}, then changed"
         return Embedder(
             self.config, backend_of(self), source, self._loaded[0] if unchanged else None, digest,
-            lambda: loading.arrays(self.state_dict()),
+            partial(loading.arrays, self.state_dict()),  # not `self`, which keeps the Embedder
         )  # fmt: skip
 
     def __getstate__(self) -> dict[str, Any]:

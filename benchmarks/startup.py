@@ -1,0 +1,90 @@
+"""What a new process costs until its first vector, and what commands cost, side by side with another checkout.
+
+`python benchmarks/startup.py --base ../other` runs each case in this tree and in the other in turn, with the same
+Python, and prints CPU time, wall time and peak memory as a table of medians and ratios. Both trees need their native
+programs (`pip install --no-deps -e .` in each builds them).
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+import click
+
+ROOT = Path(__file__).parent.parent
+FIRST = "import numpy as np, tiny_biomoe as t; t.embed(np.sin(np.arange(1000.0) / 16), fs=100, modality={!r})"
+RECORDING = str(ROOT / "examples" / "recordings" / "ecg.csv")
+
+
+class Cost(NamedTuple):
+    """Of one process: seconds of CPU and of wall time, and MiB at its peak."""
+
+    cpu: float
+    wall: float
+    memory: float
+
+
+def cases(folder: str) -> dict[str, list[str]]:
+    """The arguments of Python for each case."""
+    command = ["-m", "tiny_biomoe"]
+    return {
+        "first vector, ECG": ["-c", FIRST.format("ecg")],
+        "first vector, BVP (filtered)": ["-c", FIRST.format("bvp")],
+        "embed FILE -o out.npz": [*command, "embed", RECORDING, "-o", f"{folder}/out.npz"],
+        "weights info": [*command, "weights", "info"],
+        "selfcheck": [*command, "selfcheck"],
+        "--help": [*command, "--help"],
+        "show": [*command, "show", RECORDING, "-o", f"{folder}/out.png"],
+        "embed --dry-run": [*command, "embed", RECORDING, "--dry-run"],
+    }
+
+
+def cost(tree: Path, arguments: list[str]) -> Cost:
+    """Of one process that imports the package from a tree."""
+    began = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, *arguments], cwd=tree, env={**os.environ, "PYTHONPATH": str(tree)},
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stderr is not None
+    errors = process.stderr.read().decode()
+    _, status, used = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"{tree}: python {' '.join(arguments)} failed:\n{errors}")
+    return Cost(used.ru_utime + used.ru_stime, time.perf_counter() - began, used.ru_maxrss / 1024)
+
+
+@click.command()
+@click.option("--base", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True)
+@click.option("--repetitions", default=5, show_default=True, help="Of each case in each tree, after one to warm up.")
+def main(base: Path, repetitions: int) -> None:
+    """Measure, and print a table for RESULTS.md."""
+    print(
+        "| a new process | CPU, s | ratio | wall, ratio | peak memory, MiB | ratio |",
+        "|---|---|---|---|---|---|",
+        sep="\n",
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        for name, arguments in cases(folder).items():
+            found: dict[Path, list[Cost]] = {base.resolve(): [], ROOT.resolve(): []}
+            for _ in range(repetitions + 1):
+                for tree, costs in found.items():
+                    costs.append(cost(tree, arguments))
+            before, now = (Cost(*map(median, zip(*costs[1:], strict=True))) for costs in found.values())
+            print(
+                f"| {name} | {before.cpu:.2f} to {now.cpu:.2f} | {now.cpu / before.cpu:.2f} "
+                f"| {now.wall / before.wall:.2f} "
+                f"| {before.memory:.0f} to {now.memory:.0f} | {now.memory / before.memory:.2f} |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
