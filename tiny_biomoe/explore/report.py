@@ -199,7 +199,7 @@ def _provenance(folder: EmbeddingFolder) -> dict[str, Any]:
         "stride": "the window" if arguments["stride"] is None else f"{arguments['stride']:g} s",
         **{name: str(value) for name, value in arguments["image"].items()},
         "software": ", ".join(f"{name} {number}" for name, number in made["library"].items()),
-        "computed by": ", ".join(f"{name} {value}" for name, value in made["engine"].items() if value is not None),
+        "computed by": ", ".join(f"{name} {value}" for name, value in made["backend"].items() if value is not None),
     }
     filters = [
         {"name": name, "filter": each.get("filter"), "dropped": each.get("filter_dropped") or []}
