@@ -69,7 +69,7 @@ def write_map(
     folder
         What `embed_study` wrote.
     out
-        The folder to write: `map.html` and `pictures/`. It may hold an earlier map, which is replaced.
+        The folder to write, `map.html` and `pictures/`; an earlier map in it is replaced.
     representation
         One or several of the folder's, between which the page chooses; all otherwise.
     modality
@@ -84,10 +84,8 @@ def write_map(
         "auto", "umap" or "pca"; see `projection.project`.
     recordings
         The folder that was embedded, where it has moved since.
-    pictures
-        Whether to draw the pictures of the windows.
-    workers
-        Processes that draw; one a processor otherwise.
+    pictures, workers
+        Whether to draw the windows, and in how many processes; one a processor otherwise.
 
     Returns
     -------
@@ -100,11 +98,9 @@ def write_map(
         Not such a folder, damaged, or without the column, modality or representation; an output that cannot be written.
     """
     opened, target = EmbeddingFolder.open(folder), _check_out(Path(out))
-    if color is not None:
-        opened.check_columns([color])
+    opened.check_columns([color] if color is not None else [])
     names = [representation] if isinstance(representation, str) else representation
-    rows = choose_rows(opened, sample, seed, modality)
-    found = take_sample(opened, rows, names, seed=seed, method=method)
+    found = take_sample(opened, choose_rows(opened, sample, seed, modality), names, seed=seed, method=method)
     classes = [classes_of(found.facts, name) for name in _columns(opened)]
     first = _first(classes, color)
     drawn, remarks = _write_pictures(found, target, recordings, workers) if pictures else (_none(found), [])

@@ -93,8 +93,7 @@ def query_recording(
     representation
         One of the folder's; its first otherwise.
     model
-        What made the folder, an `Embedder` or a `TinyBioMoE`, or a function that loads it; the bundled weights
-        otherwise.
+        What made the folder, `Embedder` or `TinyBioMoE`, or a function that loads it; the bundled weights otherwise.
     reading
         Arguments of `recordings.read`: fs, modality, column ...
 

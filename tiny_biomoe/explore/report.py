@@ -88,30 +88,28 @@ def write_report(
     outliers, apart = compare_windows(opened, table, name, seed)
     shown, missing = _outliers(opened, outliers, name, recordings)
     remarks = [*found.remarks, *missing]
+    values = _of_the_table(table)
     data = page(
-        "report.html",
-        title=opened.path.absolute().name,
-        summary=opened.manifest["summary"],
-        folder=opened,
-        representation=name,
-        n_map=len(found.rows),
-        method=found.methods,
-        remarks=found.remarks,
-        reasons=_reasons(opened.failures),
-        **_hours(table),
-        quality=[quality_figure(each) for each in quality_over_time(table)],
-        worst=_worst(table),
-        labels=_labels(table) if labelled else [],
-        map=map_figure(found, classes_of(found.facts, coloured)),
-        coloured=coloured,
-        outliers=shown,
-        apart=_by_modality(apart),
-        threshold=APART,
-        per_modality=PER_MODALITY,
-        provenance=_provenance(opened),
-    )
+        "report.html", folder=opened, title=opened.path.absolute().name, summary=opened.manifest["summary"],
+        representation=name, n_map=len(found.rows), method=found.methods, remarks=found.remarks,
+        map=map_figure(found, classes_of(found.facts, coloured)), coloured=coloured, outliers=shown,
+        apart=_by_modality(apart), reasons=_reasons(opened.failures), provenance=_provenance(opened), **values,
+    )  # fmt: skip
     write_page(Path(path), data)
     return remarks
+
+
+def _of_the_table(table: pa.Table) -> dict[str, Any]:
+    """What the facts of the windows give: hours, quality, labels."""
+    labelled = table["label"].null_count < len(table)
+    return {
+        **_hours(table),
+        "quality": [quality_figure(each) for each in quality_over_time(table)],
+        "worst": _worst(table),
+        "labels": _labels(table) if labelled else [],
+        "threshold": APART,
+        "per_modality": PER_MODALITY,
+    }
 
 
 def _reasons(failures: pa.Table) -> dict[str, Any]:
@@ -199,7 +197,7 @@ def _provenance(folder: EmbeddingFolder) -> dict[str, Any]:
         "stride": "the window" if arguments["stride"] is None else f"{arguments['stride']:g} s",
         **{name: str(value) for name, value in arguments["image"].items()},
         "software": ", ".join(f"{name} {number}" for name, number in made["library"].items()),
-        "computed by": ", ".join(f"{name} {value}" for name, value in made["engine"].items() if value is not None),
+        "computed by": ", ".join(f"{name} {value}" for name, value in made["backend"].items() if value is not None),
     }
     filters = [
         {"name": name, "filter": each.get("filter"), "dropped": each.get("filter_dropped") or []}
