@@ -203,7 +203,7 @@ def test_start_and_stop_of_a_channel_that_was_split_are_refused(tmp_path):
 def test_sensors_of_no_modality_are_skipped_and_those_that_say_nothing_fail(study, tmp_path):
     e4(study / "S01" / "TEMP.csv", 30 + pulse(60, 4), 4)
     (study / "S01" / "both.csv").write_text(
-        "time [s],ECG,other\n" + "".join(f"{t / 100},{t % 7},1\n" for t in range(2000))
+        "time [s],ECG,other\n" + "".join(f"{t / 100},{t % 7},{t % 5}\n" for t in range(2000))
     )
     (study / "S01" / "odd.csv").write_text("time [s],odd\n" + "".join(f"{t / 100},{t % 7}\n" for t in range(2000)))
     summary = embed(study / "S01", tmp_path / "out")

@@ -92,7 +92,13 @@ def outside(study: Study, folder: Path) -> Study:
     kept = [each for each in study.inputs if not _absolute(each.path).is_relative_to(_absolute(folder))]
     if not kept:
         raise SignalError(f"nothing to embed: all files lie in the output, {printable(str(folder))}")
-    return replace(study, inputs=kept)
+    roots = {each.path.as_posix().removesuffix(each.source) for each in study.inputs[:1]}
+    skipped = [
+        each
+        for each in study.skipped
+        if not any(_absolute(Path(root) / each.source).is_relative_to(_absolute(folder)) for root in roots)
+    ]
+    return replace(study, inputs=kept, skipped=skipped)
 
 
 def _absolute(path: Path) -> Path:

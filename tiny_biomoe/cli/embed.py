@@ -241,6 +241,7 @@ def _embed_to_file(
         raise ConfigError(f"--{other[0].replace('_', '-')} is for a folder: give one, e.g. -o embeddings/")
     from ..batch.study_table import is_study_file
     from ..embedding import Embedder
+    from ..readers.columns import NoSignal
 
     if source.is_file() and is_study_file(source):
         raise ConfigError(f"{printable(str(source))} is a study file: embed it into a folder, e.g. -o embeddings/")
@@ -257,6 +258,9 @@ def _embed_to_file(
                 skipped.append(f"{printable(str(path))}: shorter than one window")
                 dropped += 1
             table.add(found)
+        except NoSignal as error:
+            skipped.append(str(error))
+            dropped += 1
         except (SignalError, MemoryError) as error:
             failures.append(str(error) or f"{printable(str(path))}: not enough memory")
     for failure in [*skipped, *failures]:
@@ -277,6 +281,8 @@ def _embed_file(model: Embedder, path: Path, root: Path, reading: dict[str, Any]
     """The vectors of every channel of a file whose modality is known: of its windows, or of the whole."""
     table = Table()
     recordings = read_file(path, root, reading)
+    for left in recordings.left_out:
+        click.echo(f"not embedded: {printable(str(path))}: {left.channel}: {left.reason}", err=True)
     known = [(recording, recording.modality) for recording in recordings if recording.modality is not None]
     if not known:
         source = recordings[0].source

@@ -11,7 +11,7 @@ import click
 from ..signals.filters import MODALITIES
 
 if TYPE_CHECKING:
-    from ..readers.formats import Recording
+    from ..readers.formats import Recordings
 
 
 class Scale(click.ParamType):  # type: ignore[type-arg]
@@ -108,7 +108,7 @@ def options(*groups: list[Any]) -> Callable[[Command], Command]:
     return decorate
 
 
-def read_file(path: Path, root: Path, reading: dict[str, Any]) -> list[Recording]:
+def read_file(path: Path, root: Path, reading: dict[str, Any]) -> Recordings:
     """The recordings of a file; the packages that read files are imported when they are first needed."""
     from ..readers.formats import read
 
