@@ -77,7 +77,7 @@ def _signals(content: Any, name: str = "", fs: float | None = None, depth: int =
     if isinstance(content, dict) and depth < DEPTH:
         rates = {float(value) for key, value in content.items() if _is_rate(key, value)}
         own = rates.pop() if len(rates) == 1 else fs
-        for key, value in content.items():
+        for key, value in content.items() if not depth else sorted(content.items()):  # pymatreader's order is chance
             yield from _signals(value, f"{name}.{key}" if name else key, own, depth + 1)
     elif isinstance(content, list) and depth < DEPTH:
         for index, value in enumerate(content, 1):

@@ -32,7 +32,7 @@ TAG = struct.Struct(">iiii")  # of a FIF file: kind, type, bytes, place of the n
 VOLT = 107  # FIFF's code of the unit
 SCALED = {"µV": 1e-6, "uV": 1e-6, "mV": 1e-3, "nV": 1e-9, "V": 1.0, "µS": 1e-6, "uS": 1e-6}  # by BrainVision's reader
 TYPES = {"eeg": "eeg", "ecg": "ecg", "emg": "emg", "resp": "resp", "gsr": "eda", "eog": "eye movement"}
-TYPES |= {"stim": "trigger", "temperature": "temperature", "misc": "other", "exci": "other", "syst": "other"}
+TYPES |= {"stim": "trigger", "temperature": "temperature"}
 
 
 def looks_like_nicolet(path: Path, head: bytes) -> bool:
@@ -76,7 +76,7 @@ def read_mne(path: Path, options: Options) -> list[Channel]:
     channels = []
     for row, at, kind in zip(data, chosen, kinds, strict=True):
         samples, unit = _in_units(row, raw, at, ending)
-        about = kind_of(names[at]) or TYPES.get(kind)
+        about = kind_of(names[at], unit) or (TYPES.get(kind) if ending == ".fif" else None)  # else mne guesses eeg
         whole = Channel(names[at], samples, about, fs, start, unit=unit)
         channels += in_segments(whole, begins, starts, options.time_column == "")
     return channels
