@@ -181,7 +181,7 @@ def draw_window(
     representations: Iterable[str] = REPRESENTATIONS,
     limits: Limits | None = None,
 ) -> Levels:
-    """Images of one window: (n_representations, 224, 224), all six unless told."""
+    """Images of one window: (n_representations, 224, 224), all six unless given."""
     edges = passband(task.fs, task.name, recipe)
     filtered = apply_filter(window, task.fs, edges, recipe)
     return np.stack([draw(filtered, task.fs, edges, name, recipe, limits) for name in representations])

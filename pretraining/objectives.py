@@ -94,9 +94,9 @@ def read_loss(
         count = max(1, int(mine.sum()))
         logits = model.labels[index](vectors[mine], shown[mine])
         losses.append(F.cross_entropy(logits, labels[mine], reduction="sum") / count)
-        told = mine.any().item()  # without a label there is nothing to log: not a loss of 0
-        parts[f"{task}_loss"] = losses[-1].item() if told else math.nan
-        parts[f"{task}_accuracy"] = (logits.argmax(1) == labels[mine]).sum().item() / count if told else math.nan
+        labelled = mine.any().item()  # without a label there is nothing to log: not a loss of 0
+        parts[f"{task}_loss"] = losses[-1].item() if labelled else math.nan
+        parts[f"{task}_accuracy"] = (logits.argmax(1) == labels[mine]).sum().item() / count if labelled else math.nan
     missed = F.smooth_l1_loss(model.targets(vectors, shown), wanted, reduction="none").mean(0)  # (120,)
     of_facts, of_profile = missed[:FACTS].mean(), missed[FACTS:].mean()
     of_spectrum = _divergence(model.spectrum(vectors, shown), torch.from_numpy(batch.spectra).to(device))
@@ -112,5 +112,5 @@ def targets(batch: Batch) -> Tensor:
 
 
 def _divergence(logits: Tensor, shares: Tensor) -> Tensor:
-    """Mean Kullback-Leibler divergence of the shares that are told from those that are, both (n, 40), in nats."""
+    """Mean Kullback-Leibler divergence of the shares that are predicted from those that are, both (n, 40), in nats."""
     return F.kl_div(logits.log_softmax(1), shares, reduction="batchmean")

@@ -90,8 +90,8 @@ def _telling(x: Tensor, wanted: Tensor, first: int, count: int) -> tuple[Tensor,
     Those of reduced-rank regression: weights (count, p), and intercepts that bring their means to 0.
     """
     weights, _ = regress(x, wanted, RIDGE)
-    told = (x - x.mean(0)) @ weights
-    _, _, directions = torch.linalg.svd(told, full_matrices=told.shape[0] < told.shape[1])
+    explained = (x - x.mean(0)) @ weights
+    _, _, directions = torch.linalg.svd(explained, full_matrices=explained.shape[0] < explained.shape[1])
     found = (weights @ directions[first : first + count].T).T  # (count, p)
     found = found / ((x - x.mean(0)) @ found.T).std(0).clamp_min(1e-12)[:, None]
     return found, -found @ x.mean(0)

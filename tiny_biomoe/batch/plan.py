@@ -9,7 +9,7 @@ A run must give the same bytes however often it is killed, and 10^7 windows must
   p * shard_windows on, less those that cannot be drawn. How many shards a group has shows when it is read.
 - A shard records where the next one begins (file, and number of windows of it before), so a resumed run reads only the
   files that it still needs.
-- Whether a file is still the one that the run began with is told by its hash, taken for all files at every start.
+- Whether a file is still the one that the run began with is decided by its hash, taken for all files at every start.
   One that has changed counts as failed, and its group is computed anew without it.
 """
 
@@ -80,7 +80,7 @@ def state_of(path: Path) -> tuple[Any, ...]:
 
 
 def scan(study: Study, seen: Callable[[int], None] = lambda size: None) -> list[File]:
-    """The files of a study, each hashed; `seen` is told the size of each in turn."""
+    """The files of a study, each hashed; `seen` is called with the size of each in turn."""
     by_path = [tuple(inputs) for _, inputs in groupby(study.inputs, key=lambda each: each.path)]
     files, first = [], 0
     with ThreadPoolExecutor(HASHERS) as pool:

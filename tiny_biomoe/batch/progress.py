@@ -13,7 +13,7 @@ from .worker import Observer
 
 
 class Bar(Observer):
-    """How many windows there are shows only when the files are read: until then it is told from their bytes."""
+    """How many windows there are shows only when the files are read: until then it is estimated from their bytes."""
 
     def __init__(self) -> None:
         self._quiet = quiet = not sys.stderr.isatty()

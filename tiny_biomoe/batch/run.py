@@ -1,9 +1,9 @@
-"""A study -> a folder of embeddings: the batch road, which can be killed at any moment and run again.
+"""A study -> a folder of embeddings: a run that can be killed at any moment and started again.
 
     study -> files, hashed -> groups -> windows -> pictures -> vectors -> shards -> summary
 
-What is computed, and in which files it lands, is settled in `shard_plan`; what a shard is, in `shards`; when a run may
-go on, in `manifests`. Here it is put together for one process and its helpers.
+What is computed, and in which files it lands, is settled in `plan`; what a shard is, in `parts`; when a run may go on,
+in `manifest`. Here it is put together for one process and its workers.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def embed_study(
     engine
         What computes the shards, if not this process: `cluster.OnRay`, which makes the same bytes; see there.
     observer
-        Told how the run goes on.
+        Is called as the run goes on; a progress bar is one.
     reading
         Arguments of `recordings.read`: format, fs, modality, column ...
 

@@ -98,10 +98,10 @@ def load(file: File, settings: Settings, recipe: Recipe) -> list[Segment | Notic
     """Read what is wanted of a file; what cannot be used becomes a notice, which always names the input."""
     found: list[Segment | Notice] = []
     numbered = groupby(enumerate(file.inputs, file.first), key=lambda each: _wish(each[1]))
-    wanted = [(dict(wish), list(same)) for wish, same in numbered]
+    wanted = [(dict(request), list(same)) for request, same in numbered]
     if file.problem:
         return [Notice(number, each.source, "failed", file.problem) for _, same in wanted for number, each in same]
-    results = read_each(file.path, [wish for wish, _ in wanted], **settings.reading)
+    results = read_each(file.path, [request for request, _ in wanted], **settings.reading)
     for (_, inputs), result in zip(wanted, results, strict=True):
         try:
             recordings = _usable(file, result)
@@ -123,8 +123,8 @@ def load(file: File, settings: Settings, recipe: Recipe) -> list[Segment | Notic
 
 def _wish(each: Input) -> tuple[tuple[str, Any], ...]:
     """The arguments of `read` that an input sets."""
-    said = (("column", each.column), ("modality", each.modality), ("fs", each.fs))
-    return tuple((name, value) for name, value in said if value is not None)
+    given = (("column", each.column), ("modality", each.modality), ("fs", each.fs))
+    return tuple((name, value) for name, value in given if value is not None)
 
 
 def _usable(file: File, result: Result) -> Recordings:
@@ -228,7 +228,7 @@ def _without_repeats(found: list[Segment | Notice]) -> list[Segment | Notice]:
 
 
 def stream(group: Group, settings: Settings, recipe: Recipe, since: Cursor | None) -> Iterator[Chunk | Notice]:
-    """The windows of a group and what is to be said of its inputs, in their order.
+    """The windows of a group and the notices about its inputs, in their order.
 
     `since` is the window to begin with; what comes before it, notices too, is left out.
     """

@@ -30,7 +30,7 @@ TAKEN = {*KNOWN, *FACTS, *REPRESENTATIONS}  # names that a further column cannot
 
 @dataclass(frozen=True)
 class Input:
-    """A file, or what is wanted of it; None where nothing is said."""
+    """A file, or what is wanted of it; None where nothing is given."""
 
     source: str  # path relative to the study, forward slashes, printable
     path: Path
@@ -44,14 +44,14 @@ class Input:
     further: tuple[str, ...] = ()  # cells of `Study.further`
 
     def facts(self) -> tuple[Any, ...]:
-        """All that is said of the input, its path as the study knows it: equal facts are one input."""
+        """All that is given about the input, its path as the study knows it: equal facts are one input."""
         asked = (self.source, self.column, self.modality, self.fs, self.start, self.stop)
         return (*asked, self.subject, self.label, *self.further)
 
     def order(self) -> tuple[Any, ...]:
         """Where the input stands among others: by path, then by what is read of it, then by time."""
-        said = (self.source, self.column or "", self.modality or "", self.fs or 0.0, self.start or 0.0)
-        return (*said, math.inf if self.stop is None else self.stop, *(str(each) for each in self.facts()[6:]))
+        facts = (self.source, self.column or "", self.modality or "", self.fs or 0.0, self.start or 0.0)
+        return (*facts, math.inf if self.stop is None else self.stop, *(str(each) for each in self.facts()[6:]))
 
 
 @dataclass(frozen=True)
@@ -194,10 +194,10 @@ def _inputs(row: Mapping[str, str], further: tuple[str, ...], folder: Path) -> t
     path = Path(os.path.normpath(folder / row["path"]))
     paths, skipped = find(path) if path.is_dir() else ([path], [])
     root = folder if path.is_relative_to(folder) else None
-    said = (row.get("column") or None, modality, fs, start, stop, row.get("subject") or None, row.get("label") or None)
+    given = (row.get("column") or None, modality, fs, start, stop, row.get("subject") or None, row.get("label") or None)
     cells = tuple(row[name] for name in further)
     named = source_name(path, root)
-    found = [Input(source_name(each, root), each, *said, cells) for each in paths]
+    found = [Input(source_name(each, root), each, *given, cells) for each in paths]
     return found, [Skipped(f"{named}/{each.source}", each.reason) for each in skipped]
 
 

@@ -47,7 +47,7 @@ class InputFailed(SignalError):
 
 
 class Observer:
-    """Told how a run goes on; a progress bar is one. This one does nothing with it."""
+    """Is called as a run goes on; a progress bar is one. This one does nothing."""
 
     def hashed(self, size: int) -> None:
         """One more file has been hashed, of so many bytes."""

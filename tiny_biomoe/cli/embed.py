@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ..batch.run import Engine
     from ..embedding import Embedder
 
-SHOWN = 5  # failures told on the terminal
+SHOWN = 5  # failures shown on the terminal
 BACKEND = ("precision", "backend")  # of an Embedder
 FOLDER = {  # options of a run into a folder, and what they are when not given
     "dry_run": False,
@@ -84,29 +84,29 @@ _RUN = [
 @click.option("--compile/--no-compile", default=None, hidden=True)
 @options(_RUN)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="A folder, or a file: .csv, .npz, .parquet.")
-def embed(source: Path, output: Path | None, **said: Any) -> None:
+def embed(source: Path, output: Path | None, **arguments: Any) -> None:
     """Embed SOURCE: a recording, a folder of them, or a study file that lists them.
 
     Into a folder goes a study of any size: shards of Parquet, which an interrupted run completes when it is run again.
     Into a file goes what fits into memory.
     """
-    if said["stride"] is not None and said["window"] is None:
+    if arguments["stride"] is not None and arguments["window"] is None:
         raise ConfigError("--stride needs --window: both are seconds")
-    reading = {key: said.pop(key) for key in READING}
-    run = {key: said.pop(key) for key in FOLDER}
-    if (compiled := said.pop("compile")) is not None:
+    reading = {key: arguments.pop(key) for key in READING}
+    run = {key: arguments.pop(key) for key in FOLDER}
+    if (compiled := arguments.pop("compile")) is not None:
         named = "native" if compiled else "torch"
         click.echo(f"--{'' if compiled else 'no-'}compile is deprecated: use --backend {named}", err=True)
-        said["backend"] = said["backend"] or named
-    check_backend(said["precision"], said["backend"])
+        arguments["backend"] = arguments["backend"] or named
+    check_backend(arguments["precision"], arguments["backend"])
     if run["dry_run"]:
-        _list_windows(source, output, reading, {**said, "max_missing": run["max_missing"]})
+        _list_windows(source, output, reading, {**arguments, "max_missing": run["max_missing"]})
     elif output is None:
         raise ConfigError("-o is missing: name the folder to write, or a file that ends in .csv, .npz or .parquet")
     elif _is_file(output):
-        _embed_to_file(source, output, reading, run, said)
+        _embed_to_file(source, output, reading, run, arguments)
     else:
-        _embed_to_folder(source, output, reading, run, said)
+        _embed_to_folder(source, output, reading, run, arguments)
 
 
 def _is_file(output: Path) -> bool:
@@ -114,7 +114,7 @@ def _is_file(output: Path) -> bool:
 
 
 def _embed_to_folder(
-    source: Path, output: Path, reading: dict[str, Any], run: dict[str, Any], said: dict[str, Any]
+    source: Path, output: Path, reading: dict[str, Any], run: dict[str, Any], arguments: dict[str, Any]
 ) -> None:
     if output.suffix and not output.is_dir():
         check_output(output)  # more likely a file of another ending than a folder with a dot in its name
@@ -125,20 +125,20 @@ def _embed_to_folder(
     from ..batch.run import embed_study
     from ..embedding import Embedder
 
-    if said.pop("fusion") is not None:
+    if arguments.pop("fusion") is not None:
         raise ConfigError("--fusion is for files: a folder has one column a representation, which you join as you like")
     run.pop("dry_run")
     run["engine"] = _engine(run.pop("engine"), run.pop("address"), run.pop("actors"))
     if run["threads"] is None:
         run["threads"] = 1 if run["engine"] else processors()  # drawing takes a tenth of the network's time
-    weights, backend = said.pop("weights"), {name: said.pop(name) for name in BACKEND}
+    weights, backend = arguments.pop("weights"), {name: arguments.pop(name) for name in BACKEND}
     if backend["backend"] == "native":  # before a folder is made
         require_native(backend["precision"])
     warnings.simplefilter("ignore", SignalWarning)  # the column `clipped` says it of each window
     with _telling_of_a_stop(), Bar() as bar:
         summary = embed_study(
-            source, output, said.pop("representation"), observer=bar,
-            model=lambda: Embedder.from_pretrained(weights, **backend), **said, **run, **_given(reading),
+            source, output, arguments.pop("representation"), observer=bar,
+            model=lambda: Embedder.from_pretrained(weights, **backend), **arguments, **run, **_given(reading),
         )  # fmt: skip
     click.echo(summary.table())
     click.echo(f"embeddings in {printable(str(output))}")
@@ -189,21 +189,21 @@ def _given(reading: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in reading.items() if value is not None and value != defaults.get(key)}
 
 
-def _list_windows(source: Path, output: Path | None, reading: dict[str, Any], said: dict[str, Any]) -> None:
+def _list_windows(source: Path, output: Path | None, reading: dict[str, Any], arguments: dict[str, Any]) -> None:
     from ..batch.parts import Notice
     from ..batch.segments import Settings, survey
     from ..batch.study_table import open_study, outside
     from ..config import Recipe
 
-    image = {key: said[key] for key in ("band", "scale", "nan_policy", "max_gap")}
+    image = {key: arguments[key] for key in ("band", "scale", "nan_policy", "max_gap")}
     settings = Settings(
-        tuple(said["representation"]),
-        said["window"],
-        said["stride"],
-        said["short"],
+        tuple(arguments["representation"]),
+        arguments["window"],
+        arguments["stride"],
+        arguments["short"],
         image,
         _given(reading),
-        max_missing=said["max_missing"],
+        max_missing=arguments["max_missing"],
     ).check(Recipe())
     study = open_study(source)
     if output is not None and not _is_file(output):
@@ -234,7 +234,7 @@ def _list_windows(source: Path, output: Path | None, reading: dict[str, Any], sa
 
 
 def _embed_to_file(
-    source: Path, output: Path, reading: dict[str, Any], run: dict[str, Any], said: dict[str, Any]
+    source: Path, output: Path, reading: dict[str, Any], run: dict[str, Any], arguments: dict[str, Any]
 ) -> None:
     write = WRITERS[check_output(output)]
     if other := [name for name, value in run.items() if value != FOLDER[name] and name != "batch_size"]:
@@ -247,13 +247,13 @@ def _embed_to_file(
         raise ConfigError(f"{printable(str(source))} is a study file: embed it into a folder, e.g. -o embeddings/")
     paths, root, skipped = _inputs(source)
     check_spares(output, paths)
-    model = Embedder.from_pretrained(said.pop("weights"), **{name: said.pop(name) for name in BACKEND})
-    said |= {"fusion": said["fusion"] or "concat", "batch_size": run["batch_size"]}
-    said["representation"] = list(said["representation"])
+    model = Embedder.from_pretrained(arguments.pop("weights"), **{name: arguments.pop(name) for name in BACKEND})
+    arguments |= {"fusion": arguments["fusion"] or "concat", "batch_size": run["batch_size"]}
+    arguments["representation"] = list(arguments["representation"])
     table, failures, dropped = Table(), [], 0
     for path in tqdm(paths, unit="file", disable=not sys.stderr.isatty()):
         try:
-            found = _embed_file(model, path, root, reading, **said)
+            found = _embed_file(model, path, root, reading, **arguments)
             if not found.sources:
                 skipped.append(f"{printable(str(path))}: shorter than one window")
                 dropped += 1

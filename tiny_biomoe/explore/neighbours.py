@@ -79,8 +79,8 @@ class SearchableWindows:
             values = [modality_name(value) for value in values] if column == "modality" else values
             mask &= _among(self.folder.facts([column])[column], values)
         if not mask.any():
-            said = ", ".join(f"{name}={value!r}" for name, value in where.items()) or f"modality={query.modality!r}"
-            raise ConfigError(f"{str(self.folder.path)!r} holds no window to compare with ({said}, other recordings)")
+            asked = ", ".join(f"{name}={value!r}" for name, value in where.items()) or f"modality={query.modality!r}"
+            raise ConfigError(f"{str(self.folder.path)!r} holds no window to compare with ({asked}, other recordings)")
         return mask
 
     def nearest(

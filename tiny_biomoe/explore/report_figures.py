@@ -19,7 +19,7 @@ from .sample import Sample
 
 INKS = {"light": "#1d2430", "dark": "#e8eaee"}
 LINES = {"missing": "#4c78c8", "flat": "#f08535", "clipped": "#d64f55"}
-DASHES = {"missing": "-", "flat": "--", "clipped": ":"}  # told apart without colours, too
+DASHES = {"missing": "-", "flat": "--", "clipped": ":"}  # distinct without colours, too
 MOST_ENTRIES = 12  # of a legend
 
 

@@ -345,9 +345,9 @@ def _of_modality(channels: list[Channel], modality: str | None, column: Any) -> 
     open_ones = [each for each in channels if each.kind is None]
     fitting = [each for each in open_ones if _fits(each, modality)] or ([] if told_other else open_ones)
     if not fitting:
-        told = ", ".join(sorted({each.kind for each in channels if each.kind}))
+        kinds = ", ".join(sorted({each.kind for each in channels if each.kind}))
         raise SignalError(
-            f"the file says that it measures {told}, not {modality}: if one is, choose it, column= (--column), of "
+            f"the file says that it measures {kinds}, not {modality}: if one is, choose it, column= (--column), of "
             f"{listed}"
         )
     if len({each.array or each.name for each in fitting}) > 1 and column != "*" and not _fits(fitting[0], modality):

@@ -26,7 +26,7 @@ import pyarrow.csv as pa_csv  # noqa: E402
 
 RISING = 8  # rows; of so many in turn a signal does not rise with each
 MAX_COLUMNS = 20_000  # what has more is no table, or one that lies on its side
-SNIFFED = 20  # lines from which delimiter and decimal mark are told
+SNIFFED = 20  # lines from which delimiter and decimal mark are recognised
 DELIMITERS = {"tab": "\t", r"\t": "\t", "space": " ", "comma": ",", "semicolon": ";"}  # as a shell can write them
 MISSING = ["", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "null", "NULL", "None", "-"]
 
@@ -294,7 +294,7 @@ def open_table(path: Path, options: Options) -> Table:
     Raises
     ------
     SignalError
-        Damaged text, a delimiter, decimal mark or header that cannot be told, or no samples.
+        Damaged text, a delimiter, decimal mark or header that is not recognised, or no samples.
     ConfigError
         An option that no file can have.
     """

@@ -196,7 +196,7 @@ def read(
     root
         The folder that `Recording.source` is relative to; `path` as it is given otherwise.
     format
-        A key of `FORMATS`; told by the content otherwise.
+        A key of `FORMATS`; recognised by the content otherwise.
     fs
         Sampling rate in Hz, where the file does not hold it. It must agree with the file's within 1 %.
     modality
@@ -206,7 +206,7 @@ def read(
         Name, or number counted from 0, of the channel to read, or a list of them; they are read whatever they look
         like. "*" stands for every column that is a signal, where `modality` fits several.
     delimiter, decimal, encoding, header
-        How delimited text is written; told by the content otherwise, and refused where that leaves a doubt.
+        How delimited text is written; recognised by the content otherwise, and refused where that leaves a doubt.
     time_column
         Name or number of the column that holds times; otherwise one called time, t, timestamp or the like. The name may
         add a unit that the file leaves out, "t [ms]". "" reads a file without its times.
@@ -231,11 +231,11 @@ def read(
     """
     path = Path(path)
     check_reading({"format": format, "fs": fs, "modality": modality, "on_hole": on_hole, "on_jitter": on_jitter})
-    said = Said.of(path, root, fs, modality, on_hole, on_jitter)
+    stated = Statements.of(path, root, fs, modality, on_hole, on_jitter)
     options = Options(column, delimiter, decimal, encoding, header, time_column)
     with reading(path):
         channels = FORMATS[format or recognise(path)].read(path, options)
-        found = said.all_recordings(channels, options)
+        found = stated.all_recordings(channels, options)
     if failed := [each for each in found.left_out if each.failed]:
         more = f", and {len(failed) - 1} more columns" if len(failed) > 1 else ""
         warn(f"{printable(str(path))}: column {failed[0].channel!r} is not read: {failed[0].reason}{more}")
@@ -330,7 +330,7 @@ def parts_of(path: Path) -> list[Path]:
 
 
 @dataclass(frozen=True)
-class Said:
+class Statements:
     """What the caller says of a channel, whatever the file."""
 
     source: str
@@ -340,7 +340,7 @@ class Said:
     resample: bool
 
     @classmethod
-    def of(cls, path: Path, root: Any, fs: Any, modality: Any, on_hole: Any, on_jitter: Any) -> Said:
+    def of(cls, path: Path, root: Any, fs: Any, modality: Any, on_hole: Any, on_jitter: Any) -> Statements:
         """From arguments of `read`."""
         source = source_name(path, None if root is None else Path(root))
         rate = None if fs is None else check_fs(fs)

@@ -75,16 +75,16 @@ def find_clock(names: list[str], time_column: str | int | None) -> tuple[int | N
     >>> find_clock(["Time [ms]", "ECG"], None)
     (0, 0.001)
     """
-    told = [_split_unit(name) for name in names]
+    split = [_split_unit(name) for name in names]
     if time_column in (None, ""):
-        found = next((index for index, (base, _) in enumerate(told) if _spelled(base) in TIME_NAMES), None)
-        return found, None if found is None else told[found][1]
+        found = next((index for index, (base, _) in enumerate(split) if _spelled(base) in TIME_NAMES), None)
+        return found, None if found is None else split[found][1]
     if not isinstance(time_column, str) or time_column.strip() in names:
         index = position(names, time_column)  # type: ignore[arg-type]
-        return index, told[index][1]
+        return index, split[index][1]
     base, unit = _split_unit(time_column)  # the caller's unit counts, not the file's
-    index = position([name for name, _ in told], base)
-    return index, unit or told[index][1]
+    index = position([name for name, _ in split], base)
+    return index, unit or split[index][1]
 
 
 def _split_unit(name: str) -> tuple[str, float | None]:
@@ -181,7 +181,7 @@ def read_clock(clock: Clock, n_samples: int, fs: float | None, holes: bool = Fal
     Raises
     ------
     SignalError
-        Times that are missing, stand still or go back; another rate than `fs`; a unit that cannot be told; holes
+        Times that are missing, stand still or go back; another rate than `fs`; an unknown unit; holes
         and uneven steps, where they are not allowed.
     """
     times, name = clock.times[:n_samples], excerpt(clock.name)
@@ -258,7 +258,7 @@ def _unit(clock: Clock, period: float, fs: float | None) -> float:
         return clock.unit or 1.0
     if abs(rate / fs - 1) <= AGREEMENT:
         return clock.unit or 1.0
-    told = f"time column {excerpt(clock.name)} advances by {period:g} a row, which is {rate:.6g} Hz, not fs={fs:g}"
+    found = f"time column {excerpt(clock.name)} advances by {period:g} a row, which is {rate:.6g} Hz, not fs={fs:g}"
     if abs(1000 * rate / fs - 1) <= AGREEMENT:
-        raise SignalError(f"{told}: it counts milliseconds, not seconds; {say_unit}")
-    raise SignalError(f"{told}: correct fs (--fs), or leave it out to take the file's; {REMEDY}")
+        raise SignalError(f"{found}: it counts milliseconds, not seconds; {say_unit}")
+    raise SignalError(f"{found}: correct fs (--fs), or leave it out to take the file's; {REMEDY}")

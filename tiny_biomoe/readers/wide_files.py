@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import SignalError
-from .formats import FORMATS, Recordings, Said, check_reading, read, reading, recognise
+from .formats import FORMATS, Recordings, Statements, check_reading, read, reading, recognise
 from .recording import Options
 
 TOGETHER = 64  # columns that are parsed in one pass, which takes 8 bytes a cell
@@ -20,15 +20,15 @@ TOGETHER = 64  # columns that are parsed in one pass, which takes 8 bytes a cell
 Result = Recordings | SignalError | MemoryError  # what `read` gives, or what it raises
 
 
-def read_each(path: Path, wishes: Sequence[Mapping[str, Any]], **common: Any) -> Iterator[Result]:
-    """What `read` gives or raises for each of several wishes, while a file of many columns is parsed but once.
+def read_each(path: Path, requests: Sequence[Mapping[str, Any]], **common: Any) -> Iterator[Result]:
+    """What `read` gives or raises for each of several requests, while a file of many columns is parsed but once.
 
     Parameters
     ----------
-    wishes
+    requests
         Each with its own column, modality, fs, or some of them.
     common
-        Arguments of `read` that all share, where a wish says nothing else.
+        Arguments of `read` that all share, where a request gives nothing else.
 
     Raises
     ------
@@ -40,7 +40,7 @@ def read_each(path: Path, wishes: Sequence[Mapping[str, Any]], **common: Any) ->
     Up to `TOGETHER` columns are parsed at a time, which bounds memory. Where one of them is damaged, the halves are
     parsed each on its own, and so on, so that no column fails for another's sake.
     """
-    asked = [{**common, **wish} for wish in wishes]
+    asked = [{**common, **request} for request in requests]
     for each in asked:
         check_reading({name: value for name, value in each.items() if name != "root"})
     for named, some in groupby(asked, key=lambda each: isinstance(each.get("column"), str | int)):
@@ -72,10 +72,10 @@ def _in_one_pass(path: Path, asked: list[dict[str, Any]]) -> list[Result]:
     by_column = dict(zip(columns, channels, strict=True))
     found: list[Result] = []
     for each in asked:
-        said = Said.of(path, each.get("root"), *map(each.get, ("fs", "modality", "on_hole", "on_jitter")))
+        stated = Statements.of(path, each.get("root"), *map(each.get, ("fs", "modality", "on_hole", "on_jitter")))
         try:
             with reading(path):
-                found.append(said.all_recordings([by_column[each["column"]]], Options(each["column"])))
+                found.append(stated.all_recordings([by_column[each["column"]]], Options(each["column"])))
         except SignalError as error:
             found.append(error)
     return found
