@@ -199,3 +199,21 @@ def test_a_forked_process_embeds_with_a_module_of_its_parent(expected):
         sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     """
     in_new_process(script)
+
+
+def test_row_116_one_bad_window_costs_itself():
+    recording = np.concatenate([SIGNAL, np.full(1000, 3.0), SIGNAL, SIGNAL])
+    recording[3500:3600] = np.nan
+    options = {"fs": FS, "modality": "ecg", "window": 10}
+    with pytest.raises(SignalError, match="missing samples"):
+        embed(recording, **options)
+    with pytest.warns(SignalWarning, match=r"2 of 4 windows cannot be embedded and are NaN.*10-20 s, .*30-40 s,"):
+        found = bundled().embed_windows(recording, FS, "ecg", window=10, on_bad="nan")
+    assert np.isnan(found.embeddings).all(axis=1).tolist() == [False, True, False, True]
+    assert len(found.failures) == 2
+    with pytest.warns(SignalWarning, match="2 of 4 windows cannot be embedded and are left out"):
+        kept = bundled().embed_windows(recording, FS, "ecg", window=10, on_bad="skip")
+    assert kept.starts.tolist() == [0, 20]
+    np.testing.assert_array_equal(kept.embeddings, found.embeddings[[0, 2]])
+    with pytest.warns(SignalWarning):
+        assert embed(recording, on_bad="skip", **options).shape == (2, 192)

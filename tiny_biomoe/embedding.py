@@ -9,7 +9,7 @@ both give the same bytes.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
@@ -46,6 +46,7 @@ class WindowEmbeddings:
     flat: NDArray[np.float64]  # (n,), share of samples equal to the one before
     clipped: NDArray[np.float64]  # (n,), share of samples resting on the window's extremes
     provenance: dict[str, Any]
+    failures: tuple[str, ...] = ()  # why windows have no vector, with on_bad="nan" or "skip"
 
     @classmethod
     def of(
@@ -55,11 +56,14 @@ class WindowEmbeddings:
         fs: float,
         qualities: list[Quality],
         provenance: dict[str, Any],
+        failures: Iterable[str] = (),
     ) -> WindowEmbeddings:
         """From spans in samples and one quality a window."""
         times = np.array(spans, np.float64).reshape(-1, 2) / fs
         shares = np.array([(q.missing, q.flat, q.clipped) for q in qualities], np.float64).reshape(-1, 3)
-        return cls(vectors, times[:, 0], times[:, 1], shares[:, 0], shares[:, 1], shares[:, 2], provenance)
+        return cls(
+            vectors, times[:, 0], times[:, 1], shares[:, 0], shares[:, 1], shares[:, 2], provenance, tuple(failures)
+        )
 
 
 class SignalEmbedding:
@@ -113,8 +117,8 @@ class SignalEmbedding:
         nan_policy, max_gap
             "error", or "interpolate" gaps of up to `max_gap` seconds.
         on_bad
-            What a signal that cannot be used does to the others: "error" raises, "nan" gives it a row of NaN, "skip"
-            leaves its row out; the last two warn once, with the reasons.
+            What a signal, or with `window` a window, that cannot be used does to the others: "error" raises, "nan"
+            gives it a row of NaN, "skip" leaves its row out; the last two warn once, with the reasons.
         batch_size
             Images on the device at once. On the CPU it changes no byte; elsewhere rounding, by up to 1e-5.
 
@@ -130,11 +134,9 @@ class SignalEmbedding:
             An argument is not one of its choices.
         """
         if window is not None:
-            if on_bad != "error":
-                raise ConfigError(f"on_bad={on_bad!r} is for several signals: windows of one recording have rows alike")
             return self.embed_windows(
                 signals, fs, modality, representation, fusion=fusion, window=window, stride=stride, short=short,
-                band=band, scale=scale, nan_policy=nan_policy, max_gap=max_gap, batch_size=batch_size,
+                band=band, scale=scale, nan_policy=nan_policy, max_gap=max_gap, on_bad=on_bad, batch_size=batch_size,
             ).embeddings  # fmt: skip
         if stride is not None or short != "error":
             raise ConfigError("stride= and short= need window=, in seconds")
@@ -172,6 +174,8 @@ class SignalEmbedding:
         scale: Any = "window",
         nan_policy: str = "error",
         max_gap: float = 1.0,
+        max_missing: float = 1.0,
+        on_bad: str = "error",
         batch_size: int = 32,
         where: str = "signal",
     ) -> WindowEmbeddings:
@@ -183,6 +187,9 @@ class SignalEmbedding:
         window, stride : seconds; `stride` is `window` unless given
         short : what to do where the recording is shorter than one window: "error", "drop" (no rows, and a
             SignalWarning that says so), or "pad" (one row, lengthened by the last value)
+        max_missing : share of a window's samples that may be missing and interpolated, with on_bad="nan" or "skip"
+        on_bad : what a flat window, or one in or beside a gap that is not interpolated, does to the others: "error"
+            raises; "nan" gives it a row of NaN and "skip" none, with one warning and the reasons in `failures`
         where : what errors and warnings call the recording
         others : as in `embed`
 
@@ -206,22 +213,27 @@ class SignalEmbedding:
         batch_size = check_positive(batch_size, "batch_size")
         step = window if stride is None else stride
         provenance = {**core.weights_facts(), **call.describe(), "window": float(window), "stride": float(step)}
-        qualities: list[Quality] = []
+        if on_bad not in ON_BAD:
+            raise unknown("on_bad", on_bad, ON_BAD)
         if not spans:
             warn(f"{where} lasts {rows[0].size / call.fs:g} s, less than one window of {window:g} s, and is dropped")
             nothing = _fuse(embed_levels(core.backend, [], batch_size), call, core.architecture.embedding_dim)
-            return WindowEmbeddings.of(nothing, [], call.fs, qualities, provenance)
-        recording = FilteredRecording.of(rows[0], call, where)
-
-        def images() -> Iterator[Levels]:
-            """Each window's images, (224, 224) uint8, window by window; notes its quality."""
-            for span in spans:
-                qualities.append(recording.quality(span))
-                name, part = recording.window(span)
-                yield from draw_all(part, call, recording.limits, noise=recording.noise, where=name)
-
-        vectors = _fuse(embed_levels(core.backend, images(), batch_size), call, core.architecture.embedding_dim)
-        return WindowEmbeddings.of(vectors, list(spans), call.fs, qualities, provenance)
+            return WindowEmbeddings.of(nothing, [], call.fs, [], provenance)
+        if on_bad == "error":
+            recording = FilteredRecording.of(rows[0], call, where)
+        else:
+            recording = FilteredRecording.by_window(rows[0], call, where, max_missing)
+        bad: dict[int, str] = {}
+        parts = (recording.window(span) for span in spans)
+        images = _images(parts, recording, bad if on_bad != "error" else None)
+        vectors = _fuse(embed_levels(core.backend, images, batch_size), call, core.architecture.embedding_dim)
+        kept = list(spans)
+        if bad:
+            vectors = _without_bad(vectors, bad, len(kept), on_bad, "windows")
+            if on_bad == "skip":
+                kept = [span for index, span in enumerate(kept) if index not in bad]
+        qualities = [recording.quality(span) for span in kept]
+        return WindowEmbeddings.of(vectors, kept, call.fs, qualities, provenance, bad.values())
 
     def embed_images(self, images: Any, *, batch_size: int = 32) -> Embeddings:
         """Embed pictures: PIL images, paths, or uint8 arrays (height, width, 3); one gives (192,), a list (n, 192).
@@ -357,6 +369,23 @@ def _unpickled(
     return Embedder(config, made, source, file, digest, lambda: tensors)
 
 
+def _images(
+    parts: Iterable[tuple[str, Signal]], recording: FilteredRecording, bad: dict[int, str] | None
+) -> Iterator[Levels]:
+    """Each window's images, (224, 224) uint8, in order; where `bad` is given, why a window has none is noted there."""
+    for index, (where, part) in enumerate(parts):
+        try:
+            if not part.size:
+                raise SignalError(where)
+            pictures = list(draw_all(part, recording.call, recording.limits, noise=recording.noise, where=where))
+        except SignalError as error:
+            if bad is None:
+                raise
+            bad[index] = str(error)
+        else:
+            yield from pictures
+
+
 def _images_of_signals(
     rows: Sequence[Signal], single: bool, call: Call, bad: dict[int, str] | None
 ) -> Iterator[Levels]:
@@ -373,11 +402,11 @@ def _images_of_signals(
             yield from pictures
 
 
-def _without_bad(vectors: Embeddings, bad: dict[int, str], n: int, on_bad: str) -> Embeddings:
-    """One warning for all signals that have no vector; with "nan" they keep their rows, of NaN."""
+def _without_bad(vectors: Embeddings, bad: dict[int, str], n: int, on_bad: str, what: str = "signals") -> Embeddings:
+    """One warning for all that have no vector; with "nan" they keep their rows, of NaN."""
     shown = "; ".join(list(bad.values())[:3])
     left_out = "left out" if on_bad == "skip" else "NaN"
-    warn(f"{len(bad)} of {n} signals cannot be embedded and are {left_out}: {shown}{'; ...' if len(bad) > 3 else ''}")
+    warn(f"{len(bad)} of {n} {what} cannot be embedded and are {left_out}: {shown}{'; ...' if len(bad) > 3 else ''}")
     if on_bad == "skip":
         return vectors
     every = np.full((n, vectors.shape[1]), np.nan, np.float32)

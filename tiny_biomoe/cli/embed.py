@@ -237,7 +237,9 @@ def _embed_to_file(
     source: Path, output: Path, reading: dict[str, Any], run: dict[str, Any], arguments: dict[str, Any]
 ) -> None:
     write = WRITERS[check_output(output)]
-    if other := [name for name, value in run.items() if value != FOLDER[name] and name != "batch_size"]:
+    if other := [
+        name for name, value in run.items() if value != FOLDER[name] and name not in ("batch_size", "max_missing")
+    ]:
         raise ConfigError(f"--{other[0].replace('_', '-')} is for a folder: give one, e.g. -o embeddings/")
     from ..batch.study_table import is_study_file
     from ..embedding import Embedder
@@ -248,12 +250,20 @@ def _embed_to_file(
     paths, root, skipped = _inputs(source)
     check_spares(output, paths)
     model = Embedder.from_pretrained(arguments.pop("weights"), **{name: arguments.pop(name) for name in BACKEND})
-    arguments |= {"fusion": arguments["fusion"] or "concat", "batch_size": run["batch_size"]}
+    arguments |= {
+        "max_missing": run["max_missing"],
+        "fusion": arguments["fusion"] or "concat",
+        "batch_size": run["batch_size"],
+    }
     arguments["representation"] = list(arguments["representation"])
     table, failures, dropped = Table(), [], 0
+    windows_lost: list[str] = []
     for path in tqdm(paths, unit="file", disable=not sys.stderr.isatty()):
         try:
-            found = _embed_file(model, path, root, reading, **arguments)
+            found, lost = _embed_file(model, path, root, reading, **arguments)
+            windows_lost += lost
+            if not found.sources and lost:
+                raise SignalError(lost[0] if len(lost) == 1 else f"{lost[0]} (and {len(lost) - 1} more windows)")
             if not found.sources:
                 skipped.append(f"{printable(str(path))}: shorter than one window")
                 dropped += 1
@@ -263,8 +273,10 @@ def _embed_to_file(
             dropped += 1
         except (SignalError, MemoryError) as error:
             failures.append(str(error) or f"{printable(str(path))}: not enough memory")
-    for failure in [*skipped, *failures]:
+    for failure in [*skipped, *failures, *windows_lost[:SHOWN]]:
         click.echo(f"not embedded: {failure}", err=True)
+    if len(windows_lost) > SHOWN:
+        click.echo(f"not embedded: {len(windows_lost) - SHOWN} more windows", err=True)
     if not table.sources:
         raise ConfigError(f"nothing could be embedded of {len(paths)} files in {printable(str(source))}")
     write(table, output)
@@ -273,13 +285,15 @@ def _embed_to_file(
         f"({len(paths) + len(skipped) - dropped} inputs = {len(paths) - len(failures) - dropped} embedded + "
         f"{len(failures)} failed + {len(skipped)} skipped)"
     )
-    if failures:
+    if failures or windows_lost:
         raise SystemExit(2)
 
 
-def _embed_file(model: Embedder, path: Path, root: Path, reading: dict[str, Any], **options: Any) -> Table:
-    """The vectors of every channel of a file whose modality is known: of its windows, or of the whole."""
-    table = Table()
+def _embed_file(
+    model: Embedder, path: Path, root: Path, reading: dict[str, Any], **options: Any
+) -> tuple[Table, list[str]]:
+    """The vectors of every channel of a file whose modality is known, and why windows have none."""
+    table, lost = Table(), []
     recordings = read_file(path, root, reading)
     for left in recordings.left_out:
         click.echo(f"not embedded: {printable(str(path))}: {left.channel}: {left.reason}", err=True)
@@ -293,10 +307,11 @@ def _embed_file(model: Embedder, path: Path, root: Path, reading: dict[str, Any]
     for recording, modality in known:
         name = f"{recording.source}: {printable(recording.channel)}"
         whole = recording.signal.size / recording.fs
-        window = options["window"] if options["window"] is not None else whole
+        window, on_bad = (whole, "error") if options["window"] is None else (options["window"], "skip")
         found = model.embed_windows(
-            recording.signal, recording.fs, modality, **{**options, "window": window}, where=name
+            recording.signal, recording.fs, modality, **{**options, "window": window}, where=name, on_bad=on_bad
         )
+        lost += found.failures
         n = len(found.embeddings)
         table.add(
             Table(
@@ -306,7 +321,7 @@ def _embed_file(model: Embedder, path: Path, root: Path, reading: dict[str, Any]
                 {f"{modality} {recording.fs:g} Hz": found.provenance},
             )
         )  # fmt: skip
-    return table
+    return table, lost
 
 
 def _inputs(source: Path) -> tuple[list[Path], Path, list[str]]:
