@@ -293,7 +293,8 @@ def _embed_file(
     model: Embedder, path: Path, root: Path, reading: dict[str, Any], **options: Any
 ) -> tuple[Table, list[str]]:
     """The vectors of every channel of a file whose modality is known, and why windows have none."""
-    table, lost = Table(), []
+    table = Table()
+    lost: list[str] = []
     recordings = read_file(path, root, reading)
     for left in recordings.left_out:
         click.echo(f"not embedded: {printable(str(path))}: {left.channel}: {left.reason}", err=True)
