@@ -1,6 +1,6 @@
 """Compiles the network's C++ program for several kinds of processors; all else is in pyproject.toml.
 
-Where there is no compiler, or one that does not know a kind, the package comes without and computes by PyTorch there.
+Without a compiler, or where it does not know a kind, the package is built without, and another backend computes there.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ tools = runpy.run_path(str(Path(__file__).parent / PACKAGE / "build.py"))
 
 
 class BuildPrograms(build_ext):
-    """A level's program by one call of the compiler; it needs nothing of Python, so its name does not tell of it."""
+    """A level's program by one call of the compiler; it needs nothing of Python, so neither does its name."""
 
     def finalize_options(self) -> None:
         super().finalize_options()
@@ -39,14 +39,13 @@ class BuildPrograms(build_ext):
         command = [*tools["command"](), *ext.extra_compile_args, *ext.sources, "-o", str(out)]
         if subprocess.run(command).returncode or not out.exists():
             raise CompileError(f"{' '.join(command)} failed")
-        out.write_bytes(tools["sealed"](out.read_bytes()))
 
     def copy_extensions_to_source(self) -> None:
         self._clear(tools["PROGRAMS"])
         super().copy_extensions_to_source()
 
     def _clear(self, folder: Path) -> None:
-        """Make a folder that holds no program of an earlier source, which no one would load."""
+        """Make the folder, without programs of an earlier source, which nothing would load."""
         folder.mkdir(parents=True, exist_ok=True)
         for earlier in folder.glob("*.so"):
             earlier.unlink()
@@ -61,7 +60,7 @@ class Wheel(bdist_wheel):
 
 
 def programs() -> list[Extension]:
-    """One extension a level, where they are of use and there is a compiler."""
+    """One extension a level, where the platform has levels and there is a compiler."""
     try:
         tools["command"]()
     except tools["NoCompiler"]:

@@ -30,7 +30,7 @@ from pretraining.probe import fitted_score
 from pretraining.profiles import BANDS
 from tiny_biomoe.config import Config
 from tiny_biomoe.images.representations import REPRESENTATIONS
-from tiny_biomoe.inference.runtime import to_pixels
+from tiny_biomoe.inference.torch_backend import to_pixels
 from tiny_biomoe.network.network import Network
 
 SIZE = 112

@@ -7,7 +7,7 @@
     python benchmarks/batch.py many   [--windows 10000000]
 
 `speed` uses the bundled weights and real drawing. In the others a window is read, filtered, cut, its quality measured
-and its row written as ever, but its picture is blank and its vector a constant: what they measure is the engine.
+and its row written as ever, but its picture is blank and its vector a constant: what they measure is the run itself.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ import numpy as np
 import torch
 from pyarrow import parquet
 
-from tiny_biomoe import TinyBioMoE, pipeline
-from tiny_biomoe import embed_groups as engine
+from tiny_biomoe import TinyBioMoE
+from tiny_biomoe.batch import pipeline, worker
 from tiny_biomoe.batch.plan import groups, scan
 from tiny_biomoe.batch.run import embed_study
 from tiny_biomoe.batch.segments import Chunk, Settings, stream
 from tiny_biomoe.batch.study_table import open_study
 from tiny_biomoe.images.windows import draw_windows
-from tiny_biomoe.inference.runtime import embed_levels
+from tiny_biomoe.model import embed_levels
 
 WINDOW = 10.0  # seconds
 STAGES = ("read and filtered", "drawn", "embedded")
@@ -57,7 +57,7 @@ def make_files(folder: Path, windows: int, fs: float, stride: float, per_file: i
         np.savez(folder / f"{number:06d}.npz", signal=signal.astype(np.float32), fs=fs)
 
 
-class FirstPicture(engine.Observer):
+class FirstPicture(worker.Observer):
     """When the network got its first picture: the workers have started."""
 
     came = 0.0
@@ -174,12 +174,12 @@ def stub_out() -> None:
     def blank(call: Any, limits: Any, noise: Any, windows: Any) -> list[Any]:
         return [np.full((len(call.representations), 224, 224), 7, np.uint8) for _ in windows]
 
-    def constant(model: Any, parts: Any, batch_size: int) -> Any:
+    def constant(backend: Any, parts: Any, batch_size: int) -> Any:
         for part in parts:
             yield np.ones((sum(1 for _ in part), 192), np.float32)
 
     pipeline.draw_windows = blank  # type: ignore[assignment]
-    engine.embed_in_turn = constant  # type: ignore[assignment]
+    worker.embed_in_turn = constant  # type: ignore[assignment]
 
 
 def stubbed(folder: Path, windows: int) -> dict[str, Any]:

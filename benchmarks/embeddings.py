@@ -20,8 +20,7 @@ from tiny_biomoe.config import IMAGE_SIZE
 from tiny_biomoe.errors import SignalError
 from tiny_biomoe.images.rendering import Levels, draw
 from tiny_biomoe.images.representations import REPRESENTATIONS
-from tiny_biomoe.inference.engine import engine_facts
-from tiny_biomoe.inference.runtime import embed_levels
+from tiny_biomoe.model import embed_levels
 from tiny_biomoe.signals.filters import NOTHING_LEFT, passband
 from tiny_biomoe.weights.loading import tensor_digest
 
@@ -51,7 +50,7 @@ class Embedder:
     def __init__(self, model: TinyBioMoE, cache: Path) -> None:
         self.model, self.cache = model, cache / "embeddings"
         recipe = json.dumps(dataclasses.asdict(model.recipe), sort_keys=True)
-        facts = tensor_digest(model.state_dict()) + recipe + json.dumps(engine_facts(model), sort_keys=True)
+        facts = tensor_digest(model.state_dict()) + recipe + json.dumps(model.frozen().backend.facts(), sort_keys=True)
         self.digest = hashlib.sha256(facts.encode()).hexdigest()
 
     def embed(self, dataset: Dataset, scale: str, representation: str) -> Embedded:

@@ -18,7 +18,8 @@ from pathlib import Path
 import click
 import numpy as np
 
-from tiny_biomoe import TinyBioMoE
+from tiny_biomoe.embedding import Embedder
+from tiny_biomoe.inference.backends import BACKENDS
 
 PART = 1000  # windows of one recording
 FS, SECONDS = 64.0, 10
@@ -34,10 +35,10 @@ SCALES = "window", "recording"
     help="In all; only whole thousands are embedded.",
 )
 @click.option("--precision", default="bfloat16", show_default=True)
-@click.option("--compile/--no-compile", default=None, help="As of `tiny-biomoe embed`.")
+@click.option("--backend", type=click.Choice(BACKENDS), help="As of `tiny-biomoe embed`.")
 @click.option("--recording", type=int, help="Samples of one recording, instead of many windows.")
 @click.option("--scale", type=click.Choice(SCALES), help="Of one recording, which this process embeds.")
-def main(windows: int, precision: str, compile: bool | None, recording: int | None, scale: str | None) -> None:
+def main(windows: int, precision: str, backend: str | None, recording: int | None, scale: str | None) -> None:
     """Embed, and print a section of RESULTS.md."""
     if recording and scale:
         return long_recording(recording, scale)
@@ -51,25 +52,25 @@ def main(windows: int, precision: str, compile: bool | None, recording: int | No
         for each in SCALES:
             subprocess.run([sys.executable, __file__, "--recording", str(recording), "--scale", each], check=True)
         return
-    model = TinyBioMoE.from_pretrained(precision=precision, compile=compile)
+    model = Embedder.from_pretrained(precision=precision, backend=backend)
     rng = np.random.default_rng(0)
     print("| windows | resident memory, MiB | the most so far, MiB |", "|---|---|---|", sep="\n")
-    told = 1
+    reported = 1
     for part in range(1, windows // PART + 1):
         t = np.arange(PART * SECONDS * FS) / FS
         beats = np.sin(2 * np.pi * rng.uniform(0.8, 2.0) * t) + 0.3 * rng.standard_normal(t.size)
         found = model.embed_windows(beats, FS, "bvp", window=SECONDS, stride=SECONDS, batch_size=32)
         if len(found.embeddings) != PART or not np.isfinite(found.embeddings).all():
             raise SystemExit(f"part {part}: {len(found.embeddings)} rows instead of {PART} finite ones")
-        if part >= told or part == windows // PART:
+        if part >= reported or part == windows // PART:
             now, most = resident("VmRSS"), resident("VmHWM")
             print(f"| {part * PART:,} | {now:.0f} | {most:.0f} |".replace(",", " "), flush=True)
-            told *= 2
+            reported *= 2
 
 
 def long_recording(samples: int, scale: str) -> None:
     """A hundred windows of one recording of float32, and the most memory that took."""
-    model = TinyBioMoE.from_pretrained()
+    model = Embedder.from_pretrained()
     signal = np.random.default_rng(0).standard_normal(samples, np.float32)
     stride = (samples / 1000 - SECONDS) / 99.5
     found = model.embed_windows(signal, 1000, "ecg", window=SECONDS, stride=stride, scale=scale)

@@ -27,18 +27,18 @@ from benchmarks.embeddings import SCALES, Embedder, all_embeddings, flat_windows
 from benchmarks.scoring import Row, Scorer
 from tiny_biomoe import TinyBioMoE, __version__
 from tiny_biomoe.errors import need, unknown
-from tiny_biomoe.inference.engine import engine_facts
+from tiny_biomoe.inference.backends import BACKENDS
 
 GROUPS = ("ours", "untrained", "baselines", "controls")
 PER_PERSON = 20  # windows of a downstream task; 0 for all
 
 
-def networks(weights: str | None, groups: list[str], device: str, **engine: Any) -> dict[str, TinyBioMoE]:
+def networks(weights: str | None, groups: list[str], device: str, **backend: Any) -> dict[str, TinyBioMoE]:
     """The weights to score, and the same network with the same recipe as it is built."""
-    model = TinyBioMoE.from_pretrained(weights, device=device, **engine)
+    model = TinyBioMoE.from_pretrained(weights, device=device, **backend)
     torch.manual_seed(0)
     untrained = TinyBioMoE(model.architecture, model.recipe, "untrained").eval().to(device)
-    untrained.engine = model.engine
+    untrained.precision, untrained.backend = model.precision, model.backend
     return {group: network for group, network in (("ours", model), ("untrained", untrained)) if group in groups}
 
 
@@ -101,12 +101,12 @@ FOLDER = click.Path(file_okay=False, path_type=Path)
 @click.option("--rows", "groups", default=",".join(GROUPS), show_default=True, callback=_names)
 @click.option("--per-person", default=PER_PERSON, show_default=True, help="Windows a person downstream; 0 for all.")
 @click.option("--precision", type=click.Choice(["float32", "bfloat16"]), default="float32", show_default=True)
-@click.option("--compile/--no-compile", default=None, help="As of `tiny-biomoe embed`.")
+@click.option("--backend", type=click.Choice(BACKENDS), help="As of `tiny-biomoe embed`.")
 @click.option("--device", default="cpu", show_default=True)
 @click.option("-o", "--output", type=FOLDER, required=True)
 def main(
     downstream: Path | None, pretraining: Path | None, cache: Path, weights: str | None, tasks: list[str],
-    groups: list[str], per_person: int, precision: str, compile: bool | None, device: str, output: Path,
+    groups: list[str], per_person: int, precision: str, backend: str | None, device: str, output: Path,
 ) -> None:  # fmt: skip
     """Score weights, frozen, by linear probes on people that no training has seen."""
     if "baselines" in groups:
@@ -114,7 +114,7 @@ def main(
     for name in tasks:
         if (pretraining if name in PRETRAINING else downstream) is None:
             raise click.UsageError(f"{name} needs --{'pretraining' if name in PRETRAINING else 'downstream'} FOLDER")
-    models = networks(weights, groups, device, precision=precision, compile=compile)
+    models = networks(weights, groups, device, precision=precision, backend=backend)
     embedders = {group: Embedder(model, cache) for group, model in models.items()}
     found = {}
     for name in tqdm(tasks, "tasks"):
@@ -124,7 +124,7 @@ def main(
             dataset = dataset.thin(per_person)
         found[name] = score_task(dataset, groups, embedders, cache)
     names = {group: model.config.name for group, model in models.items()}
-    computed = {engine_facts(model)["program"] or "PyTorch" for model in models.values()}
+    computed = {model.frozen().backend.program or "PyTorch" for model in models.values()}
     setting = (
         f"tiny-biomoe {__version__}, torch {torch.__version__}, {precision} by "
         f"{' and '.join(sorted(computed)) or 'nothing'} on {device}, {torch.get_num_threads()} threads; "

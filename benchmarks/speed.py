@@ -28,7 +28,6 @@ from speed_baselines import GFLOP, SIDE, Case
 
 from tiny_biomoe import REPRESENTATIONS, Recipe, TinyBioMoE, __version__
 from tiny_biomoe.images.rendering import draw
-from tiny_biomoe.inference.engine import Engine, engine_facts
 from tiny_biomoe.inference.runtime import embed_levels, to_pixels
 from tiny_biomoe.inference.threads import threads
 from tiny_biomoe.signals.request import Call
@@ -36,11 +35,10 @@ from tiny_biomoe.signals.request import Call
 ROOT = Path(__file__).parent.parent
 DRAWN = (("ecg", 100.0, 1000), ("ecg", 1000.0, 10_000), ("eda", 4.0, 120), ("bvp", 64.0, 640), ("emg", 1000.0, 1500))
 BATCH = 32
-ENGINES = {
-    "float32": Engine(),
-    "bfloat16": Engine("bfloat16"),
-    "float32, PyTorch": Engine(compile=False),
-    "bfloat16, PyTorch": Engine("bfloat16", False),
+BACKENDS = {
+    "float32": ("float32", None),
+    "bfloat16": ("bfloat16", None),
+    "float32, PyTorch": ("float32", "torch"),
 }
 
 
@@ -101,11 +99,8 @@ def drawing(repetitions: int) -> list[str]:
 
 
 def models() -> dict[str, TinyBioMoE]:
-    """One model an engine."""
-    found = {name: TinyBioMoE.from_pretrained() for name in ENGINES}
-    for name, engine in ENGINES.items():
-        found[name].engine = engine
-    return found
+    """One model a precision and backend."""
+    return {name: TinyBioMoE.from_pretrained(precision=p, backend=b) for name, (p, b) in BACKENDS.items()}
 
 
 def network_cases(engines: dict[str, TinyBioMoE]) -> tuple[dict[str, Case], dict[str, int]]:
@@ -127,9 +122,10 @@ def network_cases(engines: dict[str, TinyBioMoE]) -> tuple[dict[str, Case], dict
         for name, model in engines.items():
             add(name, n, lambda some, m=model: embed_levels(m, levels[some], BATCH))  # type: ignore[misc]
     if present("onnx", "onnxruntime", "onnxscript"):
-        from tiny_biomoe.inference.onnx_export import kept_onnx
+        from tiny_biomoe.inference.onnx_backend import kept_onnx
+        from tiny_biomoe.weights import load
 
-        data, given = kept_onnx(engines["float32"]), pixels.contiguous().numpy()
+        data, given = kept_onnx(load().tensors, load().config), pixels.contiguous().numpy()
         runtimes: dict[str, Callable[[bytes, int], Callable[[np.ndarray], object]]]
         runtimes = {"ONNX Runtime": baselines.onnxruntime_network}
         if present("openvino"):
@@ -199,12 +195,12 @@ def cold(repetitions: int) -> list[str]:
 
 
 def memory() -> list[str]:
-    """Peak resident memory of a process that imports torch, that embeds one window, and that embeds many."""
+    """Peak resident memory of a process that imports NumPy, that embeds one window, and that embeds many."""
     program = (
-        "import numpy as np, re, torch, sys\n"
+        "import numpy as np, re, sys\n"
         "if n := int(sys.argv[1]):\n"
-        "    import tiny_biomoe as t\n"
-        "    m = t.TinyBioMoE.from_pretrained(precision=sys.argv[2])\n"
+        "    from tiny_biomoe.embedding import Embedder\n"
+        "    m = Embedder.from_pretrained(precision=sys.argv[2])\n"
         "    x = np.random.default_rng(0).standard_normal((n + 9) * 100)\n"
         "    m.embed_windows(x, 100, 'eda', window=10, stride=1, batch_size=32)\n"
         "status = open('/proc/self/status').read()\n"  # getrusage would count this process, which starts it
@@ -214,7 +210,7 @@ def memory() -> list[str]:
     for n, precision in ((0, "float32"), (1, "float32"), (100, "float32"), (500, "float32"), (100, "bfloat16")):
         command = [sys.executable, "-c", program, str(n), precision]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
-        lines.append(f"| {n or 'torch alone'} | {precision if n else ''} | {float(done.stdout):.0f} |")
+        lines.append(f"| {n or 'NumPy alone'} | {precision if n else ''} | {float(done.stdout):.0f} |")
     return lines
 
 
@@ -234,7 +230,7 @@ def draw_picture(per_image: dict[str, float], path: Path) -> None:
     bars = {name: ms for name, ms in per_image.items() if not name.startswith("limit")}
     figure = Figure(figsize=(8, 0.32 * len(bars) + 1), layout="constrained")
     axes = figure.add_subplot()
-    own = ["#21918c" if name.startswith(tuple(ENGINES)) else "#b0b0b0" for name in bars]
+    own = ["#21918c" if name.startswith(tuple(BACKENDS)) else "#b0b0b0" for name in bars]
     axes.barh(list(bars), list(bars.values()), color=own)
     for name, style in (("limit float32", "-"), ("limit bfloat16", ":")):
         axes.axvline(per_image[name], color="#440154", linestyle=style, label=name)
@@ -253,14 +249,14 @@ def main(repetitions: int, picture: Path | None) -> None:
     started = time.perf_counter()
     engines = models()
     print(machine(), end="\n\n")
-    computed = [f"`{name}` by {engine_facts(model)['program'] or 'PyTorch'}" for name, model in engines.items()]
+    computed = [f"`{name}` by {model.frozen().backend.program or 'PyTorch'}" for name, model in engines.items()]
     print(f"Computed: {'; '.join(computed)}.", end="\n\n")
     print("Drawing on one core, ms an image (median; filtering not counted):\n", *drawing(repetitions * 4), sep="\n")
     lines, per_image = network(repetitions, engines)
     print(f"\nNetwork ({GFLOP} GFLOP an image; the limit is a {SIDE}^3 matrix product's rate):\n", *lines, sep="\n")
     print("\nThe whole way:\n", *whole_way(max(3, repetitions // 2), engines), sep="\n")
     print("\nA cold start:\n", *cold(max(3, repetitions // 2)), sep="\n")
-    print("\nMemory of a whole process, torch included:\n", *memory(), sep="\n")
+    print("\nMemory of a whole process:\n", *memory(), sep="\n")
     packages = [name for name in ("onnxruntime", "openvino", "aeon", "tsfel") if importlib.util.find_spec(name)]
     print(f"\nWheel: {wheel()}. Baselines: {', '.join(f'{name} {version(name)}' for name in packages)}.", end=" ")
     print(f"Measured in {time.perf_counter() - started:.0f} s.")

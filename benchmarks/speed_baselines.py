@@ -11,7 +11,6 @@ import torch
 from PIL import Image
 
 from tiny_biomoe import TinyBioMoE
-from tiny_biomoe.inference.packed import Dense, packs
 
 SIDE = 4096  # of the matrices whose product is the limit
 GFLOP = 3.08  # of the network, an image
@@ -19,15 +18,11 @@ Case = Callable[[], object]
 
 
 def limits() -> dict[str, Case]:
-    """One large matrix product: by PyTorch in both precisions, and in float32 by oneDNN, which the library uses."""
+    """One large matrix product by PyTorch, in both precisions."""
     cases: dict[str, Case] = {}
     for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
         a, b = (torch.randn(SIDE, SIDE).to(dtype) for _ in range(2))
         cases[f"limit {name}"] = lambda a=a, b=b: a @ b  # type: ignore[misc]
-    if packs(torch.device("cpu")):
-        with torch.inference_mode():
-            layer, x = Dense(torch.randn(SIDE, SIDE), None, torch.float32, SIDE), torch.randn(SIDE, SIDE)
-        cases["limit float32, oneDNN"] = torch.inference_mode()(lambda: layer(x))
     return cases
 
 

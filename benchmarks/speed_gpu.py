@@ -14,14 +14,13 @@ from typing import Any
 import click
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
 from tiny_biomoe import TinyBioMoE, __version__
-from tiny_biomoe.inference.engine import Engine, exactly
-from tiny_biomoe.inference.fast_network import FastNetwork
-from tiny_biomoe.inference.runtime import embed_levels
+from tiny_biomoe.inference.torch_backend import exactly, to_pixels
+from tiny_biomoe.model import embed_levels
 
 PRODUCTS = {
     "conv2d",
@@ -30,7 +29,6 @@ PRODUCTS = {
     "baddbmm",
     "scaled_dot_product_attention",
 }  # operations, as the layers call them
-PRODUCTS |= {"_convolution_pointwise", "_linear_pointwise"}  # packed, on a CPU
 Case = Callable[[], object]
 
 
@@ -49,10 +47,10 @@ class Products(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def products_alone(network: FastNetwork, levels: Tensor) -> Case:
+def products_alone(network: nn.Module, levels: Tensor, half: bool) -> Case:
     """The products and convolutions of one batch, one after another, and nothing between them."""
-    with exactly(levels.device), Products() as products:
-        network(levels)
+    with exactly(levels.device, half), Products() as products:
+        network(to_pixels(levels, levels.device))
 
     def again() -> None:
         with exactly(levels.device):
@@ -91,46 +89,40 @@ def tf32(allowed: bool) -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
-def rates(device: torch.device, batch: int, windows: int, compiled: bool, repetitions: int) -> Iterator[str]:
+def rates(device: torch.device, batch: int, windows: int, repetitions: int) -> Iterator[str]:
     """Lines of the table for one batch size."""
     rng = np.random.default_rng(0)
     signals = np.cumsum(rng.standard_normal((windows, 1000)), axis=1)
     levels = rng.integers(0, 256, (windows, 224, 224), np.uint8)
     one = torch.from_numpy(np.resize(levels, (batch, 224, 224))).to(device)
-    for precision, dtype, allowed in (
-        ("float32", torch.float32, False),
-        ("tf32", torch.float32, True),
-        ("bfloat16", torch.bfloat16, False),
-    ):
-        model = TinyBioMoE.from_pretrained(device=device)
-        model.engine = Engine("bfloat16" if dtype == torch.bfloat16 else "float32", compiled)
-        with tf32(allowed):
-            fast = FastNetwork(model, dtype).eval()
-            limit = batch / seconds(products_alone(fast, one), device, repetitions)
+    for name in ("float32", "tf32", "bfloat16"):
+        precision = "bfloat16" if name == "bfloat16" else "float32"
+        model = TinyBioMoE.from_pretrained(device=device, precision=precision, backend="torch")
+        with tf32(name == "tf32"):
+            limit = batch / seconds(products_alone(model, one, name == "bfloat16"), device, repetitions)
             drawn = windows / seconds(lambda m=model: embed_levels(m, levels, batch), device, repetitions)  # type: ignore[misc]
             whole = windows / seconds(
                 lambda m=model: m.embed(signals, fs=100, modality="ecg", batch_size=batch),  # type: ignore[misc]
                 device,
                 repetitions,
             )
-        yield f"| {batch} | {precision} | {limit:.0f} | {drawn:.0f} | {drawn / limit:.0%} | {whole:.0f} |"
+        yield f"| {batch} | {name} | {limit:.0f} | {drawn:.0f} | {drawn / limit:.0%} | {whole:.0f} |"
 
 
 @click.command()
 @click.option("--device", default="cuda", show_default=True)
 @click.option("--batch", "batches", type=int, multiple=True, default=[1, 32, 1024], show_default=True)
 @click.option("--windows", default=2048, show_default=True, help="Of each measurement; a batch of 1 gets a sixteenth.")
-@click.option("--compiled/--not-compiled", default=True, show_default=True)
 @click.option("--repetitions", default=5, show_default=True)
-def main(device: str, batches: tuple[int, ...], windows: int, compiled: bool, repetitions: int) -> None:
+def main(device: str, batches: tuple[int, ...], windows: int, repetitions: int) -> None:
     """Measure, and print a table."""
     place = torch.device(device)
     name = torch.cuda.get_device_name(place) if place.type == "cuda" else place.type
-    print(f"tiny-biomoe {__version__}, torch {torch.__version__}, {name}, compile={compiled}\n")
+    print(f"tiny-biomoe {__version__}, torch {torch.__version__}, {name}\n")
     print("| batch | precision | products alone, windows a second | network | share of it | signal to vector |")
     print("|---|---|---|---|---|---|")
     for batch in batches:
-        for line in rates(place, batch, max(batch, windows // 16 if batch == 1 else windows), compiled, repetitions):
+        for line in rates(place, batch, max(batch, windows // 16 if batch == 1 else windows), repetitions):
             print(line, flush=True)
 
 

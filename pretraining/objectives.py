@@ -16,7 +16,7 @@ from pretraining.growth import shrink
 from pretraining.profiles import BANDS
 from pretraining.profiles import COUNT as PROFILE
 from tiny_biomoe.images.representations import REPRESENTATIONS
-from tiny_biomoe.inference.runtime import to_pixels
+from tiny_biomoe.inference.torch_backend import to_pixels
 from tiny_biomoe.network.network import Network
 
 

@@ -22,8 +22,7 @@ from tqdm import tqdm
 from pretraining.archives import Task, load_tasks
 from pretraining.batches import draw_window, evaluation_windows
 from tiny_biomoe.images.representations import REPRESENTATIONS
-from tiny_biomoe.inference.runtime import embed_levels
-from tiny_biomoe.model import TinyBioMoE
+from tiny_biomoe.model import TinyBioMoE, embed_levels
 
 STRENGTHS = [1e-4, 1e-3, 1e-2, 1e-1]  # of the inverse regularisation, chosen by cross-validation in training data
 

@@ -75,11 +75,15 @@ def recordings() -> Path:
     return folder
 
 
-@pytest.fixture(params=["as it comes", "by PyTorch"])
-def either(request, monkeypatch):
-    """The network computed by what a user gets, and by PyTorch alone as where the package brought no program."""
-    if request.param == "by PyTorch":
-        monkeypatch.setattr("tiny_biomoe.inference.program.shipped_program", lambda precision: None)
+@pytest.fixture(params=["native", "torch"])
+def backend(request):
+    """Each backend that needs no extra."""
+    if request.param == "native":
+        from tiny_biomoe.inference.program import native_program
+
+        if native_program("float32") is None:
+            pytest.skip("no native program for this processor")
+    return request.param
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from tiny_biomoe.config import Architecture
-from tiny_biomoe.weights.loading import expected
+from tiny_biomoe.weights.shapes import tensor_shapes
 
 REPO = "owner/tiny"
 LARGE = (".safetensors", ".pth")
@@ -48,7 +48,7 @@ TINY = Architecture(
 def random_tensors(architecture: Architecture = TINY, seed: int = 0) -> dict[str, Tensor]:
     """Values that no two tensors share, variances positive, each exact in float16."""
     generator = torch.Generator().manual_seed(seed)
-    shapes = expected(architecture)
+    shapes = tensor_shapes(architecture)
     tensors = {name: torch.randint(1, 1000, shape, generator=generator) for name, shape in shapes.items()}
     return {name: (tensor / 1024).half().float() for name, tensor in tensors.items()}
 

@@ -1,4 +1,4 @@
-"""A small study of made-up recordings, and a network that takes no time: what the batch road is tested with."""
+"""A small study of made-up recordings, and a network that takes no time: what runs are tested with."""
 
 from __future__ import annotations
 
@@ -7,40 +7,30 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
-from tiny_biomoe import Architecture, Recipe
-from tiny_biomoe.inference.engine import Engine, engine_facts
+from tiny_biomoe import Config
+from tiny_biomoe.embedding import Embedder
+from tiny_biomoe.images.rendering import colour
+from tiny_biomoe.inference.backends import Backend
 
 START = 1_600_000_000  # unix seconds of every recording
+MATRIX = np.random.RandomState(1).standard_normal((192, 3 * 7 * 7)).astype(np.float32)
 
 
-class Stub(nn.Module):
+class Stub(Embedder):
     """A picture's means over 7 x 7 fields times a fixed matrix: different pictures have different vectors."""
 
     def __init__(self, weights: str = "stub", source: str = "here", precision: str = "float32") -> None:
-        super().__init__()
-        random = np.random.RandomState(1).standard_normal((192, 3 * 7 * 7))
-        self.matrix = nn.Parameter(torch.tensor(random, dtype=torch.float32))
-        self.recipe, self.architecture = Recipe(), Architecture()
-        self.weights, self.source, self.engine = weights, source, Engine(precision)
+        super().__init__(Config(weights), Backend("torch", precision, self._run), source, weights, weights)
         self.seen = 0  # pictures
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        self.seen += len(pixels)
-        return nn.functional.avg_pool2d(pixels, 32).flatten(1) @ self.matrix.T
+    def _run(self, images: np.ndarray, threads: int) -> np.ndarray:
+        self.seen += len(images)
+        fields = colour(images).reshape(len(images), 7, 32, 7, 32, 3).mean(axis=(2, 4), dtype=np.float64) / 255
+        return (fields.reshape(len(images), -1).astype(np.float32)[:, None] * MATRIX).sum(axis=2)
 
-    def provenance(self, fs: float, modality: str, representation: Any, **_: Any) -> dict[str, Any]:
-        named = dict.fromkeys(("weights", "weights_sha256", "tensors_sha256"), self.weights)
-        return {
-            **named,
-            **engine_facts(self),
-            "weights_source": self.source,
-            "fs": fs,
-            "modality": modality,
-            "fusion": None,
-        }
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Stub, (self.config.name, self.source, self.backend.precision)
 
 
 def pulse(seconds: float, fs: float, pitch: float = 1.2) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from tiny_biomoe import Architecture, TinyBioMoE
-from tiny_biomoe.inference.runtime import evaluating, to_pixels
+from tiny_biomoe.inference.torch_backend import evaluating, to_pixels
 
 
 def plain(network, pictures):

@@ -21,8 +21,7 @@ from .version import __version__
 if TYPE_CHECKING:
     from .batch.load_embeddings import load_embeddings
     from .batch.run import embed_study
-    from .embedding import embed
-    from .inference.runtime import WindowEmbeddings
+    from .embedding import WindowEmbeddings, embed
     from .model import TinyBioMoE
 
 __all__ = [
@@ -51,7 +50,7 @@ __all__ = [
 
 _MODULES = {
     "TinyBioMoE": ".model",
-    "WindowEmbeddings": ".inference.runtime",
+    "WindowEmbeddings": ".embedding",
     "embed": ".embedding",
     "embed_study": ".batch",
     "load_embeddings": ".batch",

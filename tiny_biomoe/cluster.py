@@ -13,15 +13,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from .batch.parts import Record
 from .batch.pipeline import Drawers
 from .batch.plan import Group
 from .batch.worker import Observer, Run, embed_group
+from .embedding import Embedder
 from .errors import ConfigError, SignalError, TinyBioMoEError, need
-from .inference.engine import engine_facts
-from .model import TinyBioMoE
+from .inference.threads import thread_count, use_threads
 from .signals.filters import MODALITIES
 from .signals.request import representation_name
 from .signals.validation import check_positive
@@ -42,9 +41,8 @@ TICK = 0.5  # seconds between two looks at whether the driver was asked to stop
 class _Actor:
     """Embeds groups with a network of its own, and draws in a thread beside it."""
 
-    def __init__(self, model: TinyBioMoE, threads: int, engine: dict[str, Any]) -> None:
-        torch.set_num_threads(threads)
-        self._model, self._engine, self._drawers = model, engine, Drawers(0)
+    def __init__(self, model: Embedder, threads: int, backend: dict[str, Any]) -> None:
+        self._model, self._threads, self._backend, self._drawers = model, threads, backend, Drawers(0)
 
     def embed(self, group: Group, run: Run) -> list[Record]:
         """The records of a group's shards, which are all on the disk.
@@ -52,15 +50,16 @@ class _Actor:
         Raises
         ------
         ConfigError
-            This machine's processor or compiler makes another program of the network than the one that began the run.
+            This machine has another native program than the one that began the run.
         """
-        if (here := engine_facts(self._model)) != self._engine:
+        if (here := self._model.backend.facts()) != self._backend:
             raise ConfigError(
-                f"the run began with {self._engine['program']}, and this machine has {here['program']}: their vectors "
-                "differ in the last digits; begin with compile=False (--no-compile), so that PyTorch computes on all, "
-                "or give the cluster machines of one kind, with one wheel of this package"
+                f"the run began with {self._backend['program']}, and this machine has {here['program']}: their vectors "
+                'differ in the last digits; begin with backend="torch" (--backend torch), so that PyTorch computes on '
+                "all, or give the cluster machines of one kind, with one wheel of this package"
             )
-        return list(embed_group(self._model, group, run, self._drawers))
+        with use_threads(self._threads):
+            return list(embed_group(self._model, group, run, self._drawers))
 
 
 @dataclass(frozen=True)
@@ -75,9 +74,7 @@ class OnRay:
     actors: int | None = None  # one a processor of the cluster otherwise
     cpus: float = 1.0  # that an actor takes up; the network's threads are `embed_study`'s
 
-    def __call__(
-        self, model: TinyBioMoE, plan: Sequence[Group], run: Run, observer: Observer
-    ) -> Iterator[Record | None]:
+    def __call__(self, model: Embedder, plan: Sequence[Group], run: Run, observer: Observer) -> Iterator[Record | None]:
         """The records of all shards, a group at a time, in any order.
 
         Raises
@@ -92,15 +89,13 @@ class OnRay:
             if ours:
                 ray.shutdown()
 
-    def _spread(
-        self, model: TinyBioMoE, plan: Sequence[Group], run: Run, observer: Observer
-    ) -> Iterator[Record | None]:
+    def _spread(self, model: Embedder, plan: Sequence[Group], run: Run, observer: Observer) -> Iterator[Record | None]:
         found: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
         wanted = self.actors or max(1, int(found.get("CPU", 1) // self.cpus))
         count = min(check_positive(wanted, "actors"), len(plan))
         make: Any = ray.remote(num_cpus=self.cpus, max_restarts=-1, max_task_retries=RETRIES)(_Actor)
-        shared, threads = ray.put(model), torch.get_num_threads()
-        actors = [make.remote(shared, threads, engine_facts(model)) for _ in range(count)]
+        shared, threads = ray.put(model), thread_count()
+        actors = [make.remote(shared, threads, model.backend.facts()) for _ in range(count)]
         try:
             yield from _shared_out(actors, plan, run, observer)
         finally:
@@ -199,8 +194,7 @@ class _Embedder:
     """A stage of a Ray data set, with a model of its own."""
 
     def __init__(self, names: list[str], columns: tuple[Any, str, str], weights: str | None, options: Any) -> None:
-        torch.set_num_threads(1)
-        self._model, self._names, self._options = TinyBioMoE.from_pretrained(weights), names, options
+        self._model, self._names, self._options = Embedder.from_pretrained(weights), names, options
         self._fs, self._modality, self._signal = columns
 
     def __call__(self, batch: dict[str, Any]) -> pa.Table:
@@ -214,7 +208,8 @@ class _Embedder:
         for row, rate, modality in zip(signals, rates, modalities, strict=True):
             try:
                 samples = np.asarray(row, np.float64)
-                found = self._model.embed(samples, float(rate), str(modality), self._names, **self._options)
+                with use_threads(1):
+                    found = self._model.embed(samples, float(rate), str(modality), self._names, **self._options)
                 vectors.append(found.reshape(len(self._names), -1))
                 errors.append(None)
             except (SignalError, ConfigError, TypeError, ValueError) as error:  # a cell may hold anything

@@ -15,7 +15,7 @@ from .errors import ConfigError
 BLOCK = 1 << 20  # bytes hashed at a time
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes, mode: int | None = None) -> None:
     """Write a file so that its name holds the old content or the new one, also after a power cut.
 
     The bytes go to a file beside it and onto the disk, and only then take the name; the folder is synced last.
@@ -28,6 +28,8 @@ def write_whole(path: Path, data: bytes) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}-{get_ident()}.partial")
     try:
         with partial.open("wb") as file:
+            if mode is not None:
+                os.chmod(partial, mode)
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -66,6 +68,28 @@ def sync_folder(folder: Path) -> None:
             raise
     finally:
         os.close(handle)
+
+
+def write_checked(path: Path, data: bytes) -> None:
+    """`write_whole` of a file in a shared cache: the 32 bytes of its sha256, then the data."""
+    write_whole(path, hashlib.sha256(data).digest() + data, mode=0o644)
+
+
+def read_checked(path: Path) -> bytes | None:
+    """What `write_checked` wrote; None where it is missing or damaged, or where another user could have written it.
+
+    The file is opened once, and what was checked is what is read.
+    """
+    try:
+        with path.open("rb") as file:
+            if hasattr(os, "geteuid"):  # not on Windows
+                status = os.fstat(file.fileno())
+                if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+                    return None
+            kept = file.read()
+    except OSError:
+        return None
+    return kept[32:] if hashlib.sha256(kept[32:]).digest() == kept[:32] else None
 
 
 def remove(path: Path) -> None:

@@ -203,7 +203,7 @@ def test_start_and_stop_of_a_channel_that_was_split_are_refused(tmp_path):
 def test_sensors_of_no_modality_are_skipped_and_those_that_say_nothing_fail(study, tmp_path):
     e4(study / "S01" / "TEMP.csv", 30 + pulse(60, 4), 4)
     (study / "S01" / "both.csv").write_text(
-        "time [s],ECG,other\n" + "".join(f"{t / 100},{t % 7},1\n" for t in range(2000))
+        "time [s],ECG,other\n" + "".join(f"{t / 100},{t % 7},{t % 5}\n" for t in range(2000))
     )
     (study / "S01" / "odd.csv").write_text("time [s],odd\n" + "".join(f"{t / 100},{t % 7}\n" for t in range(2000)))
     summary = embed(study / "S01", tmp_path / "out")
@@ -636,7 +636,7 @@ def test_row_81_two_runs_on_one_output(study, tmp_path):
         ({"batch_size": 8}, "arguments.batch_size was 32, now 8"),
         ({"threads": 7}, r"threads was \d+, now 7"),
         ({"model": Stub("other")}, "weights.tensors_sha256 was stub, now other"),
-        ({"model": Stub(precision="bfloat16")}, "engine.precision was float32, now bfloat16"),
+        ({"model": Stub(precision="bfloat16")}, "backend.precision was float32, now bfloat16"),
         ({"fs": 64}, "arguments.reading.fs was None, now 64"),
     ],
 )

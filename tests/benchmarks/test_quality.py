@@ -13,7 +13,6 @@ from benchmarks.datasets import Dataset, Window
 from benchmarks.embeddings import Embedded, Embedder, all_embeddings, flat_windows, fuse
 from benchmarks.scoring import Scorer
 from tiny_biomoe import REPRESENTATIONS, Recipe, TinyBioMoE
-from tiny_biomoe.inference.engine import Engine
 
 
 @pytest.fixture
@@ -57,7 +56,7 @@ def test_embeddings_are_computed_once_and_kept(dataset, counting, tmp_path):
     other = TinyBioMoE(recipe=Recipe(psd_range_db=60.0))
     other.load_state_dict(model.state_dict())
     assert Embedder(other, tmp_path).digest != embedder.digest
-    model.engine = Engine("bfloat16")
+    model.precision = "bfloat16"
     assert Embedder(model, tmp_path).digest != embedder.digest
 
 

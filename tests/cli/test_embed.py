@@ -8,19 +8,19 @@ import re
 import signal
 
 import pytest
-from conftest import ROOT, needs_compiler
+from conftest import ROOT
 from stub_study import Stub, digests, e4, make_study, pulse
 
-from tiny_biomoe import TinyBioMoE, load_embeddings
+from tiny_biomoe import load_embeddings
 from tiny_biomoe.batch.progress import Bar
 from tiny_biomoe.cli.main import main
-from tiny_biomoe.inference.program import _load
+from tiny_biomoe.embedding import Embedder
 
 
 @pytest.fixture
 def run(run, monkeypatch):
     """Run the command line with the stub network."""
-    monkeypatch.setattr(TinyBioMoE, "from_pretrained", lambda *_, compile, precision: Stub(precision=precision))
+    monkeypatch.setattr(Embedder, "from_pretrained", lambda *_, backend, precision: Stub(precision=precision))
     return run
 
 
@@ -52,10 +52,10 @@ def test_another_precision_is_another_run(run, study, tmp_path):
     run(*embed)
     code, _, err = run(*embed, "--precision", "bfloat16")
     assert code == 1
-    assert "engine.precision was float32, now bfloat16" in err
+    assert "backend.precision was float32, now bfloat16" in err
 
 
-@pytest.mark.parametrize("how", [[], ["--no-compile"], pytest.param(["--compile"], marks=needs_compiler)])
+@pytest.mark.parametrize("how", [[], ["--backend", "native"], ["--compile"]])
 def test_a_file_says_how_it_was_made(capsys, tmp_path, how):
     (tmp_path / "pulse.csv").write_text("".join(f"{value}\n" for value in pulse(10, 64)))
     arguments = ["embed", str(tmp_path / "pulse.csv"), "--fs", "64", "--modality", "bvp", "--precision", "bfloat16"]
@@ -63,23 +63,18 @@ def test_a_file_says_how_it_was_made(capsys, tmp_path, how):
         main([*arguments, *how, "-o", str(tmp_path / "out.csv")])
     assert done.value.code == 0
     (facts,) = json.loads((tmp_path / "out.csv.json").read_text()).values()
-    asked = {"--compile": True, "--no-compile": False}[how[0]] if how else None
-    expected = TinyBioMoE.from_pretrained(precision="bfloat16", compile=asked).provenance(64, "bvp")
-    assert facts["precision"] == "bfloat16"
-    assert (facts["compile"], facts["program"]) == (expected["compile"], expected["program"])
-    assert facts["compile"] in ([True, False] if asked is None else [asked])
+    expected = Embedder.from_pretrained(precision="bfloat16").provenance(64, "bvp")
+    assert {name: facts[name] for name in expected} == expected
+    warned = "--compile is deprecated: use --backend native" in capsys.readouterr().err
+    assert warned == (how == ["--compile"])
 
 
-def test_a_compiler_that_is_missing_or_fails_is_told_before_a_folder_is_made(run, study, tmp_path, monkeypatch):
-    command = "embed", study, "--window", 10, "--compile", *HERE, "-o", tmp_path / "out"
-    monkeypatch.setattr("tiny_biomoe.inference.program.shipped_program", lambda precision: None)
-    for compiler, how in (("no-such-compiler", ["--dry-run"]), ("no-such-compiler", []), ("false", [])):
-        monkeypatch.setenv("CXX", compiler)
-        _load.cache_clear()
-        code, _, err = run(*command, *how)
-        assert code == 1
-        assert compiler in err
-        assert not (tmp_path / "out").exists()
+def test_a_backend_that_is_missing_is_an_error_before_a_folder_is_made(run, study, tmp_path, monkeypatch):
+    monkeypatch.setattr("tiny_biomoe.inference.program.native_program", lambda precision: None)
+    code, _, err = run("embed", study, "--window", 10, "--backend", "native", *HERE, "-o", tmp_path / "out")
+    assert code == 1
+    assert "no native program for this processor" in err
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_dry_run_lists_and_writes_nothing(run, study, tmp_path):

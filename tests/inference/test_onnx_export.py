@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 import torch
-from huggingface_hub import constants
 
 from tiny_biomoe import ConfigError, TinyBioMoE, __version__
 from tiny_biomoe.cli.main import main
 from tiny_biomoe.config import Config
-from tiny_biomoe.inference.onnx_export import kept_onnx, run_onnx, to_pixels
+from tiny_biomoe.inference.onnx_backend import kept_onnx, run_onnx, to_pixels
+from tiny_biomoe.weights.loading import arrays
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +57,8 @@ def test_the_file_says_what_it_is(model, exported):
 
 
 def test_the_backend_changes_nothing_else(model, exported, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(constants, "HF_HOME", str(tmp_path))
-    monkeypatch.setattr("tiny_biomoe.inference.onnx_export.to_onnx", lambda network: exported)
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.setattr("tiny_biomoe.inference.onnx_export.to_onnx", lambda tensors, config: exported)
     other = TinyBioMoE.from_pretrained(backend="onnx")
     signals = np.random.default_rng(0).standard_normal((5, 640))
     found = other.embed(signals, 64, "bvp")
@@ -70,15 +69,17 @@ def test_the_backend_changes_nothing_else(model, exported, tmp_path: Path, monke
     damaged = bytearray(kept.read_bytes())
     damaged[len(damaged) // 2] ^= 1
     kept.write_bytes(damaged)
-    assert kept_onnx(model) == exported
+    tensors = arrays(model.state_dict())
+    assert kept_onnx(tensors, model.config) == exported
     assert kept.read_bytes()[32:] == exported
-    monkeypatch.undo()
-    monkeypatch.setattr(constants, "HF_HOME", str(tmp_path))
-    assert kept_onnx(model) == exported
+    monkeypatch.setattr("tiny_biomoe.inference.onnx_export.to_onnx", lambda tensors, config: b"exported again")
+    assert kept_onnx(tensors, model.config) == exported
+    kept.chmod(0o664)  # others could have written it
+    assert kept_onnx(tensors, model.config) == b"exported again"
 
 
 def test_the_backend_computes_in_float32():
-    with pytest.raises(ConfigError, match="leave precision and compile alone"):
+    with pytest.raises(ConfigError, match="leave out precision"):
         TinyBioMoE.from_pretrained(backend="onnx", precision="bfloat16")
     with pytest.raises(ConfigError, match="unknown backend 'tvm'"):
         TinyBioMoE.from_pretrained(backend="tvm")
@@ -93,7 +94,7 @@ def test_the_output_is_checked_before_the_work(tmp_path, capsys):
 
 
 def test_without_its_extra_the_backend_is_refused_before_weights_are_loaded(monkeypatch):
-    monkeypatch.setitem(sys.modules, "tiny_biomoe.inference.onnx_export", None)  # as importing it fails then
+    monkeypatch.setattr("tiny_biomoe.inference.backends.ONNX_PACKAGES", ("no_such_package",))
     monkeypatch.setattr("tiny_biomoe.weights.loading.load", lambda *_, **__: 1 // 0)
-    with pytest.raises(ImportError):
+    with pytest.raises(ImportError, match=r'pip install "tiny-biomoe\[onnx\]"'):
         TinyBioMoE.from_pretrained(backend="onnx")

@@ -1,4 +1,4 @@
-"""The program that comes with the package: for every kind of processor, never a stale one, and none where none fits."""
+"""The native programs that are built at installation: one for each kind of processor, never a stale or damaged one."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from conftest import ROOT, needs_compiler
 from toy import TINY
 from toy_networks import plain, randomised
 
-from tiny_biomoe import TinyBioMoE
+from tiny_biomoe import Config, ConfigError, TinyBioMoE
+from tiny_biomoe.inference import backends, native, program
 from tiny_biomoe.inference import build as compiler
-from tiny_biomoe.inference import native, program
 from tiny_biomoe.inference.build import LEVELS
-from tiny_biomoe.inference.engine import Engine, engine_facts
-from tiny_biomoe.inference.runtime import embed_levels
+from tiny_biomoe.model import embed_levels
+from tiny_biomoe.weights.loading import arrays
 
 pytestmark = [
     needs_compiler,  # the package was installed with the one that is here
@@ -35,9 +35,9 @@ HERE = program.abilities()
 @pytest.fixture(autouse=True)
 def anew():
     """Which program fits is asked again, before and after."""
-    program.shipped_program.cache_clear()
+    program.native_program.cache_clear()
     yield
-    program.shipped_program.cache_clear()
+    program.native_program.cache_clear()
 
 
 def limited(monkeypatch, level: str) -> None:
@@ -53,7 +53,7 @@ def knows(level: str) -> bool:
     return subprocess.run(command, capture_output=True).returncode == 0
 
 
-def test_a_program_came_for_every_level_that_the_compiler_knows():
+def test_there_is_a_program_for_every_level_that_the_compiler_knows():
     expected = {compiler.program_path(name).name for name in LEVELS if knows(name)}
     assert {path.name for path in compiler.PROGRAMS.iterdir()} == expected
     assert len(expected) >= 2  # any compiler of the last ten years
@@ -64,8 +64,11 @@ def test_every_level_is_plain_to_rounding(level, pictures, monkeypatch):
     limited(monkeypatch, level)
     model = randomised()
     expected = plain(model, pictures)
-    library = program.opened(compiler.program_path(level))
-    exact, rounded = (native.NativeNetwork(model, precision, library) for precision in ("float32", "bfloat16"))
+    found = program.Program(program.opened(compiler.program_path(level)), "", level)
+    exact, rounded = (
+        native.NativeNetwork(arrays(model.state_dict()), model.architecture, precision, found)
+        for precision in ("float32", "bfloat16")
+    )
     np.testing.assert_allclose([exact(picture, 2) for picture in pictures], expected, rtol=0, atol=1e-5)
     found = np.stack([rounded(picture, 2) for picture in pictures])
     cosine = (found * expected).sum(1) / np.linalg.norm(found, axis=1) / np.linalg.norm(expected, axis=1)
@@ -78,23 +81,25 @@ def test_no_program_takes_the_code_of_another_one():
     script = """
         import hashlib, sys
         import numpy as np
-        from tiny_biomoe import TinyBioMoE
+        from tiny_biomoe import Architecture
         from tiny_biomoe.inference import build as compiler
         from tiny_biomoe.inference import native, program
-        model, picture = TinyBioMoE.from_pretrained(), np.random.RandomState(0).randint(0, 256, (224, 224), np.uint8)
+        from tiny_biomoe.weights import load
+        picture = np.random.RandomState(0).randint(0, 256, (224, 224), np.uint8)
         for level in sys.argv[1:]:
-            network = native.NativeNetwork(model, "bfloat16", program.opened(compiler.program_path(level)))
+            opened = program.Program(program.opened(compiler.program_path(level)), "", level)
+            network = native.NativeNetwork(load().tensors, Architecture(), "bfloat16", opened)
             print(level, hashlib.sha256(network(picture, 2).tobytes()).hexdigest())
     """
 
-    def told(*levels):
+    def digests(*levels):
         command = [sys.executable, "-c", dedent(script), *levels]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         return dict(line.split() for line in done.stdout.splitlines())
 
     able = [name for name in LEVELS if LEVELS[name].abilities <= HERE and compiler.program_path(name).exists()]
-    alone = {level: told(level)[level] for level in able}
-    assert told(*able) == told(*reversed(able)) == alone
+    alone = {level: digests(level)[level] for level in able}
+    assert digests(*able) == digests(*reversed(able)) == alone
     assert len(set(alone.values())) == len(able)
 
 
@@ -114,12 +119,18 @@ def test_a_processor_gets_the_best_that_it_can_run(level, precision, expected, m
     digest = hashlib.sha256(compiler.program_path(expected).read_bytes()).hexdigest()
     model = TinyBioMoE.from_pretrained(precision=precision)
     facts = model.provenance(64, "bvp")
-    assert (facts["compile"], facts["program"].split()[-1]) == (True, digest)
+    assert (facts["backend"], facts["program"].split()[-1]) == ("native", digest)
     assert facts["program"].startswith(f"native for {expected}, {'tiles' if expected == 'amx' else 'vectors'}, ")
 
 
-@pytest.mark.parametrize("why", ["it can do less", "another system", "other sources", "it did not come"])
-def test_where_no_program_fits_pytorch_computes(why, pictures, monkeypatch, tmp_path):
+@pytest.fixture
+def without_onnx(monkeypatch):
+    """As where ONNX Runtime is not installed."""
+    monkeypatch.setattr(backends, "ONNX_PACKAGES", ("no_such_package",))
+
+
+@pytest.mark.parametrize("why", ["it can do less", "another system", "other sources", "it was not built"])
+def test_where_no_program_fits_another_backend_computes(why, monkeypatch, tmp_path, without_onnx):
     if why == "it can do less":
         monkeypatch.setattr(program, "abilities", lambda: LEVELS["avx2"].abilities - {"fma"})
     elif why == "another system":
@@ -131,56 +142,47 @@ def test_where_no_program_fits_pytorch_computes(why, pictures, monkeypatch, tmp_
         monkeypatch.setattr(compiler, "SOURCE", tmp_path / "cpp")
     else:
         monkeypatch.setattr(compiler, "PROGRAMS", tmp_path)
-    model = TinyBioMoE.from_pretrained()
-    assert model.provenance(64, "bvp")["program"] is None
-    assert program.shipped_program("float32") is program.shipped_program("bfloat16") is None
-    found = embed_levels(model, pictures, 32)
-    model.engine = Engine(compile=False)
-    assert embed_levels(model, pictures, 32).tobytes() == found.tobytes()
+    assert program.native_program("float32") is program.native_program("bfloat16") is None
+    facts = TinyBioMoE.from_pretrained().provenance(64, "bvp")
+    assert (facts["backend"], facts["program"]) == ("torch", None)
+    with pytest.raises(ConfigError, match="no native program for this processor"):
+        TinyBioMoE.from_pretrained(backend="native").embed(np.sin(np.arange(500)), 100, "ecg")
 
 
-@pytest.mark.parametrize("how", ["cut off", "changed", "no program"])
-def test_a_damaged_program_is_told_and_not_run(how, pictures, monkeypatch, tmp_path):
-    for name in LEVELS:
-        data = bytearray(compiler.program_path(name).read_bytes())
-        if how == "cut off":
-            del data[len(data) // 2 :]
-        elif how == "changed":
-            data[len(data) // 2] ^= 1
-        else:
-            data = compiler.sealed(b"not a program")
-        (tmp_path / compiler.program_path(name).name).write_bytes(data)
+def test_onnx_runtime_comes_before_pytorch(monkeypatch, tmp_path):
     monkeypatch.setattr(compiler, "PROGRAMS", tmp_path)
-    model = TinyBioMoE.from_pretrained()
-    with pytest.warns(UserWarning, match="cannot be run .*install tiny-biomoe again"):
-        found = embed_levels(model, pictures, 32)
-    assert model.provenance(64, "bvp")["program"] is None
-    model.engine = Engine(compile=False)
-    assert embed_levels(model, pictures, 32).tobytes() == found.tobytes()
+    assert backends.default_backend(Config(), "float32") == "onnx"
+    assert backends.default_backend(Config(), "bfloat16") == "torch"
 
 
-def test_a_network_that_does_not_fit_is_computed_by_pytorch(pictures):
-    assert engine_facts(TinyBioMoE())["program"] is not None
+@pytest.mark.parametrize("how", ["cut off", "no program"])
+def test_a_damaged_program_is_reported_and_not_loaded(how, monkeypatch, tmp_path, without_onnx):
+    for name in LEVELS:
+        data = compiler.program_path(name).read_bytes()
+        damaged = data[: len(data) // 2] if how == "cut off" else b"not a program"
+        (tmp_path / compiler.program_path(name).name).write_bytes(damaged)
+    monkeypatch.setattr(compiler, "PROGRAMS", tmp_path)
+    with pytest.warns(UserWarning, match="cannot be loaded .*install tiny-biomoe again"):
+        assert TinyBioMoE.from_pretrained().frozen().backend.name == "torch"
+
+
+def test_a_stripped_or_repackaged_program_still_loads(monkeypatch, tmp_path, pictures):
+    if (strip := shutil.which("strip")) is None:
+        pytest.skip("no strip here")
+    expected = embed_levels(TinyBioMoE.from_pretrained(), pictures[:1], 1)
+    for name in LEVELS:
+        path = tmp_path / compiler.program_path(name).name
+        subprocess.run([strip, "-o", str(path), str(compiler.program_path(name))], check=True)
+        path.write_bytes(path.read_bytes() + b"something behind it")
+    monkeypatch.setattr(compiler, "PROGRAMS", tmp_path)
+    program.native_program.cache_clear()
+    assert embed_levels(TinyBioMoE.from_pretrained(), pictures[:1], 1).tobytes() == expected.tobytes()
+
+
+def test_a_network_that_does_not_fit_is_computed_by_another_backend(pictures, without_onnx):
     small = TinyBioMoE(TINY).eval()
-    assert engine_facts(small)["program"] is None
+    assert small.frozen().backend.name == "torch"
     np.testing.assert_allclose(embed_levels(small, pictures[:2], 32), plain(small, pictures[:2]), rtol=0, atol=1e-5)
-
-
-def test_a_hooked_network_names_no_program(pictures):
-    model = TinyBioMoE.from_pretrained()
-    handle = model.gate.register_forward_hook(lambda module, given, gave: gave)
-    assert model.provenance(64, "bvp")["program"] is None
-    np.testing.assert_array_equal(embed_levels(model, pictures[:1], 32), plain(model, pictures[:1]))
-    handle.remove()
-    assert model.provenance(64, "bvp")["program"] is not None
-
-
-def test_who_insists_gets_the_program_that_came_and_needs_no_compiler(monkeypatch):
-    monkeypatch.setenv("CXX", "nothing-of-this-name")
-    monkeypatch.setattr(program, "_load", lambda: pytest.fail("compiled"))
-    facts = [TinyBioMoE.from_pretrained(compile=compile).provenance(64, "bvp") for compile in (None, True)]
-    assert facts[0] == facts[1]
-    assert facts[0]["program"] is not None
 
 
 @pytest.fixture
@@ -188,7 +190,7 @@ def tree(tmp_path):
     """The package's files as `pip` finds them, without what was built; and a compiler that writes its own words."""
     for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, tmp_path)
-    ignored = shutil.ignore_patterns("programs", "__pycache__", "weights")
+    ignored = shutil.ignore_patterns("programs", "__pycache__", "bundled")
     shutil.copytree(ROOT / "tiny_biomoe", tmp_path / "tiny_biomoe", ignore=ignored)
     fake = tmp_path / "fake-c++"
     fake.write_text(
@@ -219,8 +221,7 @@ def test_a_wheel_holds_what_the_compiler_could_make(tree, monkeypatch):
     name, files = wheel(tree, monkeypatch, f"{tree / 'fake-c++'} -march=native")
     assert name.endswith("-py3-none-linux_x86_64.whl")
     made = {path.rpartition("/")[2]: files.read(path) for path in files.namelist() if "/programs/" in path}
-    assert all(compiler.is_sealed(data) for data in made.values())
-    programs = {name: data[: -compiler.SEAL].decode() for name, data in made.items()}
+    programs = {name: data.decode() for name, data in made.items()}
     able = {level for level in LEVELS if level != "amx"}
     assert programs.keys() == {compiler.program_path(level).name for level in able}
     for level in able:  # behind what CXX says, so that a file is what its name tells
@@ -231,11 +232,17 @@ def test_a_wheel_holds_what_the_compiler_could_make(tree, monkeypatch):
 @pytest.mark.parametrize("cxx", ["nothing-of-this-name", "false"])
 def test_a_wheel_made_without_a_compiler_is_for_any_machine(tree, monkeypatch, cxx):
     stale = (
-        tree / "build" / f"lib.linux-x86_64-{sys.implementation.cache_tag}" / "tiny_biomoe" / "programs" / "old-1.so"
+        tree
+        / "build"
+        / f"lib.linux-x86_64-{sys.implementation.cache_tag}"
+        / "tiny_biomoe"
+        / "inference"
+        / "programs"
+        / "old-1.so"
     )
     stale.parent.mkdir(parents=True)
     stale.touch()
     name, files = wheel(tree, monkeypatch, cxx)
     assert name.endswith("-py3-none-any.whl")
     assert not [path for path in files.namelist() if path.endswith(".so")]
-    assert "tiny_biomoe/cpp/network.cpp" in files.namelist()
+    assert "tiny_biomoe/inference/cpp/network.cpp" in files.namelist()

@@ -1,4 +1,4 @@
-"""Streams: order, how far they run ahead, errors from either side, and the caller's threads as they were."""
+"""Threads: order, how far they run ahead, errors from either side, how many there are, and forked processes."""
 
 from __future__ import annotations
 
@@ -12,18 +12,15 @@ from textwrap import dedent
 import pytest
 import torch
 
-from tiny_biomoe.inference.threads import callers_threads, in_streams, threads
+from tiny_biomoe.inference.threads import in_threads, processors, thread_count, use_threads
 
 
-def test_results_come_in_order_from_threads_that_compute_alone():
+def test_results_come_in_order_from_other_threads():
     def work(item):
         time.sleep(0.01 * (item % 3))
-        return item, torch.get_num_threads(), threading.current_thread() is threading.main_thread()
+        return item, threading.current_thread() is threading.main_thread()
 
-    with threads(2):
-        found = list(in_streams(work, range(9), 2, 4))
-        assert torch.get_num_threads() == 2
-    assert found == [(item, 1, False) for item in range(9)]
+    assert list(in_threads(work, range(9), 2, 4)) == [(item, False) for item in range(9)]
 
 
 def test_no_more_is_taken_than_asked_for():
@@ -34,14 +31,14 @@ def test_no_more_is_taken_than_asked_for():
             taken.append(item)
             yield item
 
-    for result in in_streams(lambda item: time.sleep(0.002) or item, items(), 2, 5):
+    for result in in_threads(lambda item: time.sleep(0.002) or item, items(), 2, 5):
         given.append(result)
         assert len(taken) - len(given) < 5
     assert given == list(range(20))
 
 
 @pytest.mark.parametrize("fails", ["function", "items"])
-def test_an_error_of_either_side_is_raised_and_threads_are_restored(fails):
+def test_an_error_of_either_side_is_raised_and_the_pool_goes_on(fails):
     def work(item):
         return 1 // (item - 3) if fails == "function" else item
 
@@ -50,63 +47,92 @@ def test_an_error_of_either_side_is_raised_and_threads_are_restored(fails):
         if fails == "items":
             raise ZeroDivisionError
 
-    before, alive = torch.get_num_threads(), threading.active_count()
     with pytest.raises(ZeroDivisionError):
-        list(in_streams(work, items(), 2, 3))
-    assert (torch.get_num_threads(), threading.active_count()) == (before, alive)
+        list(in_threads(work, items(), 2, 3))
+    assert list(in_threads(abs, range(5), 2, 3)) == list(range(5))
 
 
-def test_a_call_in_another_thread_does_not_take_this_ones_number_for_the_callers():
-    before, seen = torch.get_num_threads(), []
-    torch.set_num_threads(3)
-    first_in, second_in, first_out = (threading.Event() for _ in range(3))
+def test_the_number_of_threads_is_the_callers_then_pytorchs():
+    assert thread_count() == torch.get_num_threads()
+    with use_threads(3) as used:
+        assert (used, thread_count()) == (3, 3)
+        with use_threads(None) as inner:
+            assert inner == 3
+    assert thread_count() == torch.get_num_threads()
 
-    def first():
-        with threads(1):
-            first_in.set()
-            second_in.wait(10)
-        first_out.set()
 
-    def second():
-        first_in.wait(10)
-        seen.append(callers_threads())
-        with threads(1):
-            second_in.set()
-            first_out.wait(10)
+@pytest.mark.parametrize(("given", "expected"), [("3", "3"), ("", None), ("many", None), ("0", None)])
+def test_without_pytorch_the_environment_decides(given, expected):
+    script = "from tiny_biomoe.inference.threads import thread_count; print(thread_count())"
+    environment = {**os.environ, "OMP_NUM_THREADS": given}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=True)
+    assert done.stdout.strip() == (expected or str(processors()))
 
-    workers = [threading.Thread(target=work) for work in (first, second)]
-    try:
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            worker.join()
-        fresh = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
-        fresh.start()
-        fresh.join()
-        assert seen == [3, 3]
-    finally:
-        torch.set_num_threads(before)
+
+MODELS = """
+    import os, signal, sys, threading
+    import numpy as np
+    from tiny_biomoe.embedding import Embedder
+    from tiny_biomoe.inference.threads import use_threads
+    x, model = np.sin(np.arange(1000) / 9), Embedder.from_pretrained()
+    def alone(n=4):
+        with use_threads(n):
+            return model.embed(x, fs=100, modality="ecg").tobytes()
+    def many(n=4):
+        with use_threads(n):
+            return {row.tobytes() for row in model.embed([x] * 3, fs=100, modality="ecg")}
+    expected = alone(1)
+"""
+
+
+def run(script):
+    done = subprocess.run([sys.executable, "-c", dedent(MODELS) + dedent(script)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no fork")
-def test_a_forked_process_gives_the_same_bytes_and_does_not_wait_for_threads_that_it_lacks():
-    program = """
-        import os, signal, sys
-        import numpy as np, torch
-        from tiny_biomoe import TinyBioMoE
-        torch.set_num_threads(2)
-        x, model, hooked = np.sin(np.arange(1000) / 9), TinyBioMoE.from_pretrained(), TinyBioMoE.from_pretrained()
-        hooked.gate.register_forward_hook(lambda module, given, gave: gave)
-        def vectors():
-            fresh = TinyBioMoE.from_pretrained()
-            return [m.embed(x, fs=100, modality="ecg") for m in (model, fresh, hooked)]
-        expected = vectors()
-        if not (child := os.fork()):
-            signal.alarm(60)
-            found = vectors()
-            same = all(found[i].tobytes() == expected[i].tobytes() for i in range(2))
-            os._exit(0 if same and np.allclose(found[2], expected[2], rtol=0, atol=1e-5) else 1)
-        sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+def test_row_121_a_child_forked_while_others_embed_computes_the_same_bytes():
+    script = """
+        stop = threading.Event()
+        def work():
+            while not stop.is_set():
+                alone(), many()
+        workers = [threading.Thread(target=work, daemon=True) for _ in range(2)]
+        [worker.start() for worker in workers]
+        codes = []
+        for i in range(12):
+            stop.wait(0.003 * (i % 5))
+            if not (child := os.fork()):
+                signal.alarm(60)
+                os._exit(0 if many() == {alone()} == {expected} else 1)
+            codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        stop.set()
+        print(codes)
     """
-    done = subprocess.run([sys.executable, "-c", dedent(program)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    assert set("".join(run(script)).strip("[]").split(",")) == {"0"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts threads in /proc")
+def test_row_123_calls_at_once_leave_no_more_threads_than_one_call():
+    script = """
+        count = lambda: len(os.listdir("/proc/self/task"))
+        def burst(calls, function):
+            barrier = threading.Barrier(calls)
+            def call():
+                barrier.wait()
+                assert function(16) in (expected, {expected})
+            threads = [threading.Thread(target=call) for _ in range(calls)]
+            [thread.start() for thread in threads]
+            [thread.join() for thread in threads]
+        alone(16)
+        print(count() <= 16)
+        burst(40, alone)
+        print(count() <= 16)
+        burst(10, many)
+        print(count() <= 33)
+        for n in range(2, 9):
+            alone(n)
+        print(count() <= 24)
+    """
+    assert run(script) == ["True"] * 4

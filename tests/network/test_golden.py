@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from tiny_biomoe.config import Architecture, Config
 from tiny_biomoe.network.network import Network
-from tiny_biomoe.weights.loading import expected
 from tiny_biomoe.weights.released_names import released_names
+from tiny_biomoe.weights.shapes import tensor_shapes
 
 DATA = Path(__file__).parents[1] / "data"
 LAYOUT = json.loads((DATA / "released_layout.json").read_text())  # released name -> [dtype, *shape]
@@ -62,7 +62,7 @@ def loaded(network: Network, tensors: dict[str, Tensor]) -> Network:
 def tensors() -> dict[str, Tensor]:
     return {
         ours: golden_tensor(released, tuple(LAYOUT[released][1:]))
-        for ours, released in released_names(expected(Architecture())).items()
+        for ours, released in released_names(tensor_shapes(Architecture())).items()
     }
 
 
@@ -163,7 +163,7 @@ def test_gate_order_of_the_paper_and_of_the_release(stages: dict[str, Tensor], t
     np.testing.assert_allclose(measured, of_paper, rtol=0, atol=TOLERANCE)
     np.testing.assert_allclose(stages["embedding"].numpy(), of_release, rtol=0, atol=TOLERANCE)
     assert abs(of_paper - of_release).max() > 0.1
-    assert expected(Architecture(gate="paper")) == expected(Architecture())
+    assert tensor_shapes(Architecture(gate="paper")) == tensor_shapes(Architecture())
 
 
 def test_an_image_alone_is_the_image_in_a_batch(network: Network, stages: dict[str, Tensor]) -> None:

@@ -9,7 +9,7 @@ from pretraining.growth import grow, shrink
 from tiny_biomoe.config import Config
 from tiny_biomoe.network.network import Network
 from tiny_biomoe.network.spectral_encoder import SpectralFilter
-from tiny_biomoe.network.waterfall_encoder import offset_table
+from tiny_biomoe.weights.shapes import position_offsets
 
 
 def wave(side: int, rows: int, columns: int) -> torch.Tensor:
@@ -29,7 +29,7 @@ def test_a_filter_treats_low_frequencies_as_before(rows, columns):
 def test_a_bias_keeps_its_offset():
     bias = torch.arange(9.0)[None]
     grown = grow({"position_bias": bias}, {"position_bias": torch.zeros(1, 16)})["position_bias"][0]
-    small, large = bias[0][offset_table(3)], grown[offset_table(4)]
+    small, large = bias[0][position_offsets(3)], grown[position_offsets(4)]
     near = [row * 4 + column for row in range(3) for column in range(3)]
     assert torch.equal(large[near][:, near], small)
 

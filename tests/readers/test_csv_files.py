@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import time
 from pathlib import Path
 
 import numpy as np
@@ -427,7 +428,8 @@ def test_row_51_damaged_gzip_data(file, spoil, rng):
 )
 def test_row_52_what_is_no_table(file, content):
     with pytest.raises(
-        SignalError, match=r"a\.csv: .*(not a number|NUL byte|not utf-8|cells|header|an Excel workbook)"
+        SignalError,
+        match=r"a\.csv: .*(not a number|NUL byte|not utf-8|cells|header|Excel|JSON|neither text)",
     ):
         read(file(content), fs=100)
 
@@ -534,3 +536,11 @@ def test_times_without_a_name_are_no_signal(file):
 def test_everyday_files_are_refused_with_what_helps(file, content, advice):
     with pytest.raises(SignalError, match=advice):
         read(file(content))
+
+
+def test_row_115_a_line_of_170_000_cells_is_refused_at_once(file):
+    line = " ".join(str(index % 4000) for index in range(170_000))
+    path, begun = file(f"{line}\n5 2\n"), time.perf_counter()
+    with pytest.raises(SignalError, match="row 1 has 170000 cells, more than 20000: .* transposed"):
+        read(path, fs=4)
+    assert time.perf_counter() - begun < 20  # a fraction of a second on an idle machine; minutes before

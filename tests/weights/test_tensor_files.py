@@ -17,6 +17,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -27,8 +28,10 @@ from torch.torch_version import TorchVersion
 from tiny_biomoe.config import Architecture, Config
 from tiny_biomoe.errors import TinyBioMoEError, WeightsError
 from tiny_biomoe.weights import loading as weights
+from tiny_biomoe.weights.released_checkpoint import read_pth, released_layout
 from tiny_biomoe.weights.released_names import released_names
-from tiny_biomoe.weights.tensor_files import DamagedError, read_pth, read_safetensors, released_layout
+from tiny_biomoe.weights.shapes import tensor_shapes
+from tiny_biomoe.weights.tensor_files import DamagedError, read_safetensors
 
 LAYOUT = json.loads((Path(__file__).parents[1] / "data" / "released_layout.json").read_text())  # name: [dtype, *shape]
 TABLE = "enc2.blocks1.0.mixer.m.attn.attention_bias_idxs"
@@ -155,7 +158,7 @@ def test_row_99_a_header_of_300_000_tensors_is_not_parsed(monkeypatch: pytest.Mo
 
 
 def test_all_510_released_entries_are_covered_both_ways() -> None:
-    shapes = weights.expected(Architecture())
+    shapes = tensor_shapes(Architecture())
     assert len(shapes) == 441
     assert released_layout(shapes) == {name: tuple(shape) for name, (_, *shape) in LAYOUT.items()}
     floats = {name for name, (dtype, *_) in LAYOUT.items() if dtype == "float32"}
@@ -172,9 +175,9 @@ def test_the_released_checkpoint_is_read_under_our_names(tmp_path: Path, release
         assert loaded.config == Config(name="Tiny-BioMoE v1.0 (released)")
         assert loaded.source == str(source)
         assert loaded.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
-        assert list(loaded.tensors) == list(weights.expected(Architecture()))
+        assert list(loaded.tensors) == list(tensor_shapes(Architecture()))
         for ours, theirs in released_names(loaded.tensors).items():
-            assert torch.equal(loaded.tensors[ours], released[theirs])
+            assert np.array_equal(loaded.tensors[ours], released[theirs])
 
 
 def test_conversion_is_the_same_weights_in_our_format(tmp_path: Path, released: dict[str, Tensor]) -> None:
@@ -192,7 +195,7 @@ def test_row_73_optimizer_state_is_ignored_with_a_notice(released: dict[str, Ten
     optimizer.step()
     content = {"epoch": 3, "model_state_dict": released, "optimizer_state_dict": optimizer.state_dict()}
     with pytest.warns(UserWarning, match="only 'model_state_dict' is used; ignored: 'epoch', 'optimizer_state_dict'"):
-        loaded = read_pth(as_pth(content), weights.expected(Architecture()), "here")
+        loaded = read_pth(as_pth(content), tensor_shapes(Architecture()), "here")
     assert len(loaded) == 441
 
 
@@ -221,7 +224,7 @@ def test_row_73_optimizer_state_is_ignored_with_a_notice(released: dict[str, Ten
 def test_row_70_other_tensors_in_a_pth(released: dict[str, Tensor], change: dict[str, Any], message: str) -> None:
     state = {name: tensor for name, tensor in {**released, **change}.items() if tensor is not None}
     with pytest.raises(WeightsError, match=message):
-        read_pth(as_pth({"model_state_dict": state}), weights.expected(Architecture()), "here")
+        read_pth(as_pth({"model_state_dict": state}), tensor_shapes(Architecture()), "here")
 
 
 @pytest.mark.parametrize("content", [[1, 2], {"model_state_dict": 3}, {1: torch.zeros(2)}, None], ids=str)
@@ -258,7 +261,7 @@ def test_row_94_a_pickle_bomb_is_never_run(tmp_path: Path, name: str, form: str)
 def test_row_94_a_legacy_file_is_refused_even_if_harmless(released: dict[str, Tensor]) -> None:
     data = as_pth(released, _use_new_zipfile_serialization=False)
     with pytest.raises(WeightsError, match="not a zip archive, so a legacy pickle"):
-        read_pth(data, weights.expected(Architecture()), "here")
+        read_pth(data, tensor_shapes(Architecture()), "here")
 
 
 def test_row_94_a_pickle_that_fills_memory_is_refused_before_torch_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:

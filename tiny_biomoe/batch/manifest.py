@@ -14,9 +14,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from ..embedding import Embedder
 from ..errors import ConfigError, need
-from ..inference.engine import Engine
-from ..model import TinyBioMoE
 from ..sealed_files import plain_json, read_sealed, remove, sealed, write
 from ..version import __version__
 from .parts import FORMAT, MANIFEST, NAME, RUN, SHARDS, Notice, Record, read_record, records
@@ -72,19 +71,21 @@ class Summary:
         return "\n".join(f"{name:<18}{count:>12}  {note}".rstrip() for name, count, note in rows)
 
 
-def fingerprint(model: TinyBioMoE, settings: Settings, further: Sequence[str], threads: int) -> dict[str, Any]:
+def fingerprint(model: Embedder, settings: Settings, further: Sequence[str], threads: int) -> dict[str, Any]:
     """All that decides the bytes of a run beside its inputs, as plain values."""
-    weights = model.provenance(1000.0, "ecg", "waveform")
+    weights = model.weights_facts()
     kept = ("weights", "weights_sha256", "tensors_sha256")  # not where they lie: a moved folder changes no byte
-    numbers = {name: version(name) for name in ("torch", "numpy", "scipy", "pyarrow")}
+    numbers = {name: version(name) for name in ("numpy", "scipy", "pyarrow")}
+    if model.backend.name == "torch":
+        numbers["torch"] = version("torch")
     return {
         "library": {"tiny-biomoe": __version__, **numbers},
         "weights": {name: weights[name] for name in kept},
-        "engine": {name: weights[name] for name in (*(each.name for each in fields(Engine)), "program")},
+        "backend": model.backend.facts(),
         "recipe": asdict(model.recipe),
         "arguments": {**asdict(settings), "further": list(further)},
         "threads": threads,
-        "device": next(model.parameters()).device.type,
+        "batches": model.backend.batches,  # of an accelerator, whose size changes the last digits
     }
 
 

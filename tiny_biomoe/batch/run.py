@@ -17,10 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from ..embedding import Embedder, SignalEmbedding
 from ..errors import ConfigError
-from ..model import TinyBioMoE
+from ..inference.threads import use_threads
 from ..sealed_files import remove, write
 from ..signals.validation import check_positive
 from .manifest import Ledger, Summary, begin, digest, fingerprint
@@ -32,7 +31,7 @@ from .study_table import Study, open_study, outside
 from .worker import Observer, Run, embed_group
 
 # Gives the record of each shard once it is on the disk, in any order, and None from time to time while it waits.
-Engine = Callable[[TinyBioMoE, Sequence[Group], Run, Observer], Iterator[Record | None]]
+Engine = Callable[[Embedder, Sequence[Group], Run, Observer], Iterator[Record | None]]
 
 
 def embed_study(
@@ -40,7 +39,7 @@ def embed_study(
     out: str | os.PathLike[str],
     representation: str | Sequence[str] = "scalogram",
     *,
-    model: TinyBioMoE | Callable[[], TinyBioMoE] = TinyBioMoE.from_pretrained,
+    model: SignalEmbedding | Callable[[], SignalEmbedding] = Embedder.from_pretrained,
     window: float | None = None,
     stride: float | None = None,
     short: str = "error",
@@ -48,6 +47,7 @@ def embed_study(
     scale: Any = "window",
     nan_policy: str = "error",
     max_gap: float = 1.0,
+    max_missing: float = 1.0,
     batch_size: int = 32,
     shard_windows: int = 2048,
     workers: int = 0,
@@ -71,7 +71,7 @@ def embed_study(
     representation
         One of `REPRESENTATIONS`, or several: each becomes a column.
     model
-        The model, or a function that loads it, called once the inputs and the output have been found usable.
+        A `TinyBioMoE` or an `Embedder`, or a function that loads one, called once inputs and output are validated.
     window, stride, short, band, scale, nan_policy, max_gap
         As in `TinyBioMoE.embed_windows`; without `window` each recording is embedded as a whole.
     batch_size, threads
@@ -112,11 +112,11 @@ def embed_study(
         check_positive(workers, "workers")
     names = (representation,) if isinstance(representation, str) else tuple(representation)
     image = {"band": band, "scale": scale, "nan_policy": nan_policy, "max_gap": max_gap}
-    settings = Settings(names, window, stride, short, image, reading, shard_windows, batch_size)
+    settings = Settings(names, window, stride, short, image, reading, shard_windows, batch_size, max_missing)
     out = Path(out)
-    with held(out), network_threads(threads) as used:
+    with held(out), use_threads(None if threads is None else check_positive(threads, "threads")) as used:
         study = outside(source if isinstance(source, Study) else open_study(source), out)
-        loaded = model if isinstance(model, TinyBioMoE) else model()
+        loaded = (model if isinstance(model, SignalEmbedding) else model()).frozen()
         settings = settings.check(loaded.recipe)
         facts = fingerprint(loaded, settings, study.further, used)
         files = begin(out, facts, scan(study, observer.hashed), study)
@@ -137,7 +137,7 @@ class Here:
 
     workers: int
 
-    def __call__(self, model: TinyBioMoE, plan: Sequence[Group], run: Run, observer: Observer) -> Iterator[Record]:
+    def __call__(self, model: Embedder, plan: Sequence[Group], run: Run, observer: Observer) -> Iterator[Record]:
         """The records of all shards, each once it is on the disk."""
         drawers = Drawers(self.workers)
         try:
@@ -187,18 +187,6 @@ def _sweep(out: Path) -> None:
     for place in (out, out / RUN, out / SHARDS):
         for partial in place.glob(".*.partial"):
             remove(partial)
-
-
-@contextmanager
-def network_threads(threads: int | None) -> Iterator[int]:
-    """Run the network with so many threads, and put the caller's number back afterwards; gives the number in use."""
-    before = torch.get_num_threads()
-    wanted = before if threads is None else check_positive(threads, "threads")
-    torch.set_num_threads(wanted)
-    try:
-        yield wanted
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from ..readers.recording import NO_MODALITY, printable
 from ..readers.wide_files import Result, read_each
 from ..signals.filters import MODALITIES
 from ..signals.request import Call
-from ..signals.validation import Grid, check_positive, windows
+from ..signals.validation import Grid, check_positive, is_number, windows
 from .parts import Cursor, Notice
 from .plan import File, Group, state_of
 from .study_table import Input, Study
@@ -42,6 +42,7 @@ class Settings:
     reading: dict[str, Any] = field(default_factory=dict)  # arguments of `recordings.read`
     shard_windows: int = 2048
     batch_size: int = 32
+    max_missing: float = 1.0  # share of a window's samples that may be missing and interpolated
 
     def check(self, recipe: Recipe) -> Settings:
         """The same with canonical names, once every argument is known to be possible.
@@ -56,6 +57,8 @@ class Settings:
             windows(1, 1e6, self.window, self.stride, "drop" if self.short == "error" else self.short)
         elif self.stride is not None or self.short != "error":
             raise ConfigError("stride= and short= need window=, in seconds")
+        if not is_number(self.max_missing) or not 0 <= self.max_missing <= 1:
+            raise ConfigError(f"max_missing={self.max_missing!r} must be a share of a window's samples, from 0 to 1")
         check_reading(self.reading)
         check_positive(self.shard_windows, "shard_windows")
         check_positive(self.batch_size, "batch_size")
@@ -108,6 +111,8 @@ def load(file: File, settings: Settings, recipe: Recipe) -> list[Segment | Notic
                 outcome = "failed" if left.failed else "skipped"
                 found += [Notice(number, each.source, outcome, left.reason, left.channel) for number, each in inputs]
         except NoSignal as error:
+            if not error.left_out:
+                found += [Notice(number, each.source, "skipped", _reason(error, file)) for number, each in inputs]
             for left in error.left_out:
                 found += [Notice(number, each.source, "skipped", left.reason, left.channel) for number, each in inputs]
         except (SignalError, MemoryError, OSError) as error:
@@ -156,7 +161,11 @@ def _segments(
     try:
         options = {**settings.image, "windowed": settings.window is not None}
         call = Call.check(recipe, fs, recording.modality, settings.representations, **options)
-        filtered = FilteredRecording.of(recording.signal, call, f"{source}: {channel}")
+        name = f"{source}: {channel}"
+        if settings.window is None and all((each.start, each.stop) == (None, None) for _, each in inputs):
+            filtered = FilteredRecording.of(recording.signal, call, name)
+        else:  # a gap costs the windows or segments that it lies in
+            filtered = FilteredRecording.by_window(recording.signal, call, name, settings.max_missing)
     except (SignalError, MemoryError) as error:
         reason = str(error).removeprefix(f"{source}: {channel} ") or "not enough memory"
         yield from (Notice(number, source, "failed", reason, channel) for number, _ in inputs)

@@ -16,7 +16,8 @@ from typing import Any
 
 from ..errors import ConfigError, SignalError
 from ..images.representations import REPRESENTATIONS
-from ..readers.discovery import Skipped, find, source_name
+from ..readers.discovery import Skipped, source_name
+from ..readers.formats import find
 from ..readers.recording import excerpt, printable
 from ..readers.text_files import read_lines
 from ..signals.filters import modality_name
@@ -91,7 +92,13 @@ def outside(study: Study, folder: Path) -> Study:
     kept = [each for each in study.inputs if not _absolute(each.path).is_relative_to(_absolute(folder))]
     if not kept:
         raise SignalError(f"nothing to embed: all files lie in the output, {printable(str(folder))}")
-    return replace(study, inputs=kept)
+    roots = {each.path.as_posix().removesuffix(each.source) for each in study.inputs[:1]}
+    skipped = [
+        each
+        for each in study.skipped
+        if not any(_absolute(Path(root) / each.source).is_relative_to(_absolute(folder)) for root in roots)
+    ]
+    return replace(study, inputs=kept, skipped=skipped)
 
 
 def _absolute(path: Path) -> Path:

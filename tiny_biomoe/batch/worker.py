@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..embedding import Embedder
 from ..errors import SignalError
 from ..images.rendering import Levels
 from ..images.windows import Pictures
 from ..inference.runtime import embed_in_turn
-from ..model import TinyBioMoE
 from ..sealed_files import remove
 from .parts import (
     MANIFEST,
@@ -105,7 +105,7 @@ class Events:
 
 
 def embed_group(
-    model: TinyBioMoE, group: Group, run: Run, drawers: Drawers, observer: Observer = Observer()
+    model: Embedder, group: Group, run: Run, drawers: Drawers, observer: Observer = Observer()
 ) -> Iterator[Record]:
     """Write the shards of a group that are not yet there, whole; gives each shard's record once it is on the disk.
 
@@ -134,7 +134,7 @@ def embed_group(
 class _Work:
     """A group that is embedded, and what every step of that needs."""
 
-    model: TinyBioMoE
+    model: Embedder
     group: Group
     run: Run
     inputs: str  # digest of the group
@@ -172,7 +172,7 @@ def _embed(work: _Work, part: int, since: Cursor | None, drawers: Drawers) -> It
                 return
 
     try:
-        with closing(embed_in_turn(model, shards(), run.settings.batch_size)) as sets:
+        with closing(embed_in_turn(model.backend, shards(), run.settings.batch_size)) as sets:
             for vectors in sets:
                 shard = drawn.popleft()
                 if failed and not drawn:
@@ -247,7 +247,7 @@ def row_id(source: str, channel: str, start: float) -> str:
     return f"{escaped}#{channel}@{np.format_float_positional(start, trim='-')}"
 
 
-def _add_provenance(model: TinyBioMoE, shard: Shard, row: Row, settings: Settings) -> None:
+def _add_provenance(model: Embedder, shard: Shard, row: Row, settings: Settings) -> None:
     key = f"{row.modality} {row.fs:.10g} Hz"
     if key not in shard.provenance:
         options = {**settings.image, "windowed": settings.window is not None}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -16,6 +15,8 @@ from tqdm import tqdm
 from ..config import PRECISIONS
 from ..errors import ConfigError, SignalError, SignalWarning
 from ..images.representations import REPRESENTATIONS
+from ..inference.backends import BACKENDS, check_backend, require_native
+from ..inference.threads import processors
 from ..readers.recording import NO_MODALITY, printable
 from ..signals.request import FUSIONS
 from ..signals.validation import NAN_POLICIES
@@ -24,12 +25,13 @@ from .output_files import WRITERS, Table, check_output, check_spares
 
 if TYPE_CHECKING:
     from ..batch.run import Engine
-    from ..model import TinyBioMoE
+    from ..embedding import Embedder
 
 SHOWN = 5  # failures told on the terminal
-ENGINE = ("precision", "compile")  # of a model
+BACKEND = ("precision", "backend")  # of an Embedder
 FOLDER = {  # options of a run into a folder, and what they are when not given
     "dry_run": False,
+    "max_missing": 1.0,
     "on_error": "skip",
     "workers": 1,
     "threads": None,
@@ -67,16 +69,19 @@ _RUN = [
 @click.option("--short", type=click.Choice(["error", "drop", "pad"]), default="error", help="Shorter than a window.")
 @click.option("--nan-policy", type=click.Choice(NAN_POLICIES), default="error", help="What to do with empty cells.")
 @click.option("--max-gap", type=float, default=1.0, show_default=True, help="Longest gap to interpolate, in seconds.")
+@click.option(
+    "--max-missing", type=float, default=1.0, show_default=True, help="Share of a window that may be missing, 0 to 1."
+)
 @click.option("--weights", help="Folder, Tiny-BioMoE.pth or owner/name on the Hub; the bundled weights otherwise.")
 @click.option(
     "--precision", type=click.Choice(PRECISIONS), default="float32", show_default=True, help="bfloat16 is faster."
 )
 @click.option(
-    "--compile/--no-compile",
-    default=None,
-    help="The network by our own program (if none came with the package a C++ compiler makes one in 10 to 25 s, once), "
-    "or by PyTorch. Otherwise by the program if one came, else by PyTorch.",
+    "--backend",
+    type=click.Choice(BACKENDS),
+    help="What computes; otherwise the first that this machine has.",
 )
+@click.option("--compile/--no-compile", default=None, hidden=True)
 @options(_RUN)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="A folder, or a file: .csv, .npz, .parquet.")
 def embed(source: Path, output: Path | None, **said: Any) -> None:
@@ -89,12 +94,13 @@ def embed(source: Path, output: Path | None, **said: Any) -> None:
         raise ConfigError("--stride needs --window: both are seconds")
     reading = {key: said.pop(key) for key in READING}
     run = {key: said.pop(key) for key in FOLDER}
-    if said["compile"]:  # what can be told at once
-        from ..inference.program import command_here, shipped_program
-
-        _ = shipped_program(said["precision"]) or command_here()
+    if (compiled := said.pop("compile")) is not None:
+        named = "native" if compiled else "torch"
+        click.echo(f"--{'' if compiled else 'no-'}compile is deprecated: use --backend {named}", err=True)
+        said["backend"] = said["backend"] or named
+    check_backend(said["precision"], said["backend"])
     if run["dry_run"]:
-        _list_windows(source, output, reading, said)
+        _list_windows(source, output, reading, {**said, "max_missing": run["max_missing"]})
     elif output is None:
         raise ConfigError("-o is missing: name the folder to write, or a file that ends in .csv, .npz or .parquet")
     elif _is_file(output):
@@ -117,25 +123,22 @@ def _embed_to_folder(
     from ..batch.manifest import FAILURES
     from ..batch.progress import Bar
     from ..batch.run import embed_study
-    from ..model import TinyBioMoE
+    from ..embedding import Embedder
 
     if said.pop("fusion") is not None:
         raise ConfigError("--fusion is for files: a folder has one column a representation, which you join as you like")
     run.pop("dry_run")
     run["engine"] = _engine(run.pop("engine"), run.pop("address"), run.pop("actors"))
     if run["threads"] is None:
-        run["threads"] = 1 if run["engine"] else _processors()  # drawing takes a tenth of the network's time
-    weights, engine = said.pop("weights"), {name: said.pop(name) for name in ENGINE}
-    if engine["compile"]:  # before a folder is made
-        from ..inference.engine import Engine as NetworkEngine
-        from ..inference.runtime import check_device
-
-        NetworkEngine(**engine).ready(check_device("cpu"))
+        run["threads"] = 1 if run["engine"] else processors()  # drawing takes a tenth of the network's time
+    weights, backend = said.pop("weights"), {name: said.pop(name) for name in BACKEND}
+    if backend["backend"] == "native":  # before a folder is made
+        require_native(backend["precision"])
     warnings.simplefilter("ignore", SignalWarning)  # the column `clipped` says it of each window
     with _telling_of_a_stop(), Bar() as bar:
         summary = embed_study(
             source, output, said.pop("representation"), observer=bar,
-            model=lambda: TinyBioMoE.from_pretrained(weights, **engine), **said, **run, **_given(reading),
+            model=lambda: Embedder.from_pretrained(weights, **backend), **said, **run, **_given(reading),
         )  # fmt: skip
     click.echo(summary.table())
     click.echo(f"embeddings in {printable(str(output))}")
@@ -180,10 +183,6 @@ def _engine(name: str, address: str | None, actors: int | None) -> Engine | None
     return OnRay(address, actors)
 
 
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _given(reading: dict[str, Any]) -> dict[str, Any]:
     """The reading options that say more than their default, so that a fingerprint holds no others."""
     defaults = {"encoding": "utf-8", "on_hole": "error", "on_jitter": "error"}
@@ -198,7 +197,13 @@ def _list_windows(source: Path, output: Path | None, reading: dict[str, Any], sa
 
     image = {key: said[key] for key in ("band", "scale", "nan_policy", "max_gap")}
     settings = Settings(
-        tuple(said["representation"]), said["window"], said["stride"], said["short"], image, _given(reading)
+        tuple(said["representation"]),
+        said["window"],
+        said["stride"],
+        said["short"],
+        image,
+        _given(reading),
+        max_missing=said["max_missing"],
     ).check(Recipe())
     study = open_study(source)
     if output is not None and not _is_file(output):
@@ -210,9 +215,18 @@ def _list_windows(source: Path, output: Path | None, reading: dict[str, Any], sa
             failed = failed or each.outcome == "failed"
             click.echo(line.format(0, "", "", each.channel or "", f"{each.source}  {each.outcome}: {each.reason}"))
         else:
-            total += len(each.spans)
-            found = each.recording
-            click.echo(line.format(len(each.spans), f"{found.fs:g}", found.modality, found.channel, found.source))
+            refused = each.filtered.refused(list(each.spans), each.end) if each.filtered.gaps.any() else None
+            lost = 0 if refused is None else int(refused.sum())
+            found, kept = each.recording, len(each.spans) - lost
+            total += kept
+            click.echo(line.format(kept, f"{found.fs:g}", found.modality, found.channel, found.source))
+            if refused is not None and lost:
+                failed = True
+                first = each.spans[int(refused.argmax())]
+                click.echo(
+                    line.format(lost, "", "", found.channel, f"{found.source}  failed: windows, the first at ")
+                    + f"{first[0] / found.fs:g}-{first[1] / found.fs:g} s: {each.filtered.why_refused()}"
+                )
     for passed in study.skipped:
         click.echo(line.format(0, "", "", "", f"{passed.source}  skipped: {passed.reason}"))
     click.echo(f"{total:>9} windows")
@@ -226,13 +240,13 @@ def _embed_to_file(
     if other := [name for name, value in run.items() if value != FOLDER[name] and name != "batch_size"]:
         raise ConfigError(f"--{other[0].replace('_', '-')} is for a folder: give one, e.g. -o embeddings/")
     from ..batch.study_table import is_study_file
-    from ..model import TinyBioMoE
+    from ..embedding import Embedder
 
     if source.is_file() and is_study_file(source):
         raise ConfigError(f"{printable(str(source))} is a study file: embed it into a folder, e.g. -o embeddings/")
     paths, root, skipped = _inputs(source)
     check_spares(output, paths)
-    model = TinyBioMoE.from_pretrained(said.pop("weights"), **{name: said.pop(name) for name in ENGINE})
+    model = Embedder.from_pretrained(said.pop("weights"), **{name: said.pop(name) for name in BACKEND})
     said |= {"fusion": said["fusion"] or "concat", "batch_size": run["batch_size"]}
     said["representation"] = list(said["representation"])
     table, failures, dropped = Table(), [], 0
@@ -259,7 +273,7 @@ def _embed_to_file(
         raise SystemExit(2)
 
 
-def _embed_file(model: TinyBioMoE, path: Path, root: Path, reading: dict[str, Any], **options: Any) -> Table:
+def _embed_file(model: Embedder, path: Path, root: Path, reading: dict[str, Any], **options: Any) -> Table:
     """The vectors of every channel of a file whose modality is known: of its windows, or of the whole."""
     table = Table()
     recordings = read_file(path, root, reading)

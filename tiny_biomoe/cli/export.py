@@ -20,16 +20,15 @@ def export(format: str, weights: str | None, output: Path) -> None:
     Recipe and provenance are in the file's metadata; its embeddings were checked against the network's to 1e-5.
     """
     from ..inference.onnx_export import to_onnx
-    from ..model import TinyBioMoE
+    from ..weights.loading import load
 
     if output.suffix != f".{format}":
         raise ConfigError(f"{str(output)!r}: the name of the output ends in .{format}")
     if not output.parent.is_dir():
         raise ConfigError(f"{str(output.parent)!r} is no folder: make it first")
-    model = TinyBioMoE.from_pretrained(weights)
-    facts = model.provenance(1.0, "eda", band=None)
-    kept = {name: str(facts[name]) for name in ("weights", "weights_source", "weights_sha256")}
-    data = to_onnx(model, **kept)
+    loaded = load(weights)
+    kept = {"weights": loaded.config.name, "weights_source": loaded.source, "weights_sha256": loaded.sha256}
+    data = to_onnx(loaded.tensors, loaded.config, **kept)
     output.write_bytes(data)
     click.echo(
         f"{output}: {len(data) / 1e6:.1f} MB, tiny-biomoe {__version__}, weights sha256 {kept['weights_sha256']}"

@@ -15,6 +15,7 @@ import click
 
 from ..errors import SignalError, TinyBioMoEError
 from ..images.rendering import contact_sheet
+from ..inference.backends import BACKENDS
 from ..readers.recording import printable
 from ..version import __version__
 from .embed import embed
@@ -72,7 +73,7 @@ def info(source: str | None) -> None:
 
     loaded = load(source)
     facts = {"name": loaded.config.name, "source": loaded.source, "sha256": loaded.sha256}
-    facts["parameters"] = sum(t.numel() for n, t in loaded.tensors.items() if "running" not in n)  # type: ignore[assignment]
+    facts["parameters"] = sum(t.size for n, t in loaded.tensors.items() if "running" not in n)  # type: ignore[assignment]
     click.echo(json.dumps(facts | json.loads(loaded.config.to_json()), indent=2))
 
 
@@ -98,18 +99,17 @@ def convert(source: Path, out: Path) -> None:
 
 
 @cli.command()
-@click.option("--compile/--no-compile", "compiled", default=None, help="Check what `embed` so computes with.")
-def selfcheck(compiled: bool | None) -> None:
+@click.option("--backend", type=click.Choice(BACKENDS), help="Check this one; the one that `embed` uses otherwise.")
+def selfcheck(backend: str | None) -> None:
     """Embed the shipped signals and compare with the shipped vectors: is this machine good?"""
-    from ..inference.engine import engine_facts
-    from ..model import TinyBioMoE
+    from ..embedding import Embedder
     from .selfcheck import TOLERANCE, largest_difference
 
-    model = TinyBioMoE.from_pretrained(compile=compiled)
+    model = Embedder.from_pretrained(backend=backend)
     difference = largest_difference(model)
     good = difference <= TOLERANCE
     verdict = "this machine is good" if good else "NOT GOOD: do not trust its vectors"
-    click.echo(f"computed by: {engine_facts(model)['program'] or 'PyTorch'}")
+    click.echo(f"computed by: {model.backend.program or 'PyTorch'}")
     click.echo(f"largest difference {difference:.1e}, tolerance {TOLERANCE:.0e}: {verdict}")
     if not good:
         raise SystemExit(1)

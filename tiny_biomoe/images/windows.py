@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ class FilteredRecording:
     limits: Limits | None  # what every image spans; None for each window's own range
     noise: float  # a window that spans no more than this, in the signal's units, is flat
     where: str  # what errors call the recording
+    max_missing: float = 1.0  # share of a window's samples; where more are missing, the window is refused
 
     @classmethod
     def of(cls, signal: Signal, call: Call, where: str = "signal") -> FilteredRecording:
@@ -46,15 +47,85 @@ class FilteredRecording:
             call, raw, filtered, gaps, call.window_limits(filtered), NOTHING_LEFT * float(np.ptp(filtered)), where
         )
 
+    @classmethod
+    def by_window(
+        cls, signal: Signal, call: Call, where: str = "signal", max_missing: float = 1.0
+    ) -> FilteredRecording:
+        """The same, where a gap that cannot be filled costs the windows that it touches and no others.
+
+        The runs between such gaps are filtered each on its own; what belongs to none of them is NaN.
+
+        Raises
+        ------
+        SignalError
+            No run can be used.
+        """
+        gaps = np.isnan(signal)
+        lost = unfilled(gaps, call)
+        if not lost.any():
+            return replace(cls.of(signal, call, where), max_missing=max_missing)
+        raw, filtered = signal.copy(), np.full(signal.size, np.nan)
+        problems: list[SignalError] = []
+        for begin, end in runs(~lost):
+            try:
+                raw[begin:end], _ = fill_gaps(signal[begin:end], call.fs, call.nan_policy, call.max_gap, where)
+                filtered[begin:end], _ = call.prepare(raw[begin:end], where)
+            except SignalError as error:  # too short, or flat: nothing that begins or ends here is a window
+                problems.append(error)
+        kept = filtered[np.isfinite(filtered)]
+        if not kept.size:
+            raise problems[0] if problems else SignalError(f"{where} has only missing samples (NaN)")
+        noise = NOTHING_LEFT * float(np.ptp(kept))
+        return cls(call, raw, filtered, gaps, call.window_limits(kept), noise, where, max_missing)
+
+    def refused(self, spans: Sequence[tuple[int, int]], end: int | None = None) -> NDArray[np.bool_]:
+        """Which windows hold too much that is missing; `end` as in `window`."""
+        if not self.gaps.any():
+            return np.zeros(len(spans), bool)
+        stop = self.gaps.size if end is None else end
+        sums = [np.append(0, np.cumsum(each[:stop])) for each in (np.isnan(self.filtered), self.gaps)]
+        begins = np.array([span[0] for span in spans], np.int64)
+        ends = np.minimum([span[1] for span in spans], stop)
+        lost, missing = (total[ends] - total[begins] for total in sums)
+        return (lost > 0) | (missing > self.max_missing * (ends - begins))
+
     def quality(self, span: tuple[int, int], end: int | None = None) -> Quality:
         """How good the samples of a window were before they were filtered; `end` as in `window`."""
         (raw,) = cut(self.raw[:end], [span])
         return quality(raw, float(self.gaps[:end][slice(*span)].mean()))
 
     def window(self, span: tuple[int, int], end: int | None = None) -> tuple[str, Signal]:
-        """What errors call a window, and its filtered samples; those from sample `end` on are not looked at."""
+        """What errors call a window, and its filtered samples; those from sample `end` on are not looked at.
+
+        Of a window that is refused there are no samples, and in place of its name stands the reason.
+        """
+        name = f"{self.where}, {span[0] / self.call.fs:g}-{span[1] / self.call.fs:g} s,"
         (part,) = cut(self.filtered[:end], [span])
-        return f"{self.where}, {span[0] / self.call.fs:g}-{span[1] / self.call.fs:g} s,", part
+        if np.isnan(part).any() or self.gaps[:end][slice(*span)].mean() > self.max_missing:
+            return f"{name} {self.why_refused()}", np.empty(0)
+        return name, part
+
+    def why_refused(self) -> str:
+        """What is wrong with a window that is refused."""
+        long = "missing samples" if self.call.nan_policy == "error" else f"a gap longer than {self.call.max_gap:g} s"
+        share = f", or more than {self.max_missing:.0%} of it is missing" if self.max_missing < 1 else ""
+        return f"lies in or beside {long}{share}: nan_policy= and max_gap= say what is filled"
+
+
+def runs(of: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Where successive elements are true: (start, stop) of each run."""
+    edges = np.flatnonzero(np.diff(of, prepend=False, append=False))
+    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
+
+
+def unfilled(gaps: NDArray[np.bool_], call: Call) -> NDArray[np.bool_]:
+    """Which missing samples are not filled: all under "error", else those of gaps longer than `max_gap`."""
+    if call.nan_policy == "error" or not gaps.any():
+        return gaps
+    lost = np.zeros(gaps.size, bool)
+    for begin, end in runs(gaps):
+        lost[begin:end] = end - begin > call.max_gap * call.fs
+    return lost
 
 
 def draw_windows(
@@ -66,6 +137,9 @@ def draw_windows(
     """
     drawn: list[Pictures | str] = []
     for where, part in windows:
+        if not part.size:
+            drawn.append(where)
+            continue
         try:
             drawn.append(np.stack(list(draw_all(part, call, limits, noise=noise, where=where))))
         except SignalError as error:

@@ -1,6 +1,6 @@
-"""The C++ compiler, and the kinds of processors for which the package may bring `cpp/network.cpp` compiled.
+"""How the native program is built at installation: the C++ compiler, and a level for each kind of processor.
 
-`setup.py` runs this file by itself, so it needs nothing but Python.
+`setup.py` runs this file on its own, so it needs nothing but Python.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ SOURCE = Path(__file__).parent / "cpp"
 PROGRAMS = Path(__file__).parent / "programs"
 FLAGS = ["-std=c++17", "-O2", "-fno-math-errno", "-shared", "-fPIC", "-pthread"]
 FLAGS += ["-fvisibility=hidden"]  # two programs in one process must not share code: g++ lets templates' variables merge
-SEAL = 32  # bytes of a sha256
+FLAGS += ["-static-libstdc++", "-static-libgcc", "-Wl,-s"]  # one file, without symbols, for machines without a compiler
 
 
 class Level(NamedTuple):
-    """A kind of processors.
+    """A kind of processor.
 
-    options : what makes a compiler use all that it can do
-    abilities : what it can do, as Linux calls it in /proc/cpuinfo
-    precisions : what it is the best level for; float32 gains nothing from 16-bit instructions, so that there all
-        processors of 512 bits run one program
+    options : compiler options that allow its instructions
+    abilities : the names of those instructions in Linux's /proc/cpuinfo
+    precisions : what it is the best level for; float32 gains nothing from 16-bit instructions, so that all processors
+        with 512-bit vectors run one program there
     """
 
     options: list[str]
@@ -52,11 +52,11 @@ LEVELS = {"amx": _AMX, "avx512_bf16": _BF16, "avx512": _AVX512, "avx2": _AVX2}  
 
 
 class NoCompiler(Exception):
-    """There is none, or `CXX` names none; the message says which."""
+    """No C++ compiler was found, or `CXX` names none; the message says which."""
 
 
 def command(*options: str) -> list[str]:
-    """The command that compiles, but for its input and output; `CXX` may name it, with options of its own.
+    """The compiler's command without input and output; `CXX` may name it, with options of its own.
 
     Raises
     ------
@@ -76,27 +76,14 @@ def command(*options: str) -> list[str]:
 
 
 def has_levels() -> bool:
-    """Whether Python runs, or is built for, a machine of those that `LEVELS` divides into kinds."""
+    """Whether `LEVELS` holds the kinds of this platform's processors."""
     return sysconfig.get_platform() == "linux-x86_64"
 
 
 def program_path(level: str) -> Path:
-    """Where the program for a level lies, if it came; the name tells what it was compiled from, and how."""
+    """Where the program for a level lies, if it was built; its name holds a digest of source and options."""
     key = hashlib.sha256("\0".join([*FLAGS, *LEVELS[level].options]).encode() + source_digest())
     return PROGRAMS / f"{level}-{key.hexdigest()[:16]}.so"
-
-
-def sealed(data: bytes) -> bytes:
-    """A program's file: what the compiler made, and behind it, where no loader looks, its sha256.
-
-    Whoever strips or patches it afterwards breaks the seal: options of that kind belong into `CXX`.
-    """
-    return data + hashlib.sha256(data).digest()
-
-
-def is_sealed(data: bytes) -> bool:
-    """Whether a file is what `sealed` gave, whole and unchanged."""
-    return len(data) > SEAL and data[-SEAL:] == hashlib.sha256(data[:-SEAL]).digest()
 
 
 def source_digest() -> bytes:

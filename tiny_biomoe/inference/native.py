@@ -1,101 +1,82 @@
-"""The network as a C++ program, `cpp/network.cpp`, brought by the package or compiled here: what a CPU runs.
+"""The native backend: the network as a C++ program (`cpp/network.cpp`), for one image at a time on a CPU.
 
-It computes what `fast_network.py` computes, without PyTorch: norms are folded, wide maps stay in the cache from one
-layer to the next, and products use the processor's widest vectors or its matrix tiles. The bytes of an image's vector
-depend on neither threads nor neighbours.
+BatchNorm is folded into the layer before it, wide maps stay in the cache from one layer to the next, and products use
+the processor's widest vectors or its matrix tiles. The bytes of an image's vector depend neither on the number of
+threads nor on other images.
 """
 
 from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterator
-from ctypes import CDLL
-from typing import cast
 from weakref import finalize
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ..config import IMAGE_SIZE, Architecture
 from ..errors import ConfigError
 from ..images.rendering import PALETTE
-from ..network.network import Network
-from ..network.spectral_encoder import Block, ClassBlock, Downsample, SelfAttention, SpectralEncoder, SpectralFilter
-from ..network.waterfall_encoder import ConvNorm, PatchMerging, SpatialMixer, WaterfallBlock, WaterfallEncoder
-from .packed import fold
+from ..weights.shapes import position_offsets
+from ..weights.tensor_files import Tensors
+from .program import Program
 
-HEADS = 16  # of a waterfall block, at most: as many kernels does the program have room for
+HEADS = 16  # of a waterfall block, at most: the program has room for as many kernels
 COLOURS = 4  # channels of the image as the program reads it: three and a zero
+SPARE = (
+    1 << 17
+)  # numbers that the program reads beside the tensors: palette, eps, zeros, a bias for each pair of tokens
+NORM_EPS, BLOCK_EPS = 1e-5, 1e-6  # of LayerNorms and BatchNorms; of the LayerNorms of encoder 1's blocks and stages
+
+Array = NDArray[np.float32]
 
 
 class NativeNetwork:
-    """The program with a network's weights; safe to call from several Python threads at once.
+    """The program with one set of weights; several threads may call it at once.
+
+    Parameters
+    ----------
+    tensors : our names, float32; emptied as they are taken, so that they are not in memory twice
+    precision : "float32" or "bfloat16"
 
     Raises
     ------
     ConfigError
-        A network whose widths the program does not fill vectors with.
+        The program cannot hold this architecture (see `fits`).
     """
 
-    def __init__(self, network: Network, precision: str, library: CDLL):
-        architecture = network.architecture
+    def __init__(self, tensors: Tensors, architecture: Architecture, precision: str, program: Program):
         if not fits(architecture):
             raise ConfigError(
-                "compile=True on a CPU needs widths that are multiples of 32, a waterfall_key_dim of 16, 32, ... and "
-                f"at most {HEADS} waterfall heads, not {architecture}: leave compile alone"
+                'backend="native" needs widths that are multiples of 32, a waterfall_key_dim of 16, 32, ... and at '
+                f'most {HEADS} waterfall heads, not {architecture}: use backend="torch"'
             )
-        self.side, self.outputs = network.image_norm.weight.shape[-1], architecture.embedding_dim
-        self.library = library
-        numbers = np.array([self.side, *flat(architecture)], np.int32)
-        weights = np.concatenate([tensor.detach().float().cpu().numpy().ravel() for tensor in tensors(network)])
+        self.outputs = architecture.embedding_dim
+        self._library = program.library
+        numbers = np.array([IMAGE_SIZE, *flat(architecture)], np.int32)
+        weights = joined(Layers(tensors, architecture).all(), sum(tensor.size for tensor in tensors.values()) + SPARE)
         message = ctypes.create_string_buffer(200)
-        self.made = self.library.build(
+        self._made = self._library.build(
             numbers.ctypes.data, weights.ctypes.data, weights.size, precision == "bfloat16", message, len(message)
         )
-        if not self.made:
-            said = message.value.decode()
-            raise ConfigError(f"the network's program cannot be made ({said}): compile=False leaves it to PyTorch")
-        finalize(self, self.library.destroy, self.made).atexit = False
+        if not self._made:
+            raise ConfigError(f'the native program refuses the weights ({message.value.decode()}): use backend="torch"')
+        finalize(self, self._library.destroy, self._made).atexit = False
 
-    def __call__(self, picture: NDArray[np.uint8], threads: int) -> NDArray[np.float32]:
+    def __call__(self, picture: NDArray[np.uint8], threads: int) -> Array:
         """One picture, (224, 224) levels or (224, 224, 3) RGB, to its vector, (embedding_dim,)."""
-        return NativeImage(self, picture, threads)()
-
-
-class NativeImage:
-    """A picture on its way through a `NativeNetwork`: helpers begin at once, the one call joins them."""
-
-    def __init__(self, network: NativeNetwork, picture: NDArray[np.uint8], threads: int):
-        side = network.side
+        side = IMAGE_SIZE
         if picture.dtype != np.uint8 or picture.shape not in ((side, side), (side, side, 3)):
             raise ValueError(f"a picture is ({side}, {side}) or ({side}, {side}, 3) bytes, not {picture.shape}")
-        self._network, self._begun, picture = network, ctypes.c_void_p(), np.ascontiguousarray(picture)
-        self.close = finalize(self, _drop, network, picture, self._begun)  # both outlive what helpers do with them
-        self.close.atexit = False
+        picture, out = np.ascontiguousarray(picture), np.empty(self.outputs, np.float32)
         channels = 3 if picture.ndim == 3 else 1
-        if network.library.begin(network.made, picture.ctypes.data, channels, threads, ctypes.byref(self._begun)):
-            raise MemoryError("no memory for the maps of one image")
-
-    def __call__(self) -> NDArray[np.float32]:
-        """The picture's vector, (embedding_dim,)."""
-        if not self._begun:
-            raise ValueError("the picture's vector was given already, or the picture closed")
-        out = np.empty(self._network.outputs, np.float32)
-        if self._network.library.finish(ctypes.byref(self._begun), out.ctypes.data):
-            raise MemoryError("no memory for the maps of one image")
+        if self._library.embed(self._made, picture.ctypes.data, channels, threads, out.ctypes.data):
+            raise MemoryError("not enough memory for the maps of one image")
         return out
 
 
-def _drop(network: NativeNetwork, picture: NDArray[np.uint8], begun: ctypes.c_void_p) -> None:
-    """Wait for what helpers do with a picture at the moment, and let the rest be; nothing if it was finished."""
-    network.library.drop(ctypes.byref(begun))
-
-
 def fits(architecture: Architecture) -> bool:
-    """Whether vectors of up to 32 numbers fill the channels that are computed side by side."""
+    """Whether the program can hold an architecture: its vectors of up to 32 numbers are filled with channels."""
     widths = (*architecture.spectral_widths, *architecture.waterfall_widths)
     return (
         not any(width % 32 for width in widths)
@@ -114,104 +95,137 @@ def flat(architecture: Architecture) -> Iterator[int]:
     yield from (*architecture.waterfall_kernels, *[0] * HEADS)[:HEADS]
 
 
-def tensors(network: Network) -> Iterator[Tensor]:
-    """All weights, norms folded, in the order in which network.cpp builds its layers."""
-    yield torch.tensor(PALETTE).float() / 255
-    yield from (network.image_norm.weight.permute(1, 2, 0), network.image_norm.bias.permute(1, 2, 0))
-    yield torch.tensor([network.image_norm.eps])
-    yield from spectral(network.spectral_encoder)
-    yield from waterfall(network.waterfall_encoder)
-    yield from norm(network.embedding_norm)
-    yield from (network.gate.weight, network.gate.bias)
-    yield from norm(network.output_norm)
+def joined(parts: Iterator[Array], room: int) -> Array:
+    """The numbers of all parts, one after another, in one array; each part is freed once it was copied."""
+    numbers, end = np.empty(room, np.float32), 0
+    for part in parts:
+        begin, end = end, end + part.size
+        numbers[begin:end] = part.ravel()
+    return numbers[:end]
 
 
-def norm(layer: nn.LayerNorm) -> Iterator[Tensor]:
-    """Of `Norm` in layers.h."""
-    yield from (layer.weight, layer.bias, torch.tensor([layer.eps]))
+def fold(weight: Array, norm: tuple[Array, Array, Array, Array]) -> tuple[Array, Array]:
+    """Weight and bias of the one convolution that equals a bias-free one and its BatchNorm in eval mode.
+
+    norm : weight, bias, running mean and running variance
+    """
+    gain, shift, mean, variance = (part.astype(np.float64) for part in norm)
+    gain = gain / np.sqrt(variance + NORM_EPS)
+    folded = (weight.astype(np.float64) * gain[:, None, None, None]).astype(np.float32)
+    return folded, (shift - mean * gain).astype(np.float32)
 
 
-def conv(weight: Tensor, bias: Tensor | None, *, of_image: bool = False) -> Iterator[Tensor]:
-    """(outputs, inputs, k, k) as (outputs, k, k, inputs); an image's three channels are filled up to `COLOURS`."""
-    if of_image:
-        weight = F.pad(weight, (0, 0, 0, 0, 0, COLOURS - 3))
-    yield weight.permute(0, 2, 3, 1)
-    yield torch.zeros(len(weight)) if bias is None else bias
+class Layers:
+    """The tensors of a network, BatchNorm folded, in the order in which network.cpp builds its layers."""
 
+    def __init__(self, tensors: Tensors, architecture: Architecture):
+        self._tensors, self._architecture = tensors, architecture
 
-def conv_norm(layer: ConvNorm, *, of_image: bool = False) -> Iterator[Tensor]:
-    """Of `Conv` in layers.h, or of `Product` in product.h where the kernel is 1 x 1."""
-    yield from conv(*fold(layer.conv, layer.norm), of_image=of_image)
+    def all(self) -> Iterator[Array]:
+        """Every array that the program reads."""
+        yield (PALETTE / np.float32(255)).astype(np.float32)
+        yield from (self._pop("image_norm.weight").transpose(1, 2, 0), self._pop("image_norm.bias").transpose(1, 2, 0))
+        yield np.array([NORM_EPS], np.float32)
+        yield from self._spectral_encoder("spectral_encoder")
+        yield from self._waterfall_encoder("waterfall_encoder")
+        yield from self._norm("embedding_norm")
+        yield from self._affine("gate")
+        yield from self._norm("output_norm")
 
+    def _pop(self, name: str) -> Array:
+        return self._tensors.pop(name)
 
-def depthwise(weight: Tensor, bias: Tensor) -> Iterator[Tensor]:
-    """(channels, 1, k, k) as (k, k, channels)."""
-    yield from (weight[:, 0].permute(1, 2, 0), bias)
+    def _affine(self, name: str) -> tuple[Array, Array]:
+        return self._pop(f"{name}.weight"), self._pop(f"{name}.bias")
 
+    def _norm(self, name: str, eps: float = NORM_EPS) -> tuple[Array, Array, Array]:
+        """Of `Norm` in layers.h."""
+        return (*self._affine(name), np.array([eps], np.float32))
 
-def attention(before: nn.LayerNorm, layer: SelfAttention) -> Iterator[Tensor]:
-    """Of `SelfAttention` in spectral.h; query, key and value are one product."""
-    yield from norm(before)
-    yield from (layer.query.weight, layer.key_value.weight, layer.query.bias, layer.key_value.bias)
-    yield from (layer.projection.weight, layer.projection.bias)
+    def _conv(self, weight: Array, bias: Array, *, of_image: bool = False) -> tuple[Array, Array]:
+        """(outputs, inputs, k, k) as (outputs, k, k, inputs); an image's three channels are filled up to `COLOURS`."""
+        if of_image:
+            weight = np.pad(weight, ((0, 0), (0, COLOURS - 3), (0, 0), (0, 0)))
+        return weight.transpose(0, 2, 3, 1), bias
 
+    def _fold(self, conv: str, norm: str) -> tuple[Array, Array]:
+        parts = ("weight", "bias", "running_mean", "running_var")
+        gain, shift, mean, variance = (self._pop(f"{norm}.{part}") for part in parts)
+        return fold(self._pop(f"{conv}.weight"), (gain, shift, mean, variance))
 
-def spectral(encoder: SpectralEncoder) -> Iterator[Tensor]:
-    """Of `SpectralEncoder` in spectral.h."""
-    convs = encoder.stem.convs
-    for layer, batch_norm in zip(list(convs)[0::3], list(convs)[1::3], strict=True):
-        folded = fold(cast(nn.Conv2d, layer), cast(nn.BatchNorm2d, batch_norm))
-        yield from conv(*folded, of_image=layer is convs[0])
-    yield from conv(encoder.stem.projection.weight, encoder.stem.projection.bias)
-    yield from norm(encoder.stem.norm)
-    for stage, each in enumerate(encoder.blocks):
-        block = cast(Block, each)
-        if isinstance(block.mixer, SpectralFilter):
-            yield from (*norm(block.mixer_norm), block.mixer.weight)
-        else:
-            yield from attention(block.mixer_norm, cast(SelfAttention, block.mixer))
-        yield from norm(block.mlp_norm)
-        yield from (block.mlp.expand.weight, cast(Tensor, block.mlp.expand.bias))
-        yield from depthwise(block.mlp.depthwise.weight, cast(Tensor, block.mlp.depthwise.bias))
-        yield from (block.mlp.reduce.weight, cast(Tensor, block.mlp.reduce.bias))
-        if stage < len(encoder.downsamples):
-            downsample = cast(Downsample, encoder.downsamples[stage])
-            yield from norm(cast(nn.LayerNorm, encoder.stage_norms[stage]))
-            yield from conv(downsample.projection.weight, downsample.projection.bias)
-            yield from norm(downsample.norm)
-    last: ClassBlock = encoder.class_block
-    yield from attention(last.attention_norm, last.attention)
-    yield from norm(last.mlp_norm)
-    yield from (last.expand.weight, last.expand.bias, last.reduce.weight, last.reduce.bias)
-    yield from norm(encoder.norm)
+    def _conv_norm(self, name: str, *, of_image: bool = False) -> tuple[Array, Array]:
+        """Of `Conv` in layers.h, or of `Product` in product.h where the kernel is 1 x 1."""
+        return self._conv(*self._fold(f"{name}.conv", f"{name}.norm"), of_image=of_image)
 
+    @staticmethod
+    def _depthwise(weight: Array, bias: Array) -> tuple[Array, Array]:
+        """(channels, 1, k, k) as (k, k, channels)."""
+        return weight[:, 0].transpose(1, 2, 0), bias
 
-def mixer(layer: SpatialMixer) -> Iterator[Tensor]:
-    """Of `Mixer` in waterfall.h."""
-    weight, bias = fold(layer.depthwise.conv, layer.depthwise.norm)
-    weight[:, :, 1, 1] += 1.0  # the residual sum
-    yield from depthwise(weight, bias)
-    yield from (*conv_norm(layer.expand), *conv_norm(layer.reduce))
+    def _attention(self, before: str, name: str) -> Iterator[Array]:
+        """Of `SelfAttention` in spectral.h; query, key and value are one product."""
+        yield from self._norm(before, BLOCK_EPS)
+        query, key_value = self._affine(f"{name}.query"), self._affine(f"{name}.key_value")
+        yield from (query[0], key_value[0], query[1], key_value[1])
+        yield from self._affine(f"{name}.projection")
 
+    def _spectral_encoder(self, name: str) -> Iterator[Array]:
+        """Of `SpectralEncoder` in spectral.h."""
+        for place in range(3):
+            folded = self._fold(f"{name}.stem.convs.{3 * place}", f"{name}.stem.convs.{3 * place + 1}")
+            yield from self._conv(*folded, of_image=place == 0)
+        yield from self._conv(*self._affine(f"{name}.stem.projection"))
+        yield from self._norm(f"{name}.stem.norm")
+        for stage, heads in enumerate(self._architecture.spectral_heads):
+            block = f"{name}.blocks.{stage}"
+            if heads:
+                yield from self._attention(f"{block}.mixer_norm", f"{block}.mixer")
+            else:
+                yield from (*self._norm(f"{block}.mixer_norm", BLOCK_EPS), self._pop(f"{block}.mixer.weight"))
+            yield from self._norm(f"{block}.mlp_norm", BLOCK_EPS)
+            yield from self._affine(f"{block}.mlp.expand")
+            yield from self._depthwise(*self._affine(f"{block}.mlp.depthwise"))
+            yield from self._affine(f"{block}.mlp.reduce")
+            if stage < 3:
+                yield from self._norm(f"{name}.stage_norms.{stage}", BLOCK_EPS)
+                yield from self._conv(*self._affine(f"{name}.downsamples.{stage}.projection"))
+                yield from self._norm(f"{name}.downsamples.{stage}.norm")
+        last = f"{name}.class_block"
+        yield from self._attention(f"{last}.attention_norm", f"{last}.attention")
+        yield from self._norm(f"{last}.mlp_norm", BLOCK_EPS)
+        yield from (*self._affine(f"{last}.expand"), *self._affine(f"{last}.reduce"))
+        yield from self._norm(f"{name}.norm", BLOCK_EPS)
 
-def waterfall(encoder: WaterfallEncoder) -> Iterator[Tensor]:
-    """Of `WaterfallEncoder` in waterfall.h."""
-    for place, layer in enumerate(list(encoder.patch_embedding)[::2]):
-        yield from conv_norm(cast(ConvNorm, layer), of_image=place == 0)
-    for stage, each in enumerate(encoder.blocks):
-        block = cast(WaterfallBlock, each)
-        yield from (*mixer(block.before), *mixer(block.after))
-        layer, scale = block.attention, block.attention.key_dim**-0.5
-        bias = layer.position_bias[:, layer.offsets]  # (heads, s*s, s*s)
-        for head, (qkv, query) in enumerate(zip(layer.heads_qkv, layer.heads_query, strict=True)):
-            yield from conv_norm(cast(ConvNorm, qkv))
-            kernel, shift = fold(cast(ConvNorm, query).conv, cast(ConvNorm, query).norm)
-            yield from (*depthwise(kernel * scale, shift * scale), bias[head])  # of the scores, put where it is free
-        yield from conv_norm(layer.projection)
-        if stage < len(encoder.merges):
-            merging = cast(PatchMerging, encoder.merges[stage])
-            yield from (*mixer(merging.before), *conv_norm(merging.expand))
-            yield from depthwise(*fold(merging.depthwise.conv, merging.depthwise.norm))
-            yield from conv(merging.squeeze_excite.squeeze.weight, merging.squeeze_excite.squeeze.bias)
-            yield from conv(merging.squeeze_excite.excite.weight, merging.squeeze_excite.excite.bias)
-            yield from (*conv_norm(merging.reduce), *mixer(merging.after))
+    def _mixer(self, name: str) -> Iterator[Array]:
+        """Of `Mixer` in waterfall.h."""
+        weight, bias = self._fold(f"{name}.depthwise.conv", f"{name}.depthwise.norm")
+        weight[:, :, 1, 1] += 1.0  # the residual sum
+        yield from self._depthwise(weight, bias)
+        yield from (*self._conv_norm(f"{name}.expand"), *self._conv_norm(f"{name}.reduce"))
+
+    def _waterfall_encoder(self, name: str) -> Iterator[Array]:
+        """Of `WaterfallEncoder` in waterfall.h."""
+        for place in range(4):
+            yield from self._conv_norm(f"{name}.patch_embedding.{2 * place}", of_image=place == 0)
+        for stage in range(3):
+            block = f"{name}.blocks.{stage}"
+            yield from (*self._mixer(f"{block}.before"), *self._mixer(f"{block}.after"))
+            yield from self._waterfall(f"{block}.attention", self._architecture.waterfall_heads[stage])
+            if stage < 2:
+                merge = f"{name}.merges.{stage}"
+                yield from (*self._mixer(f"{merge}.before"), *self._conv_norm(f"{merge}.expand"))
+                yield from self._depthwise(*self._fold(f"{merge}.depthwise.conv", f"{merge}.depthwise.norm"))
+                yield from self._conv(*self._affine(f"{merge}.squeeze_excite.squeeze"))
+                yield from self._conv(*self._affine(f"{merge}.squeeze_excite.excite"))
+                yield from (*self._conv_norm(f"{merge}.reduce"), *self._mixer(f"{merge}.after"))
+
+    def _waterfall(self, name: str, heads: int) -> Iterator[Array]:
+        """The attention of one block; the scale of its scores is folded into the queries."""
+        position_bias = self._pop(f"{name}.position_bias")  # (heads, side * side)
+        bias = position_bias[:, position_offsets(round(position_bias.shape[1] ** 0.5))]  # (heads, s*s, s*s)
+        scale = np.float32(self._architecture.waterfall_key_dim**-0.5)
+        for head in range(heads):
+            yield from self._conv_norm(f"{name}.heads_qkv.{head}")
+            kernel, shift = self._fold(f"{name}.heads_query.{head}.conv", f"{name}.heads_query.{head}.norm")
+            yield from (*self._depthwise(kernel * scale, shift * scale), bias[head])
+        yield from self._conv_norm(f"{name}.projection")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -18,7 +17,7 @@ from .waterfall_encoder import WaterfallEncoder
 class Network(nn.Module):
     """Image to embedding. `TinyBioMoE` adds signals on one side and weights on the other.
 
-    Its images are 224 pixels a side; only pretraining builds it smaller, to see more of them (`train.growth`).
+    Its images are 224 pixels a side; only pretraining builds it smaller, to see more of them (`pretraining.growth`).
     """
 
     def __init__(self, config: Config, image_size: int = IMAGE_SIZE) -> None:
@@ -76,13 +75,6 @@ class Network(nn.Module):
         """How much of each channel passes (Eq. 5; the released network applies the ELU before W instead)."""
         logits = F.elu(self.gate(z)) if self.architecture.gate == "paper" else self.gate(F.elu(z))
         return F.hardtanh(logits, 0.0, 1.0)
-
-
-@lru_cache(maxsize=8)
-def outline(architecture: Architecture) -> Network:
-    """A network of names and shapes alone, to be read: nothing is allocated."""
-    with torch.device("meta"), Uninitialised():
-        return Network(Config(architecture=architecture))
 
 
 class Uninitialised(TorchFunctionMode):

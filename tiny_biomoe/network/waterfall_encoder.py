@@ -4,12 +4,12 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..config import IMAGE_SIZE, Architecture
+from ..weights.shapes import position_offsets
 
 
 class ConvNorm(nn.Sequential):
@@ -50,7 +50,7 @@ class WaterfallAttention(nn.Module):
         self.heads_query = nn.ModuleList(ConvNorm(key_dim, key_dim, k, groups=key_dim) for k in kernels[:heads])
         self.projection = ConvNorm(width, width)
         self.position_bias = nn.Parameter(torch.zeros(heads, side * side))
-        self.register_buffer("offsets", offset_table(side), persistent=False)
+        self.register_buffer("offsets", torch.from_numpy(position_offsets(side)), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:  # (W, C, s, s), W windows
         """Each head attends within its share of the channels, and hands its output on to the next: (W, C, s, s)."""
@@ -65,12 +65,6 @@ class WaterfallAttention(nn.Module):
             mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias[head].to(q.dtype))[:, 0]
             outputs.append(mixed.transpose(1, 2).unflatten(2, part.shape[2:]))  # (W, C/heads, s, s)
         return self.projection(F.relu(torch.cat(outputs, dim=1)))
-
-
-def offset_table(side: int) -> Tensor:
-    """Index |drow| * side + |dcol| of each pair of tokens in a window, row-major: (side**2, side**2)."""
-    row, column = np.divmod(np.arange(side * side), side)
-    return torch.from_numpy(np.abs(row[:, None] - row) * side + np.abs(column[:, None] - column))
 
 
 class WaterfallBlock(nn.Module):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ import pyarrow.compute as pc  # noqa: E402
 import pyarrow.csv as pa_csv  # noqa: E402
 
 RISING = 8  # rows; of so many in turn a signal does not rise with each
+MAX_COLUMNS = 20_000  # what has more is no table, or one that lies on its side
 SNIFFED = 20  # lines from which delimiter and decimal mark are told
 DELIMITERS = {"tab": "\t", r"\t": "\t", "space": " ", "comma": ",", "semicolon": ";"}  # as a shell can write them
 MISSING = ["", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "null", "NULL", "None", "-"]
@@ -84,11 +86,11 @@ def read_csv(path: Path, options: Options) -> list[Channel]:
         chosen.pop()  # every row ends with a delimiter, and nothing stands behind it
     if not table.titled and everything and len(chosen) > 1 and clock is None:
         _refuse_times(table.names, chosen, columns)
-    channels = []
+    channels, counts = [], Counter(table.names)
     for index in chosen:
         found, name = columns[index], table.names[index] or str(index)
         samples, problem = (np.empty(0), found) if isinstance(found, str) else (found, None)
-        if everything and table.names.count(name) > 1:
+        if everything and counts[name] > 1:
             problem = f"several columns are called {excerpt(name)}: choose one by its number, counted from 0"
         channels.append(Channel(name, samples, clock=clock, fs=table.fs, problem=problem))
     return channels
@@ -340,6 +342,10 @@ def _set_header_apart(comments: list[str], body: bytes, delimiter: str, decimal:
     first, _, rest = body.partition(b"\n")
     row = len(comments) + 1
     cells = _cells(first.decode(), delimiter)
+    if len(cells) > MAX_COLUMNS:
+        raise SignalError(
+            f"row {row} has {len(cells)} cells, more than {MAX_COLUMNS}: a table has one time a row; is it transposed?"
+        )
     if header is None:
         header = _is_header(cells, decimal, row)
     if header and not rest:
@@ -361,7 +367,7 @@ def _cells(line: str, delimiter: str) -> list[str]:
 
 def _is_header(cells: list[str], decimal: str, row: int) -> bool:
     filled = [cell for cell in cells if cell]
-    numbers = [cell in MISSING or _is_number(cell, decimal) for cell in filled]
+    numbers = [cell in MISSING or _is_number(cell, decimal) or bool(DATE.match(cell)) for cell in filled]
     names = [any(map(str.isalpha, cell)) and not HEXADECIMAL.fullmatch(cell) for cell in filled]
     counted = len(filled) > 2 and filled == list(map(str, range(len(filled))))  # how pandas heads nameless columns
     if counted or not (all(numbers) or (all(names) and not any(numbers))):

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ConfigError, SignalError
 from .recording import printable
+from .text_files import read_unpacked
 
 # Files that lie beside recordings and are none; they are reported as skipped, never passed over in silence.
 NOTES = {"license", "licence", "copying", "readme", "authors", "changelog", "sources"}
 NOTES |= {"records", "annotators", "sha256sums"}  # lists that PhysioNet adds
 NOTE_ENDINGS = {".md", ".rst", ".pdf", ".html"}
+BIDS_TABLES = ("participants", "scans", "sessions", "events", "physioevents", "channels", "electrodes", "samples")
+SAME_RECORDING = (".h5", ".hdf5", ".edf")  # what OpenSignals writes beside its text
 WFDB_ENDINGS = {".dat", ".atr", ".qrs", ".ari", ".ecg"}  # signals and annotations of the .hea of the same name
+OPENSIGNALS = b"# OpenSignals"
 E4_NOTES = {"tags.csv", "ibi.csv", "info.txt"}  # event marks, beat intervals and a text, beside BVP.csv and EDA.csv
 
 
@@ -28,8 +34,10 @@ class Skipped:
         return f"{self.source}: {self.reason}"
 
 
-def find(root: str | os.PathLike[str]) -> tuple[list[Path], list[Skipped]]:
-    """The files below a folder that may be recordings.
+def find_files(
+    root: str | os.PathLike[str], parts: Callable[[Path], list[Path]] = lambda path: []
+) -> tuple[list[Path], list[Skipped]]:
+    """The files below a folder that may be recordings; `parts` gives the files that are read through another.
 
     Parameters
     ----------
@@ -71,10 +79,38 @@ def find(root: str | os.PathLike[str]) -> tuple[list[Path], list[Skipped]]:
                 skipped.append(Skipped(source_name(path, root), reason))
             else:
                 files.append(path)
+    owners = _owners(files, parts)
+    skipped += [Skipped(source_name(path, root), f"read through {printable(owners[path].name)}") for path in owners]
+    files = [path for path in files if path not in owners]
     if not files:
         listed = f"; skipped: {', '.join(map(str, skipped[:5]))}" if skipped else ""
         raise SignalError(f"{printable(str(root))}: the folder holds no files to read{listed}")
     return sorted(files, key=lambda path: path.relative_to(root).as_posix()), sorted(skipped, key=str)
+
+
+def _owners(files: list[Path], parts: Callable[[Path], list[Path]]) -> dict[Path, Path]:
+    """The files that are read through another one: its parts, and copies of a recording in another format."""
+    known = set(files)
+    owners: dict[Path, Path] = {}
+    for path in sorted(files):
+        if path in owners:
+            continue
+        for part in parts(path):
+            owner = owners.get(part)
+            if part in known and part != path and (owner is None or owner == path):
+                owners[part] = path
+    for text in sorted(files):
+        plain = text.name.lower().removesuffix(".gz")
+        copies = [other for ending in SAME_RECORDING if (other := text.with_name(stem_of(text) + ending)) in known]
+        if copies and plain.endswith(".txt") and read_unpacked(text, len(OPENSIGNALS)) == OPENSIGNALS:
+            owners |= dict.fromkeys((copy for copy in copies if copy not in owners), text)
+    return owners
+
+
+def stem_of(path: Path) -> str:
+    """A file's name without its ending, .gz and the one before it."""
+    name = path.name[:-3] if path.name.lower().endswith(".gz") else path.name
+    return os.path.splitext(name)[0]
 
 
 def _why_not(entry: os.DirEntry[str], beside: set[str]) -> str | None:
@@ -89,8 +125,11 @@ def _why_not(entry: os.DirEntry[str], beside: set[str]) -> str | None:
         return "a note by its name, not a recording"
     if ending in WFDB_ENDINGS and f"{stem}.hea" in beside:
         return f"read through {printable(os.path.splitext(entry.name)[0])}.hea"
-    if ending == ".json" and stem in beside:
-        return f"notes of {printable(os.path.splitext(entry.name)[0])}, not samples"
+    if ending == ".json":
+        of = printable(os.path.splitext(entry.name)[0])
+        return f"notes of {of}, not samples" if stem in beside else "notes beside recordings, not samples"
+    if re.fullmatch(rf"(.*_)?({'|'.join(BIDS_TABLES)})\.tsv(\.gz)?", name):
+        return "a table of the data set, not samples"
     if name in E4_NOTES and beside & {"bvp.csv", "eda.csv"}:
         return "events or notes of an Empatica E4, not samples"
     return None

@@ -32,7 +32,7 @@ from .binary_files import read_hdf5, read_numpy, read_parquet
 from .columns import LeftOut, NoSignal, kind_of, settle
 from .csv_files import read_csv
 from .device_files import looks_like_e4, read_biosppy, read_e4, read_opensignals
-from .discovery import Skipped, find, source_name
+from .discovery import Skipped, find_files, source_name
 from .edf_files import read_bdf, read_edf
 from .empatica_files import following, read_embraceplus
 from .labchart_files import read_labchart
@@ -113,6 +113,12 @@ CHOICES: dict[str, list[str | None]] = {
 NOT_READ = {  # how files begin that are often taken for recordings, and what to do about them
     b"PK\x03\x04": "an Excel workbook or another archive: save its sheet as CSV, or unpack it",
     b"\xd0\xcf\x11\xe0": "an old Excel workbook: save its sheet as CSV",
+    b"RIFF": "sound: save its samples as CSV, or with scipy.io.wavfile and numpy.save",
+    b"Brain Vision Data Exchange": "a BrainVision header, which mne reads (read_raw_brainvision): export it as EDF",
+    b"BrainVision Data Exchange": "a BrainVision header, which mne reads (read_raw_brainvision): export it as EDF",
+    b"Obj\x01": "an Avro file, as an Empatica EmbracePlus writes, which fastavro reads: save its signals as CSV",
+    b"XDF:": "an XDF file, which pyxdf reads: save its streams as CSV",
+    b"{": "JSON, which holds settings or notes: save samples as CSV",
 }
 HEAD = 4096  # bytes that recognition looks at
 
@@ -145,6 +151,28 @@ class Recordings(list[Recording]):
     def __init__(self, found: Iterable[Recording] = (), left_out: Iterable[LeftOut] = ()) -> None:
         super().__init__(found)
         self.left_out = list(left_out)
+
+
+def find(root: str | os.PathLike[str]) -> tuple[list[Path], list[Skipped]]:
+    """The files below a folder that may be recordings, each recording once.
+
+    Parameters
+    ----------
+    root
+        A folder, or one file. Links below it are not followed, and nothing but plain files is ever opened.
+
+    Returns
+    -------
+    paths : sorted by their path relative to `root`
+    skipped : links, pipes, sockets, devices, unreadable folders, notes such as LICENSE, sidecars, and the parts of a
+        recording that is read through another file; sorted likewise
+
+    Raises
+    ------
+    SignalError
+        There is no such folder, or it holds no file to read.
+    """
+    return find_files(root, lambda path: parts_of(path)[1:])
 
 
 def read(
@@ -187,7 +215,8 @@ def read(
         Name or number of the column that holds times; otherwise one called time, t, timestamp or the like. The name may
         add a unit that the file leaves out, "t [ms]". "" reads a file without its times.
     on_hole
-        What to do where samples are missing in time: "error", or "split" into one recording a run.
+        What to do where samples are missing in time: "error", or "split" into one recording a run, which splits at
+        missing samples (NaN) as well.
     on_jitter
         What to do with uneven times: "error", or "resample", linearly to an even rate.
 
@@ -281,7 +310,19 @@ def recognise(path: Path) -> str:
     for signature, what in NOT_READ.items():
         if head.startswith(signature):
             raise SignalError(f"the file is {what}")
+    if _is_binary(head):
+        raise SignalError(
+            f"the file is neither text nor of a format that is read ({', '.join(FORMATS)}): export it as one"
+        )
     return next(key for key, each in FORMATS.items() if each.looks and each.looks(path, head))
+
+
+def _is_binary(head: bytes) -> bool:
+    """Whether a file begins as no text does; UTF-16, in which every other byte is 0, is left to its error."""
+    odd = sum(byte < 9 or 13 < byte < 32 for byte in head)
+    nul = head[::2].count(0), head[1::2].count(0)
+    is_utf16 = max(nul) > 0.4 * len(head) and min(nul) < 0.1 * len(head)
+    return odd > 0.1 * len(head) and len(head) > 16 and not is_utf16
 
 
 def parts_of(path: Path) -> list[Path]:
@@ -339,14 +380,29 @@ class Said:
                     "the file does not hold its sampling rate: give it in Hz, e.g. fs=100 (--fs 100), or name a column "
                     "of times, time_column= (--time-column)"
                 )
-            yield Recording(samples, rate, modality, name, channel.start, self.source)
+            for begin, end in self._without_gaps(samples, [(0, samples.size)]):
+                label = name if (begin, end) == (0, samples.size) else f"{name}[{begin}:{end}]"
+                at = None if channel.start is None else channel.start + begin / rate
+                yield Recording(samples[begin:end], rate, modality, label, at, self.source, label != name)
             return
         timing = read_clock(clock, samples.size, rate, self.split, self.resample)
-        for begin, end in timing.runs:
+        found = self._without_gaps(samples, timing.runs)
+        for begin, end in found:
             signal, seconds = samples[begin:end], timing.seconds[begin:end]
             if not timing.even:
                 grid = np.arange(math.floor((seconds[-1] - seconds[0]) * timing.fs + 1e-6) + 1) / timing.fs
                 signal = np.interp(grid, seconds - seconds[0], signal)
             start = timing.start(begin, channel.start)
-            label = name if len(timing.runs) == 1 else f"{name}[{begin}:{end}]"
-            yield Recording(signal, timing.fs, modality, label, start, self.source, len(timing.runs) > 1)
+            label = name if len(found) == 1 and end - begin == samples.size else f"{name}[{begin}:{end}]"
+            yield Recording(signal, timing.fs, modality, label, start, self.source, label != name)
+
+    def _without_gaps(self, samples: Signal, runs: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        """The runs, split at missing samples as well where the caller asks for a split."""
+        missing = np.isnan(samples) if self.split else np.zeros(0, bool)
+        if not missing.any() or missing.all():
+            return runs
+        parts: list[tuple[int, int]] = []
+        for begin, end in runs:
+            edges = np.flatnonzero(np.diff(~missing[begin:end], prepend=False, append=False)) + begin
+            parts += zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)
+        return parts

@@ -17,11 +17,10 @@ from itertools import groupby
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..errors import SignalError, need
 from ..signals.validation import Signal
-from .columns import LEAD
+from .columns import LEAD, NoSignal
 from .damage import bounded, damage
 from .recording import Channel, Options, choose, excerpt
 from .timestamps import unix_time
@@ -43,8 +42,6 @@ DEFAULT_FS = 250.0  # Hz, and
 DEFAULT_GAIN = 200.0  # units a mV: what header(5) says of a header without them
 BITS = {8: 8, 16: 16, 24: 24, 32: 32, 61: 16, 80: 8, 160: 16, 212: 12}  # of a sample
 THIRDS = (310, 311)  # three samples in four bytes
-INVALID = {16: -(2**15), 61: -(2**15), 160: -(2**15), 516: -(2**15), 80: -(2**7), 508: -(2**7), 212: -(2**11),
-           310: -(2**9), 311: -(2**9), 24: -(2**23), 524: -(2**23), 32: -(2**31)}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -195,7 +192,7 @@ def _check(path: Path, header: Header) -> tuple[SignalLine, ...]:
     if not header.n_signals:
         raise SignalError("the record has annotations only, no signals")
     if all(line.is_null for line in header.signals):
-        raise SignalError("the header is a layout: it names signals and holds none; read the record that it belongs to")
+        raise NoSignal("the header is a layout: it names signals and holds none; read the record that it belongs to")
     for name in dict.fromkeys(line.file for line in header.signals if not line.is_null):
         _check_part(path, name)
     return header.signals
@@ -212,7 +209,7 @@ def _samples(path: Path, header: Header, chosen: Sequence[int], padded: bool = F
     """The samples of the chosen signals in physical units; what a skew leaves without samples is NaN, or cut off."""
     lines = [header.signals[index] for index in chosen]
     length = header.length
-    digital: dict[int, NDArray[np.int64]] = {}
+    digital: dict[int, Signal] = {}
     by_file = [
         (file, [index for index, _ in same])
         for file, same in groupby(enumerate(header.signals), key=lambda each: each[1].file)
@@ -229,16 +226,12 @@ def _samples(path: Path, header: Header, chosen: Sequence[int], padded: bool = F
             continue
         counts = digital.pop(index)
         late = line.skew * line.frame
-        values = counts[late:].astype(np.float64)
-        np.subtract(values, line.baseline, values)
-        np.divide(values, line.gain, values)
-        if line.format in INVALID:
-            values[counts[late:] == INVALID[line.format]] = np.nan
+        values = (counts[late:] - line.baseline) / line.gain
         yield np.concatenate([values, np.full(min(late, counts.size), np.nan)]) if padded else values
 
 
-def _decode(file: Path, group: list[SignalLine], length: int | None) -> list[NDArray[np.int64]]:
-    """The digital samples of one signal file, by the wfdb package, from a header of the plainest form."""
+def _decode(file: Path, group: list[SignalLine], length: int | None) -> list[Signal]:
+    """The steps of one signal file, NaN where invalid, by the wfdb package from a header of the plainest form."""
     import wfdb
 
     per_frame = sum(line.frame for line in group)
@@ -252,8 +245,8 @@ def _decode(file: Path, group: list[SignalLine], length: int | None) -> list[NDA
             for at, line in enumerate(group)
         ]
         Path(folder, "record.hea").write_text("\n".join([f"record {len(group)} 1 {length}", *rows]) + "\n")
-        record = wfdb.rdrecord(str(Path(folder) / "record"), physical=False, smooth_frames=False)
-    return [np.asarray(each) for each in record.e_d_signal]
+        record = wfdb.rdrecord(str(Path(folder) / "record"), smooth_frames=False)
+    return [np.asarray(each, np.float64) for each in record.e_p_signal]
 
 
 def _frames(file: Path, group: list[SignalLine]) -> int:

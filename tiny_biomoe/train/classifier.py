@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from ..errors import ConfigError, SignalError, WeightsError
 from ..images.rendering import Levels
-from ..inference.runtime import embed_levels, evaluating
-from ..model import TinyBioMoE
+from ..inference.torch_backend import evaluating
+from ..model import TinyBioMoE, embed_levels
 from ..sealed_files import write_whole
 from ..version import __version__
 from ..weights import loading as weights
@@ -223,4 +223,4 @@ def _head(path: Path, stated: str, model: FusionClassifier) -> dict[str, torch.T
             f"{path}: its sha256 is {digest}, and {stated} was stated: the file is damaged, or not the one that "
             f"{DESCRIPTION} describes. Copy or save the classifier again"
         )
-    return read_safetensors(data, shapes, str(path))
+    return {name: torch.from_numpy(array) for name, array in read_safetensors(data, shapes, str(path)).items()}

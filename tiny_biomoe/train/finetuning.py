@@ -22,9 +22,8 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from ..errors import ConfigError, WeightsError
-from ..inference.engine import engine_facts
-from ..inference.runtime import check_device, embed_levels, to_pixels
-from ..model import TinyBioMoE
+from ..inference.torch_backend import check_device, to_pixels
+from ..model import TinyBioMoE, embed_levels
 from ..weights.loading import tensor_digest
 from .augment import NONE, augment
 from .checkpoints import load_checkpoint, save_checkpoint
@@ -109,7 +108,7 @@ class _Run:
             "validation": validation.sha256 if validation else None,
             "views": [str(view) for view in dataset.views],
             "classes": list(dataset.classes),
-            "engine": engine_facts(model, device),  # which embeds images that are not varied
+            "backend": model.frozen().backend.facts(),  # which embeds images that are not varied
             "threads": torch.get_num_threads(),  # with another number, sums are taken in another order
         }
         self.origin = {"name": model.config.name, "source": model.source, "tensors_sha256": self.facts["model"]}

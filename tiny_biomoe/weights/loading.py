@@ -9,37 +9,40 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import safetensors.torch
-import torch
-from torch import Tensor
+import numpy as np
+import safetensors.numpy
+from numpy.typing import NDArray
 
-from ..config import Architecture, Config, config_digest
+from ..config import Config, config_digest
 from ..errors import ConfigError, WeightsError
-from ..inference.threads import threads
-from ..network.network import outline
 from ..sealed_files import write_whole
-from . import hub
 from .model_card import MARK, model_card
+from .shapes import tensor_shapes
 from .tensor_files import (
     DamagedError,
-    Shapes,
+    Tensors,
     compare,
     few,
     quote,
     read_metadata,
-    read_pth,
     read_safetensors,
     require_finite,
 )
 
+if TYPE_CHECKING:
+    from . import hub
+
 BUNDLED = Path(__file__).with_name("bundled")
+REPO_ID = re.compile(r"[a-z0-9][\w.-]{0,95}/[a-z0-9][\w.-]{0,95}", re.ASCII | re.IGNORECASE)
 CONFIG, TENSORS, RELEASED, CARD = "config.json", "model.safetensors", "Tiny-BioMoE.pth", "README.md"
 SUMS = "SHA256SUMS"  # beside the bundled weights
+COUNTER = "num_batches_tracked"
 CONFIG_SHA256 = "config_sha256"  # in the metadata of the tensors' file
 MAX_FILE = 256 << 20  # bytes; the network in float32 is 29 MB, the authors' file 89 MB
 MAX_CONFIG = 64 << 10  # bytes; ours are 3 kB
@@ -56,7 +59,7 @@ RELEASED_CONFIG = Config(name="Tiny-BioMoE v1.0 (released)")
 class Weights:
     """Verified tensors and the numbers that belong to them."""
 
-    tensors: dict[str, Tensor] = field(repr=False)  # our names, float32, on the CPU, without BatchNorm's counters
+    tensors: Tensors = field(repr=False)  # our names, float32, without BatchNorm's counters
     config: Config
     sha256: str  # of the file that held the tensors, as it was read
     source: str  # "bundled", the folder or file, or "owner/name@<commit>"
@@ -106,11 +109,13 @@ def load(
     path = Path(name)
     if not os.path.exists(name):
         file = name.endswith((".pth", ".pt", ".safetensors", ".json"))
-        if file or not isinstance(source, str) or not hub.REPO_ID.fullmatch(name):
+        if file or not isinstance(source, str) or not REPO_ID.fullmatch(name):
             raise WeightsError(
                 f"{quote(name)} is no file or folder, nor of the form 'owner/name' of a Hub repository; check it, "
                 "or give none for the weights that come with the package"
             )
+        from . import hub  # its client takes longer to import than the bundled weights to load
+
         return _from_hub(hub.Place(name, revision, token, cache_dir, local_files_only), force_download)
     if revision is not None:
         raise WeightsError(f"revision={revision!r} is for the Hub, and {name!r} is a local path: drop one of the two")
@@ -133,6 +138,8 @@ def _from_folder(folder: Path, source: str) -> Weights:
 
 def _from_hub(place: hub.Place, force: bool) -> Weights:
     """From the Hub, by way of its cache: what is damaged there is fetched once more."""
+    from . import hub
+
     snapshot = hub.fetch(place, LAYOUTS, force=force)
     try:
         return _from_snapshot(snapshot, place)
@@ -151,18 +158,22 @@ def _from_snapshot(snapshot: hub.Snapshot, place: hub.Place) -> Weights:
     return _from_file(snapshot.files[name], f"{place.repo_id}@{snapshot.commit}", snapshot.stated_sha256(name))
 
 
-@threads(1)  # hundreds of small tensors
 def _from_file(path: Path, source: str, stated: str | None = None) -> Weights:
     """From a safetensors file with its `config.json` beside it, or from the authors' checkpoint."""
-    config, digests, read = RELEASED_CONFIG, [stated], read_pth
+    config, digests = RELEASED_CONFIG, [stated]
     if path.suffix == ".safetensors":
-        beside, read = path.with_name(CONFIG), read_safetensors
+        beside = path.with_name(CONFIG)
         config, facts = Config.from_json(_read(beside, MAX_CONFIG).decode("utf-8", "replace"), str(beside))
         digests.append(facts.get("sha256"))
     data = _read(path, MAX_FILE)
     digest = _verified(data, digests, path)
-    tensors = read(data, expected(config.architecture), str(path))
-    if path.suffix == ".safetensors" and read_metadata(data).get(CONFIG_SHA256, own := config_digest(config)) != own:
+    shapes = tensor_shapes(config.architecture)
+    if path.suffix != ".safetensors":
+        from .released_checkpoint import read_pth  # needs torch
+
+        return Weights(read_pth(data, shapes, str(path)), config, digest, source)
+    tensors = read_safetensors(data, shapes, str(path))
+    if read_metadata(data).get(CONFIG_SHA256, own := config_digest(config)) != own:
         raise DamagedError(
             f"{path.with_name(CONFIG)}: not what {path.name} was saved with, for its sha256 differs; copy or fetch the "
             "folder again, or, where the change is meant, save the tensors anew with tiny_biomoe.weights.loading.save"
@@ -209,30 +220,32 @@ def _verified(data: bytes, stated: list[str | None], path: Path) -> str:
     return digest
 
 
-@lru_cache(maxsize=8)
-def expected(architecture: Architecture) -> Shapes:
-    """Name and shape of every tensor that weights of an architecture hold: parameters and running statistics."""
-    state = outline(architecture).state_dict()
-    return {name: tuple(tensor.shape) for name, tensor in _without_counters(state).items()}
+def arrays(tensors: Mapping[str, Any]) -> Tensors:
+    """A network's state as float32 arrays, without BatchNorm's counts of batches, which no result depends on.
+
+    Parameters
+    ----------
+    tensors : our names with arrays or PyTorch's tensors, on any device; those of float32 on the CPU are not copied
+    """
+    return {name: _array(t).astype(np.float32, copy=False) for name, t in tensors.items() if not name.endswith(COUNTER)}
 
 
-def _without_counters(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Without BatchNorm's counts of batches, which no result depends on."""
-    return {name: tensor for name, tensor in tensors.items() if not name.endswith("num_batches_tracked")}
+def _array(tensor: Any) -> NDArray[Any]:
+    return np.asarray(tensor.detach().cpu() if hasattr(tensor, "detach") else tensor)
 
 
-def tensor_digest(tensors: Mapping[str, Tensor]) -> str:
+def tensor_digest(tensors: Mapping[str, Any]) -> str:
     """sha256 over names, shapes and float32 values: equal for equal weights, wherever and however they are kept."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(_without_counters(tensors).items()):
-        digest.update(f"{name}{tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().to("cpu", torch.float32).contiguous().numpy().ravel().data)
+    for name, tensor in sorted(arrays(tensors).items()):
+        digest.update(f"{name}{tensor.shape}".encode())
+        digest.update(np.ascontiguousarray(tensor).data)
     return digest.hexdigest()
 
 
 def save(
     folder: str | os.PathLike[str],
-    tensors: Mapping[str, Tensor],
+    tensors: Mapping[str, Any],
     config: Config,
     *,
     half: bool = False,
@@ -243,7 +256,7 @@ def save(
     Parameters
     ----------
     folder : made if missing
-    tensors : our names; counters of BatchNorm may be among them and are left out
+    tensors : our names, arrays or PyTorch's tensors; counters of BatchNorm may be among them and are left out
     half : store float16, half the size; the values loaded then are the rounded ones
     card : text of `README.md`; None writes one of our own, unless somebody else's is there already
 
@@ -258,12 +271,12 @@ def save(
         The tensors are not those of `config.architecture`, a value does not fit, or the folder cannot be written.
     """
     folder = Path(folder)
-    kept = _without_counters(tensors)
-    compare({name: tuple(tensor.shape) for name, tensor in kept.items()}, expected(config.architecture), str(folder))
-    dtype = torch.float16 if half else torch.float32
-    stored = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in kept.items()}
+    kept, dtype = arrays(tensors), np.dtype(np.float16 if half else np.float32)
+    compare({name: tensor.shape for name, tensor in kept.items()}, tensor_shapes(config.architecture), str(folder))
+    with np.errstate(over="ignore"):  # a value too large for float16 is found to be infinite
+        stored = {name: np.ascontiguousarray(tensor, dtype) for name, tensor in kept.items()}
     finite = {n: require_finite(t, f"{n} as {dtype}", str(folder)) for n, t in stored.items()}
-    data = safetensors.torch.save(finite, {CONFIG_SHA256: config_digest(config)})
+    data = safetensors.numpy.save(finite, {CONFIG_SHA256: config_digest(config)})
     digest = hashlib.sha256(data).hexdigest()
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-// The network of network.py for one image at a time: bytes in, embedding out. Built and called by native.py.
+// The network for one image at a time: bytes in, embedding out. Built and called by native.py.
 #include "spectral.h"
 #include "waterfall.h"
 
@@ -9,15 +9,10 @@ struct Numbers {  // of the architecture, in this order
     int waterfall_widths[3], waterfall_heads[3], key_dim, window, paper_gate, kernels[16];
 };
 
-// An image on its way: helpers have begun, and whoever wants the vector joins them. Dropped, it is waited for.
-struct Begun {
-    virtual ~Begun() = default;
-    virtual void finish(float* out) = 0;
-};
-
 struct Any {
     virtual ~Any() = default;
-    virtual Begun* begin(const uint8_t* picture, int channels, int threads) = 0;
+    // One picture of `channels` bytes a pixel, 1 (levels) or 3 (RGB), to its embedding.
+    virtual void embed(const uint8_t* picture, int channels, int threads, float* out) = 0;
 };
 
 // Something whose arrays lie in an arena of its own.
@@ -52,7 +47,6 @@ struct Network : Any {
     Norm embedding_norm;
     Product<float> gate;
     Norm output_norm;
-    std::mutex mutex;
     std::vector<std::unique_ptr<Space>> idle;  // of images that were computed before
 
     Network(const Numbers& n, Reader& reader)
@@ -72,60 +66,22 @@ struct Network : Any {
         return made;
     }
 
-    Begun* begin(const uint8_t* picture, int channels, int threads) override {
-        return new Image(*this, picture, channels, threads);
+    void embed(const uint8_t* picture, int channels, int threads, float* out) override {
+        std::unique_ptr<Space> space = take();
+        Maps& maps = *space->thing;
+        Array<float> z(6L * width);  // both encoders' outputs, and what becomes of them
+        Helpers team(threads);
+        normed(*team, picture, channels, maps.image);
+        team->both([&] { waterfall(Team::one(), maps.image, maps.waterfall, z.data() + width); },
+                   [&] { spectral(*team, maps.image, maps.spectral, z.data()); });
+        join(z.data(), z.data() + 2 * width, out);
+        give(std::move(space));
     }
-
-    // The picture's bytes must live until it is finished or dropped.
-    struct Image : Begun {
-        Network& network;
-        const uint8_t* picture;
-        int channels;
-        std::unique_ptr<Space> space;
-        Loan team;
-        Array<float> z;  // both encoders' outputs, and what becomes of them
-        std::atomic<bool> is_normed{false};
-        struct Beginning {
-            Image& image;
-            void operator()() const {
-                image.norm(Team::one());
-                image.is_normed.store(true, std::memory_order_release);
-                image.waterfall();
-            }
-        } beginning{*this};
-
-        Image(Network& n, const uint8_t* p, int c, int threads)
-            : network(n), picture(p), channels(c), space(n.take()), team(threads), z(6L * n.width) {
-            team->offer_first(beginning);
-        }
-        ~Image() override {
-            if (!team->withdraw() && !team.lost())
-                while (!team->first_done()) breathe();
-            network.give(std::move(space));
-        }
-
-        void finish(float* out) override {
-            if (team->withdraw() || team.lost()) {  // all helpers slept, or stayed behind
-                norm(*team);
-                team->both([&] { waterfall(); }, [&] { spectral(); });
-            } else {
-                while (!is_normed.load(std::memory_order_acquire) && !team->first_done()) breathe();
-                spectral();
-                team->finish_first();
-            }
-            network.join(z.data(), z.data() + 2 * network.width, out);
-        }
-
-        void norm(Team& who) { network.normed(who, picture, channels, maps().image); }
-        void waterfall() { network.waterfall(Team::one(), maps().image, maps().waterfall, z.data() + network.width); }
-        void spectral() { network.spectral(*team, maps().image, maps().spectral, z.data()); }
-        Maps& maps() { return *space->thing; }
-    };
 
   private:
     std::unique_ptr<Space> take() {
         {
-            std::lock_guard<std::mutex> lock(mutex);
+            std::lock_guard<std::mutex> lock(Helpers::mutex());
             if (!idle.empty()) {
                 std::unique_ptr<Space> found = std::move(idle.back());
                 idle.pop_back();
@@ -135,12 +91,10 @@ struct Network : Any {
         return std::unique_ptr<Space>(new Space(
             [&] { return new Maps{{numbers.image, CHANNELS, 3}, spectral.space(), waterfall.space()}; }));
     }
+    // Kept for the next image, but no more than one a processor: a burst of calls leaves no memory behind.
     void give(std::unique_ptr<Space> space) {
-        std::lock_guard<std::mutex> lock(mutex);
-        try {
-            idle.push_back(std::move(space));
-        } catch (const std::bad_alloc&) {  // then it is made anew
-        }
+        std::lock_guard<std::mutex> lock(Helpers::mutex());
+        if (idle.size() < std::max(1u, std::thread::hardware_concurrency())) idle.push_back(std::move(space));
     }
 
     // Colour, scale to [0, 1] and LayerNorm of the whole image. Bytes are few: what the norm makes of each is tabled.
@@ -213,7 +167,7 @@ bool alike(House& one, House& other, const Numbers& numbers) {
     std::vector<float> vectors[2];
     for (int i : {0, 1}) {
         vectors[i].resize(2 * numbers.widths[3]);
-        std::unique_ptr<Begun>((i ? other : one)->begin(picture.data(), 1, 1))->finish(vectors[i].data());
+        (i ? other : one)->embed(picture.data(), 1, 1, vectors[i].data());
     }
     for (size_t c = 0; c < vectors[0].size(); ++c)
         if (!(std::fabs(vectors[0][c] - vectors[1][c]) < 0.03f)) return false;
@@ -249,30 +203,15 @@ void* build(const int* numbers, const float* weights, long count, int half, char
 // Whether products of bfloat16 use hardware tiles, which rounds in another order.
 int tiles() { return tiles_allowed(); }
 
-// Begins with one image of `channels` bytes a pixel, 1 (levels) or 3 (RGB); its vector is for `finish` to give, or it is
-// for `drop` to end. Returns 0, and the image in `begun`, unless memory ran out.
-int begin(void* network, const uint8_t* picture, int channels, int threads, void** begun) {
+// One picture of `channels` bytes a pixel, 1 (levels) or 3 (RGB), to its embedding; 0 unless memory ran out.
+int embed(void* network, const uint8_t* picture, int channels, int threads, float* out) {
     try {
-        *begun = (*static_cast<Housed<Any>*>(network))->begin(picture, channels, threads);
+        (*static_cast<Housed<Any>*>(network))->embed(picture, channels, threads, out);
         return 0;
     } catch (...) {
         return 1;
     }
 }
-
-// What was begun to its embedding; 0 unless memory ran out. `begun` is null from then on.
-int finish(void** begun, float* out) {
-    try {
-        const std::unique_ptr<Begun> image(static_cast<Begun*>(std::exchange(*begun, nullptr)));
-        image->finish(out);
-        return 0;
-    } catch (...) {
-        return 1;
-    }
-}
-
-// Ends what was begun, if `begun` is not null, as it is from then on.
-void drop(void** begun) { delete static_cast<Begun*>(std::exchange(*begun, nullptr)); }
 
 void destroy(void* network) { delete static_cast<Housed<Any>*>(network); }
 }

@@ -1,4 +1,4 @@
-// A team of threads that share out the tasks of one image, and wait for no one who sleeps.
+// A team of threads that share the tasks of one image, and never wait for a helper that sleeps.
 //
 // Whoever is awake takes the next task, the caller always among them: a helper that the system has put to sleep costs
 // its help, not its waking. Tasks write to places of their own, so who takes which changes no byte.
@@ -7,10 +7,12 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
+#include <memory>
 #include <mutex>
 #include <new>
 #include <system_error>
 #include <thread>
+#include <utility>
 #include <vector>
 #if defined(__unix__) || defined(__APPLE__)
 #include <pthread.h>
@@ -36,6 +38,15 @@ class Team {
         } catch (const std::system_error&) {
         }
     }
+    ~Team() {
+        {
+            std::lock_guard<std::mutex> lock(mutex_);
+            dissolved_ = true;
+        }
+        wake_.notify_all();
+        for (std::thread& helper : helpers_) helper.join();
+    }
+    Team(const Team&) = delete;
 
     int threads() const { return threads_; }
 
@@ -55,38 +66,25 @@ class Team {
         report();
     }
 
-    // A task that a helper, if one is awake, does before it helps with others; `finish_first` or `withdraw` must follow,
-    // and the task live until then.
-    template <class First>
-    void offer_first(const First& first) {
-        failed_ = false;  // whatever was dropped before
+    // Both tasks: the first by a helper, if one is awake, before it helps with others; the second by the caller, who does
+    // the first as well if no helper took it.
+    template <class First, class Second>
+    void both(const First& first, const Second& second) {
+        if (helpers_.empty()) {  // a team that several callers may share
+            first();
+            second();
+            return;
+        }
         first_call_ = [](const void* f) { (*static_cast<const First*>(f))(); };
         first_task_ = &first;
         first_ = OFFERED;
-    }
-    // Returns when that task is done: by the caller, if no helper took it.
-    void finish_first() {
+        guarded(second);
         take_first();
-        while (!first_done()) breathe();
+        while (first_.load(std::memory_order_acquire) != DONE) breathe();
         report();
     }
-    bool first_done() const { return first_.load(std::memory_order_acquire) == DONE; }
 
-    // Whether nobody took that task, and nobody will.
-    bool withdraw() {
-        int offered = OFFERED;
-        return first_.compare_exchange_strong(offered, DONE);
-    }
-
-    // Both tasks: the first as above, the second by the caller.
-    template <class First, class Second>
-    void both(const First& first, const Second& second) {
-        offer_first(first);
-        guarded(second);
-        finish_first();
-    }
-
-    // Of the caller alone.
+    // Of the caller alone, whoever that is.
     static Team& one() {
         static auto* team = new Team(1);
         return *team;
@@ -96,7 +94,7 @@ class Team {
     void begin() {
         if (helpers_.empty()) return;
         std::lock_guard<std::mutex> lock(mutex_);
-        ++loans_;
+        ++uses_;
         working_ = true;
         wake_.notify_all();
     }
@@ -150,7 +148,7 @@ class Team {
 
     void help() {
         constexpr int PATIENCE = 20000;  // looks before a helper without work goes to sleep, up to a millisecond
-        uint64_t forgotten = 0;  // the loan that offered nothing for so long that no one may be at work on it
+        uint64_t quiet = 0;  // the use that offered no task for so long that nobody may be at work on it
         for (int idle = 0;;) {
             const bool working = working_;
             if (working && (take_first() || take(false))) {
@@ -159,8 +157,9 @@ class Team {
                 breathe();
             } else {
                 std::unique_lock<std::mutex> lock(mutex_);
-                if (working) forgotten = loans_;
-                wake_.wait(lock, [&] { return working_ && loans_ != forgotten; });
+                if (working) quiet = uses_;
+                wake_.wait(lock, [&] { return dissolved_ || (working_ && uses_ != quiet); });
+                if (dissolved_) return;
                 idle = 0;
             }
         }
@@ -170,7 +169,8 @@ class Team {
     std::vector<std::thread> helpers_;
     std::mutex mutex_;
     std::condition_variable wake_;
-    uint64_t loans_ = 0;
+    uint64_t uses_ = 0;
+    bool dissolved_ = false;
     std::atomic<bool> working_{false}, failed_{false};
     alignas(64) std::atomic<Round> round_{Round{0, 0, 0}};
     alignas(64) std::atomic<int> done_{0};
@@ -181,56 +181,60 @@ class Team {
     std::atomic<const void*> first_task_{nullptr};
 };
 
-// A team for the time of one call, kept for the next one and never dissolved. A forked process, in which no helper exists,
-// forgets the teams of its parent.
-class Loan {
+// The process's one team with helpers, for the time of one image. Calls at once are served in parallel already: while one
+// has the helpers, the others compute alone, so there are never more helpers than one call asks for.
+//
+// A forked process has none of its parent's helpers: it forgets the team and makes its own. The lock is held while a
+// process forks, so that no child inherits it from a thread that it does not have.
+class Helpers {
   public:
-    explicit Loan(int threads) : team_(take(threads)) { team_->begin(); }
-    ~Loan() {
-        team_->end();
-        std::lock_guard<std::mutex> lock(*pool().mutex);
-        pool().idle.push_back(team_);
+    explicit Helpers(int threads) : team_(threads > 1 ? take(threads) : nullptr) {
+        if (team_) team_->begin();
     }
-    Loan(const Loan&) = delete;
-    Team& operator*() { return *team_; }
-    Team* operator->() { return team_; }
+    ~Helpers() {
+        if (!team_) return;
+        team_->end();
+        std::lock_guard<std::mutex> lock(state().mutex);
+        state().in_use = false;
+    }
+    Helpers(const Helpers&) = delete;
+    Team& operator*() { return team_ ? *team_ : Team::one(); }
+    Team* operator->() { return &**this; }
 
-    // Whether this process was forked meanwhile, and the helpers are not there any more.
-    bool lost() const { return forks_ != pool().forks; }
+    // What must be whole when a process forks is changed under this lock.
+    static std::mutex& mutex() { return state().mutex; }
 
   private:
-    struct Pool {
-        std::mutex* mutex = new std::mutex;
-        std::vector<Team*> idle;
-        int forks = 0;  // between the first process and this one
+    struct State {
+        std::mutex mutex;
+        Team* team = nullptr;
+        bool in_use = false;
     };
 
-    static Pool& pool() {
-        static Pool* made = [] {
+    static State& state() {
+        static State* made = [] {
 #if defined(__unix__) || defined(__APPLE__)
-            pthread_atfork(nullptr, nullptr, [] {
-                const int forks = pool().forks + 1;
-                pool() = Pool();
-                pool().forks = forks;
-            });
+            pthread_atfork([] { state().mutex.lock(); }, [] { state().mutex.unlock(); },
+                           [] {
+                               state().team = nullptr;
+                               state().in_use = false;
+                               state().mutex.unlock();
+                           });
 #endif
-            return new Pool;
+            return new State;
         }();
         return *made;
     }
 
     static Team* take(int threads) {
-        std::lock_guard<std::mutex> lock(*pool().mutex);
-        for (Team*& each : pool().idle)
-            if (each->threads() == threads) {
-                std::swap(each, pool().idle.back());
-                Team* found = pool().idle.back();
-                pool().idle.pop_back();
-                return found;
-            }
-        return new Team(threads);
+        std::unique_ptr<Team> other;  // of another size; its helpers end once the lock is released
+        std::lock_guard<std::mutex> lock(state().mutex);
+        if (state().in_use) return nullptr;
+        if (state().team && state().team->threads() != threads) other.reset(std::exchange(state().team, nullptr));
+        if (!state().team) state().team = new Team(threads);
+        state().in_use = true;
+        return state().team;
     }
 
     Team* team_;
-    const int forks_ = pool().forks;
 };

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..network.spectral_encoder import SpectralFilter
+from .spectral_encoder import SpectralFilter
 
 
 class MatrixFilter(nn.Module):

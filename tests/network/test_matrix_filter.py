@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tiny_biomoe.inference.matrix_filter import MatrixFilter
+from tiny_biomoe.network.matrix_filter import MatrixFilter
 from tiny_biomoe.network.spectral_encoder import SpectralFilter
 
 

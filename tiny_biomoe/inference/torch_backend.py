@@ -1,0 +1,150 @@
+"""The PyTorch backend: the plain network, on a CPU or an accelerator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import lru_cache
+from threading import RLock
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ..config import IMAGE_SIZE, Architecture, Config
+from ..errors import ConfigError
+from ..images.rendering import PALETTE
+from ..network.network import Network, Uninitialised
+from ..weights.tensor_files import Tensors
+
+_MODES = RLock()  # training or eval, of modules, which two calls must not switch at once
+
+
+class TorchNetwork:
+    """A module that maps pixels to vectors, run in eval mode and without gradients.
+
+    Parameters
+    ----------
+    module : (B, 3, 224, 224) pixels in [0, 1] to (B, embedding_dim)
+    precision : "bfloat16" runs its products and convolutions under autocast
+
+    Raises
+    ------
+    ConfigError
+        Its weights are not float32.
+    """
+
+    def __init__(self, module: nn.Module, precision: str = "float32"):
+        weight = next(module.parameters())
+        if weight.dtype != torch.float32:
+            raise ConfigError(
+                f"the model's weights are {weight.dtype}, and embedding takes torch.float32: model.float() gives them; "
+                'precision="bfloat16" of from_pretrained is for speed'
+            )
+        self.module, self.device, self.half = module, weight.device, precision == "bfloat16"
+        self.batches = self.device.type != "cpu"
+
+    def __call__(self, images: NDArray[np.uint8], threads: int) -> NDArray[np.float32]:
+        """Levels, (B, 224, 224), or RGB bytes, (B, 224, 224, 3), to (B, embedding_dim), by PyTorch's threads."""
+        with _MODES, evaluating(self.module), exactly(self.device, self.half):
+            return self.module(to_pixels(torch.from_numpy(images), self.device)).float().cpu().numpy()
+
+
+def built(tensors: Tensors, config: Config) -> Network:
+    """The plain network with these weights, frozen."""
+    with usual_defaults(), Uninitialised():
+        network = Network(config)
+        network.load_state_dict({name: torch.from_numpy(tensor) for name, tensor in tensors.items()}, strict=False)
+    return network.requires_grad_(False).eval()
+
+
+@contextmanager
+def usual_defaults() -> Iterator[None]:
+    """Float32 on the CPU within, outside inference mode, whatever the caller has set for new tensors."""
+    with _MODES, torch.inference_mode(False), torch.device("cpu"):
+        before = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float32)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(before)
+
+
+def check_device(device: str | torch.device) -> torch.device:
+    """A device that this machine has; there is no silent fall back to the CPU.
+
+    Raises
+    ------
+    ConfigError
+        Not a device's name, or not available here.
+    """
+    try:
+        checked = torch.device(device)
+        torch.empty(1, device=checked)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ConfigError(
+            f"device={str(device)!r} cannot be used on this machine ({str(error).splitlines()[0]})"
+        ) from error
+    return checked
+
+
+def to_pixels(levels: Tensor, device: str | torch.device) -> Tensor:
+    """What the network takes: (B, 224, 224) levels, or (B, 224, 224, 3) RGB bytes, to (B, 3, 224, 224) in [0, 1].
+
+    Levels are coloured on the device, so only bytes travel to it. The result is channels-last in memory.
+    """
+    if levels.ndim == 4:
+        return (levels.to(device).to(torch.float32) / 255).permute(0, 3, 1, 2)
+    palette = torch.tensor(PALETTE, device=device).to(torch.float32) / 255  # (256, 3)
+    return palette[levels.to(device).int()].permute(0, 3, 1, 2)
+
+
+@contextmanager
+def exactly(device: torch.device, half: bool = False) -> Iterator[None]:
+    """No gradients, no autocast but our own, and on CUDA no TF32 in float32 convolutions."""
+    cudnn = torch.backends.cudnn
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode())
+        stack.enter_context(torch.autocast(device.type, torch.bfloat16, enabled=half))
+        if device.type == "cuda":
+            kept = cudnn.enabled, cudnn.benchmark, cudnn.benchmark_limit, cudnn.deterministic
+            stack.enter_context(cudnn.flags(*kept, allow_tf32=False))
+        yield
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Eval mode within, and each module's own mode again afterwards."""
+    modes = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+def is_plain(module: nn.Module) -> bool:
+    """Whether a module computes what `Network` does: no hook, no other layer, no own forward; float32, on a CPU."""
+    if not isinstance(module, Network):
+        return False
+    if (type(module).forward, type(module).encode) != (Network.forward, Network.encode):
+        return False
+    weight = module.image_norm.weight
+    if weight.dtype != torch.float32 or weight.device.type != "cpu" or weight.shape[-1] != IMAGE_SIZE:
+        return False
+    parts = list(module.named_modules())
+    if any(
+        part._forward_hooks or part._forward_pre_hooks or not {"forward", "encode"}.isdisjoint(vars(part))
+        for _, part in parts
+    ):
+        return False
+    return [(name, type(part)) for name, part in parts][1:] == _modules(module.architecture)
+
+
+@lru_cache(maxsize=8)
+def _modules(architecture: Architecture) -> list[tuple[str, type]]:
+    """Name and type of every module of the plain network."""
+    with torch.device("meta"), Uninitialised():
+        return [(name, type(part)) for name, part in Network(Config(architecture=architecture)).named_modules()][1:]
