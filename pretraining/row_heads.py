@@ -56,7 +56,7 @@ def read_rows(network: Network, grids: Tensor, targets: NDArray[np.float32]) -> 
             attention = (SHARPNESS * (normed @ key[:, row] + key_bias[row])).softmax(1)  # (n, 50)
             content = torch.einsum("nt,ntc->nc", attention, normed)
             taken = rows[:head].count(row) * per_head
-            values, bias = _telling(content, wanted, taken, per_head)
+            values, bias = _predictive(content, wanted, taken, per_head)
             place = slice(width + first, width + first + per_head)
             block.attention.key_value.weight[place] = values.float()
             block.attention.key_value.bias[place] = bias.float()
@@ -84,8 +84,8 @@ def _components(targets: Tensor) -> Tensor:
     return centred @ directions[:COMPONENTS].T
 
 
-def _telling(x: Tensor, wanted: Tensor, first: int, count: int) -> tuple[Tensor, Tensor]:
-    """Directions `first` and following of (n, p) that tell most of what is wanted, scaled to a spread of 1.
+def _predictive(x: Tensor, wanted: Tensor, first: int, count: int) -> tuple[Tensor, Tensor]:
+    """Directions `first` and following of (n, p) that predict most of what is wanted, scaled to a spread of 1.
 
     Those of reduced-rank regression: weights (count, p), and intercepts that bring their means to 0.
     """

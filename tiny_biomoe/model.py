@@ -86,11 +86,12 @@ class TinyBioMoE(SignalEmbedding, Network, ModelHubMixin, library_name="tiny-bio
 
     def _freeze(self) -> Embedder:
         check_backend(self.precision, self.backend)
+        backend = backend_of(self)
         digest = loading.tensor_digest(self.state_dict())
         unchanged = digest == self._loaded[1]
         source = self.source if unchanged else f"{self.source}, then changed"
         return Embedder(
-            self.config, backend_of(self), source, self._loaded[0] if unchanged else None, digest,
+            self.config, backend, source, self._loaded[0] if unchanged else None, digest,
             partial(loading.arrays, self.state_dict()),  # not `self`, which keeps the Embedder
         )  # fmt: skip
 

@@ -272,7 +272,7 @@ def test_the_rows_of_a_study_file(study, tmp_path):
 
 def test_a_recording_is_read_once_and_each_channel_filtered_once(study, tmp_path, monkeypatch):
     calls: list[str] = []
-    for module, name in (("wide_files", "read"), ("recording_windows", "fill_gaps")):
+    for module, name in (("readers.wide_files", "read"), ("images.windows", "fill_gaps")):
         target = f"tiny_biomoe.{module}.{name}"
         genuine = getattr(sys.modules[f"tiny_biomoe.{module}"], name)
         monkeypatch.setattr(target, lambda *a, _f=genuine, _n=name, **k: (calls.append(_n), _f(*a, **k))[1])

@@ -195,8 +195,8 @@ def test_what_errors_advise_exists():
     known |= {
         option for command in _commands(cli) for parameter in command.params for option in parameter.secondary_opts
     }
-    of_the_hubs_own_tool = {"--revision", "--cache-dir"}
-    assert advised - known == of_the_hubs_own_tool | {"--help"}
+    of_other_tools = {"--revision", "--cache-dir", "--x", "--y", "--neighbors"}  # hf and embedding-atlas
+    assert advised - known == of_other_tools | {"--help"}
 
 
 def _commands(group):

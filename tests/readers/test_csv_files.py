@@ -389,8 +389,8 @@ def test_row_50_an_endless_line_gives_a_short_error(file, start):
 
 
 def test_row_50_a_line_within_the_bound_is_read(file):
-    table = open_table(file("1.5," * 50_000 + "2\n" + "3.5," * 50_000 + "4\n"), Options(header=False))
-    assert [column.tolist() for column in table.columns([0, 50_000])] == [[1.5, 3.5], [2, 4]]
+    table = open_table(file("1.5," * 19_999 + "2\n" + "3.5," * 19_999 + "4\n"), Options(header=False))
+    assert [column.tolist() for column in table.columns([0, 19_999])] == [[1.5, 3.5], [2, 4]]
 
 
 def test_row_51_text_may_be_compressed(file):

@@ -54,7 +54,7 @@ class Settings:
         """
         call = Call.check(recipe, 1e6, "ecg", self.representations, windowed=self.window is not None, **self.image)
         if self.window is not None:
-            windows(1, 1e6, self.window, self.stride, "drop" if self.short == "error" else self.short)
+            windows(2**62, 1e6, self.window, self.stride, "drop" if self.short == "error" else self.short)
         elif self.stride is not None or self.short != "error":
             raise ConfigError("stride= and short= need window=, in seconds")
         if not is_number(self.max_missing) or not 0 <= self.max_missing <= 1:
@@ -97,7 +97,7 @@ class Chunk:
 def load(file: File, settings: Settings, recipe: Recipe) -> list[Segment | Notice]:
     """Read what is wanted of a file; what cannot be used becomes a notice, which always names the input."""
     found: list[Segment | Notice] = []
-    numbered = groupby(enumerate(file.inputs, file.first), key=lambda each: _wish(each[1]))
+    numbered = groupby(enumerate(file.inputs, file.first), key=lambda each: _request(each[1]))
     wanted = [(dict(request), list(same)) for request, same in numbered]
     if file.problem:
         return [Notice(number, each.source, "failed", file.problem) for _, same in wanted for number, each in same]
@@ -121,7 +121,7 @@ def load(file: File, settings: Settings, recipe: Recipe) -> list[Segment | Notic
     return _without_repeats(found)
 
 
-def _wish(each: Input) -> tuple[tuple[str, Any], ...]:
+def _request(each: Input) -> tuple[tuple[str, Any], ...]:
     """The arguments of `read` that an input sets."""
     given = (("column", each.column), ("modality", each.modality), ("fs", each.fs))
     return tuple((name, value) for name, value in given if value is not None)

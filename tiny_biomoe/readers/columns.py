@@ -171,7 +171,8 @@ def veto(name: str, unit: str | None, kind: str | None) -> str | None:
     spelled = UNITS.get((unit or "").strip().lower())
     if spelled == "uS" and kind in MODALITIES and kind != "eda":
         return f"a conductance by its unit, not {kind}"
-    if spelled in UNIT_REASONS and not (spelled == "%" and kind == "spo2"):
+    allowed = (spelled == "%" and kind == "spo2") or (spelled == "count" and kind in MODALITIES)  # an ADC's own numbers
+    if spelled in UNIT_REASONS and not allowed:
         return f"{UNIT_REASONS[spelled]} ({printable((unit or '').strip())})"
     return None
 
@@ -341,9 +342,9 @@ def _of_modality(channels: list[Channel], modality: str | None, column: Any) -> 
     if wanted := [each for each in channels if each.kind == modality]:
         return wanted
     listed = ", ".join(excerpt(each.name) for each in channels[:50]) + (", ..." if len(channels) > 50 else "")
-    told_other = any(each.kind in MODALITIES for each in channels)
+    names_another = any(each.kind in MODALITIES for each in channels)
     open_ones = [each for each in channels if each.kind is None]
-    fitting = [each for each in open_ones if _fits(each, modality)] or ([] if told_other else open_ones)
+    fitting = [each for each in open_ones if _fits(each, modality)] or ([] if names_another else open_ones)
     if not fitting:
         kinds = ", ".join(sorted({each.kind for each in channels if each.kind}))
         raise SignalError(

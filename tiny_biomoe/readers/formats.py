@@ -306,7 +306,7 @@ def recognise(path: Path) -> str:
     for signature, what in NOT_READ.items():
         if head.startswith(signature):
             raise SignalError(f"the file is {what}")
-    if _is_binary(head):
+    if _is_binary(head) and not looks_like_nicolet(path, head):
         raise SignalError(
             f"the file is neither text nor of a format that is read ({', '.join(FORMATS)}): export it as one"
         )

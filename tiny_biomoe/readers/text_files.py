@@ -92,14 +92,14 @@ def _comments(text: bytes) -> tuple[list[str], int]:
     start = 0
     while start < len(text):
         line = text[start : start + MAX_LINE + 1].partition(b"\n")[0]
-        text = line.strip()
-        if not start and EXCEL.fullmatch(text):
-            text = b""
-        elif text and not text.startswith((b"#", b"%")):
+        comment = line.strip()
+        if not start and EXCEL.fullmatch(comment):
+            comment = b""
+        elif comment and not comment.startswith((b"#", b"%")):
             break
         if len(line) > MAX_LINE:
             raise _too_long(len(comments) + 1)
-        comments.append(text.decode())
+        comments.append(comment.decode())
         start += len(line) + 1
     return comments, start
 
