@@ -45,7 +45,7 @@ def test_vectors_files_and_commands_need_no_torch(tmp_path):
         from tiny_biomoe.cli import main
         x, out = np.sin(np.arange(1000.0)), sys.argv[1]
         [embed(x, fs=100, modality=modality) for modality in ("ecg", "bvp")]
-        assert not {"scipy.signal", "scipy.stats", "pyarrow", "PIL.PngImagePlugin"} & set(sys.modules)
+        assert not {"scipy.signal", "scipy.stats"} & set(sys.modules)
         render(x, fs=100, modality="ecg")
         read("examples/recordings/ecg.csv")
         for arguments in (["embed", "examples/recordings/ecg.csv", "-o", out + "/out.npz"], ["selfcheck"],

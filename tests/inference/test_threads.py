@@ -70,7 +70,7 @@ def test_without_pytorch_the_environment_decides(given, expected):
 
 
 MODELS = """
-    import os, signal, sys, threading
+    import os, signal, sys, threading, time
     import numpy as np
     from tiny_biomoe.embedding import Embedder
     from tiny_biomoe.inference.threads import use_threads
@@ -116,7 +116,9 @@ def test_row_121_a_child_forked_while_others_embed_computes_the_same_bytes():
 @pytest.mark.skipif(sys.platform != "linux", reason="counts threads in /proc")
 def test_row_123_calls_at_once_leave_no_more_threads_than_one_call():
     script = """
-        count = lambda: len(os.listdir("/proc/self/task")) - before
+        def count():
+            time.sleep(0.5)  # threads that have ended are listed for a moment
+            return len(os.listdir("/proc/self/task")) - before
         before = len(os.listdir("/proc/self/task"))
         def burst(calls, function):
             barrier = threading.Barrier(calls)

@@ -93,7 +93,7 @@ def class_colour(place: int) -> str:
     """The colour of a class: one of ten, and behind them the same ones lighter or darker.
 
     >>> class_colour(0), class_colour(10)
-    ('#4c78c8', '#8aa7db')
+    ('#4c78c8', '#8ba7db')
     """
     turn, colour = divmod(place, len(CLASSES))
     channels = [int(CLASSES[colour][at : at + 2], 16) for at in (1, 3, 5)]

@@ -117,8 +117,8 @@ def counter_clock(name: str, values: NDArray[np.float64], first_row: int = 1) ->
 def unwrapped(counts: NDArray[np.float64]) -> NDArray[np.float64] | None:
     """A counter without its wraps, such as 14, 15, 0, 1; None of one that starts anew, which shows nothing.
 
-    >>> unwrapped(np.array([14.0, 15, 0, 1, 5])).tolist()
-    [14.0, 15.0, 16.0, 17.0, 21.0]
+    >>> unwrapped(np.array([14.0, 15, 0, 1, 2])).tolist()
+    [14.0, 15.0, 16.0, 17.0, 18.0]
     """
     steps = np.diff(counts)
     still = int(np.argmax(np.append(steps[::-1] != 0, True)))  # steps of 0 at the end

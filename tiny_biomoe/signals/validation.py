@@ -134,7 +134,7 @@ def _what_is_wrong(values: Any, array: NDArray[Any]) -> str:
     if hasattr(values, "signal") and hasattr(values, "fs"):
         return f"is a {type(values).__name__}: pass its samples and its rate, .signal and .fs"
     if isinstance(values, str | os.PathLike):
-        return "is text: to embed a file, read it first, tiny_biomoe.readers.formats.read(path)"
+        return "is text: to embed a file, read it first, tiny_biomoe.recordings.read(path)"
     if array.dtype.kind in "OSU" and not array.ndim:
         return f"is a {type(values).__name__}: one signal is an array of real numbers, (n_samples,)"
     for at, value in np.ndenumerate(np.asarray(values, object) if array.dtype.kind in "OUS" else []):

@@ -139,7 +139,7 @@ class RegressionEvaluation:
         """From true and predicted numbers, (n,) each, whom each is of, and the mean of what was learnt from.
 
         >>> scores = RegressionEvaluation.of(np.array([1.0, 2.0, 3.0]), np.array([2.0, 3.0, 4.0]))
-        >>> scores.mae, scores.pearson, round(scores.concordance, 3)
+        >>> scores.mae, round(scores.pearson, 6), round(scores.concordance, 3)
         (1.0, 1.0, 0.571)
         """
         _check_pairs(truth, predicted, people)

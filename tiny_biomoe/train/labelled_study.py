@@ -34,7 +34,7 @@ class Cutting:
     window: float | None = None  # seconds; the whole stretch from start to stop otherwise
     stride: float | None = None  # seconds; the window otherwise
     columns: Mapping[str, list[str]] = field(default_factory=dict)  # by modality: channels that were learnt from
-    reading: Mapping[str, Any] = field(default_factory=dict)  # arguments of `readers.formats.read`
+    reading: Mapping[str, Any] = field(default_factory=dict)  # arguments of `recordings.read`
 
     def __post_init__(self) -> None:
         if self.stride is not None and self.window is None:
