@@ -386,7 +386,7 @@ def test_row_90_a_loss_that_is_not_finite_stops_the_run(tasks, tmp_path, monkeyp
 def test_row_90_a_gradient_that_overflows_stops_before_it_is_learnt_and_keeps_the_last_good(
     tasks, tmp_path, monkeypatch
 ):
-    from tiny_biomoe.train import multitask
+    from pretraining import multitask
 
     original, calls = multitask.read_loss, []
 
