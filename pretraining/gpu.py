@@ -69,14 +69,8 @@ class Settings:
     augmentation: Augmentation = field(default_factory=Augmentation)
 
 
-ON_CPU = {
-    "images": 12,
-    "windows": 3,
-    "views": 2,
-    "per_round": 4,
-    "finish_share": 0.25,
-    "most": 3,
-}  # as large as a test can wait for
+# As large as a test can wait for
+ON_CPU = {"images": 12, "windows": 3, "views": 2, "per_round": 4, "finish_share": 0.25, "most": 3}
 
 
 def rate_at(share: float, warmup: float = 0.03, cooldown: float = 0.04, floor: float = 0.01) -> float:
