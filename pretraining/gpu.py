@@ -58,7 +58,7 @@ class Settings:
     small_share: float = 0.6  # of the time, in which pictures have 112 pixels a side
     finish_share: float = 0.06  # of the time, kept for the average, scores and files
     average_from: float = 0.8  # share of the training time from which on weights are averaged
-    learning_rate: float = 2e-3
+    learning_rate: float = 1e-3
     spectral_rate: float = 0.1  # of the learning rate, for encoder 1
     weight_decay: float = 0.05
     norm_momentum: float = 0.02  # of BatchNorm statistics
@@ -69,7 +69,14 @@ class Settings:
     augmentation: Augmentation = field(default_factory=Augmentation)
 
 
-ON_CPU = {"images": 12, "windows": 3, "views": 2, "per_round": 4, "most": 3}  # as large as a test can wait for
+ON_CPU = {
+    "images": 12,
+    "windows": 3,
+    "views": 2,
+    "per_round": 4,
+    "finish_share": 0.25,
+    "most": 3,
+}  # as large as a test can wait for
 
 
 def rate_at(share: float, warmup: float = 0.03, cooldown: float = 0.04, floor: float = 0.01) -> float:
@@ -113,7 +120,7 @@ class Run:
         self.rounds = Rounds(
             groups, settings.views, settings.images, settings.per_round, self.config.recipe, device, workers
         )
-        self.with_classes = [index for index, source in enumerate(sources) if source.classes]
+        self.with_classes = {index: source.name for index, source in enumerate(sources) if source.classes}
         self.palette = torch.tensor(PALETTE, device=self.device).float() / 255
         self.step = self.round = self.views = self.averaged = 0
         self.spent = 0.0
@@ -143,7 +150,7 @@ class Run:
 
     def train(self) -> None:
         """Until the training time is spent; a checkpoint is written every minute."""
-        saved, kept, names = self.seconds, [], []
+        saved, kept = self.seconds, []
         rounds = self._rounds()
         while self.share < 1:
             if self.size < IMAGE_SIZE and self.share >= self.settings.small_share:
@@ -152,16 +159,16 @@ class Run:
             for batch in next(rounds):
                 if self.share >= 1:
                     break
-                parts = self._update(batch)
-                names = list(parts)
-                kept.append(torch.stack(list(parts.values())))
+                kept.append(self._update(batch))
                 if self.step % LOG_EVERY == 0:
-                    self._log(dict(zip(names, torch.stack(kept).nanmean(0).tolist(), strict=True)))
+                    self._log(kept)
                     kept = []
             self.round += 1
             if self.seconds - saved > SAVE_EVERY:
                 self.save()
                 saved = self.seconds
+        if kept:
+            self._log(kept)
         self.save()
 
     def vectors(self, network: Network, levels: Tensor) -> Tensor:
@@ -173,20 +180,21 @@ class Run:
 
     def finish(self) -> str:
         """Write weights, their average and the table of metrics, within the minutes that were asked for."""
-        deadline = self.began + 60 * self.settings.minutes - self.spent
+        now = time.monotonic()
+        deadline = max(now, self.began + 60 * self.settings.minutes - self.spent)
         if self.size < IMAGE_SIZE:
             self._grow()
         batches = next(self.rounds.run(self.round, IMAGE_SIZE))
         networks = {"last": self.model.network, "average": self._averaged()}
-        for name, network in networks.items():
-            self._statistics(network, batches)
+        for number, (name, network) in enumerate(networks.items(), 1):
+            self._statistics(network, batches, now + (deadline - now) * number / 5)
             weights_folder(self.out / name, network.eval(), self.config)
         measured = trials(self.sources, self.config.recipe, self.settings.most)
         results = {
             name: scores(partial(self.vectors, network), measured, self.config.recipe, self.device, deadline)
             for name, network in networks.items()
         }
-        text = table(self._facts(), results, read_log(self.out / LOG))
+        text = table(self._facts(), results, [trial.name for trial in measured], read_log(self.out / LOG))
         write_whole(self.out / TABLE, text.encode())
         return text
 
@@ -242,8 +250,8 @@ class Run:
         return network
 
     @torch.no_grad()
-    def _statistics(self, network: Network, batches: list[Batch]) -> None:
-        """Take the statistics of BatchNorm anew, as means over batches."""
+    def _statistics(self, network: Network, batches: list[Batch], deadline: float) -> None:
+        """Take the statistics of BatchNorm anew, as means over batches, of which one at least is seen."""
         norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
         for norm in norms:
             norm.reset_running_stats()
@@ -251,6 +259,8 @@ class Run:
         network.train()
         for batch in batches:
             self.vectors(network, batch.levels)
+            if time.monotonic() > deadline:
+                break
 
     def _build(self, size: int) -> None:
         """A new model and optimizer for pictures of `size` pixels."""
@@ -297,13 +307,15 @@ class Run:
         for key in KEPT:
             setattr(self, key, state[key])
         self.spent = state["seconds"]
-        forget_after(self.out / LOG, self.step // LOG_EVERY)
+        forget_after(self.out / LOG, sum(row["step"] <= self.step for row in read_log(self.out / LOG)))
 
-    def _log(self, parts: dict[str, float]) -> None:
+    def _log(self, kept: list[dict[str, Tensor]]) -> None:
+        """One row of the log: means over steps."""
+        means = torch.stack([torch.stack(list(parts.values())) for parts in kept]).nanmean(0).tolist()
         row = {"seconds": self.seconds, "step": self.step, "views": self.views, "size": self.size}
-        row |= {"rate": self.settings.learning_rate * rate_at(self.share), **parts}
+        row |= {"rate": self.settings.learning_rate * rate_at(self.share), **dict(zip(kept[0], means, strict=True))}
         log_row(self.out / LOG, row)
-        print(f"{self.seconds:6.0f} s  step {self.step}  {self.views} views  loss {parts['loss']:.3f}", flush=True)
+        print(f"{self.seconds:6.0f} s  step {self.step}  {self.views} views  loss {row['loss']:.3f}", flush=True)
 
     def _facts(self) -> dict[str, str]:
         """What the table says of the run as a whole."""
@@ -344,7 +356,11 @@ def main(arguments: list[str] | None = None) -> None:
     device = given["device"]
     chosen = {name: given[name] for name in plain if given[name] is not None}
     settings = Settings(**{**(ON_CPU if torch.device(device).type == "cpu" else {}), **chosen})
+    torch.backends.cudnn.benchmark = True  # shapes are few
+    torch.set_float32_matmul_precision("high")  # of heads; pictures are drawn in float64
+    began = time.monotonic()
     run = Run(read_pack(given["data"]), given["out"], settings, device, given["workers"], given["start"])
+    run.began = began  # the minutes hold the reading as well
     run.train()
     print(run.finish())
 

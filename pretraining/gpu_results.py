@@ -86,9 +86,12 @@ def read_log(path: Path) -> list[dict[str, float]]:
 
 
 def table(
-    facts: dict[str, str], results: dict[str, dict[str, tuple[float, float]]], log: Sequence[dict[str, float]]
+    facts: dict[str, str],
+    results: dict[str, dict[str, tuple[float, float]]],
+    measured: Sequence[str],
+    log: Sequence[dict[str, float]],
 ) -> str:
-    """The table of a run, in Markdown: facts, speed, losses of the last tenth, scores."""
+    """The table of a run, in Markdown: facts, speed, losses of the last tenth, scores of each trial."""
     lines = ["| run | |", "|---|---|", *(f"| {name} | {value} |" for name, value in facts.items())]
     for size in sorted({row["size"] for row in log}):
         rows = [row for row in log if row["size"] == size]
@@ -99,14 +102,10 @@ def table(
     for name in list(log[0])[5:] if log else []:
         known = [row[name] for row in last if not np.isnan(row[name])]
         lines.append(f"| {name} | {np.mean(known):.4g} |" if known else f"| {name} | |")
-    lines += [
-        "",
-        "| people held out, balanced accuracy: plain / standardised per person | last | average |",
-        "|---|---|---|",
-    ]
-    for trial in dict.fromkeys(name for found in results.values() for name in found):
-        cells = [
-            f"{found[trial][0]:.3f} / {found[trial][1]:.3f}" if trial in found else "" for found in results.values()
-        ]
+    lines += ["", f"| balanced accuracy on people held out: plain / standardised per person | {' | '.join(results)} |"]
+    lines.append("|---" * (1 + len(results)) + "|")
+    for trial in measured:
+        known = [found.get(trial) for found in results.values()]
+        cells = [f"{pair[0]:.3f} / {pair[1]:.3f}" if pair else "out of time" for pair in known]
         lines.append(f"| {trial} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"

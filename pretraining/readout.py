@@ -6,7 +6,7 @@ the other what it held before.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -114,14 +114,14 @@ class Readout(nn.Module):
         return ((targets - self.mean) / self.spread).clamp(-FARTHEST, FARTHEST)
 
     def loss(
-        self, vectors: Tensor, wanted: Wanted, with_classes: Sequence[int], weights: Weights
+        self, vectors: Tensor, wanted: Wanted, with_classes: Mapping[int, str], weights: Weights
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss on a batch, and its parts.
 
         Parameters
         ----------
         vectors : (n, 192), float32
-        with_classes : indices of the sources that have classes, in the order of their heads
+        with_classes : indices and names of the sources that have classes, in the order of their heads
         """
         losses, parts = self._of_classes(vectors, wanted, with_classes)
         targets = self.standardised(wanted.targets)
@@ -141,16 +141,17 @@ class Readout(nn.Module):
         return (self.loss_weights.exp() * every + self.loss_weights).sum(), parts
 
     def _of_classes(
-        self, vectors: Tensor, wanted: Wanted, with_classes: Sequence[int]
+        self, vectors: Tensor, wanted: Wanted, with_classes: Mapping[int, str]
     ) -> tuple[list[Tensor], dict[str, Tensor]]:
         """Of each source that has classes, cross-entropy over its labelled images, 0 where there are none."""
         losses, parts = [], {}
-        for head, source in zip(self.labels, with_classes, strict=True):
+        for head, (source, name) in zip(self.labels, with_classes.items(), strict=True):
             mine = (wanted.sources == source) & (wanted.labels >= 0)
             logits = head(vectors, wanted.representations)
             labels = wanted.labels.clamp(0, logits.shape[1] - 1)
             missed = F.cross_entropy(logits, labels, reduction="none") * mine
             losses.append(missed.sum() / mine.sum().clamp_min(1))
-            right = ((logits.argmax(1) == labels) & mine).sum() / mine.sum()  # NaN where there are none
-            parts |= {f"source{source}_loss": losses[-1].detach(), f"source{source}_accuracy": right}
+            count = mine.sum()  # where it is 0 the parts are NaN: there is nothing to log
+            right = ((logits.argmax(1) == labels) & mine).sum()
+            parts |= {f"{name}_loss": missed.detach().sum() / count, f"{name}_accuracy": right / count}
         return losses, parts

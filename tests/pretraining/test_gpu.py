@@ -79,7 +79,7 @@ def test_the_command_needs_four_packages_alone_and_leaves_weights_and_a_table(pa
     with open(out / "metrics.csv") as file:
         rows = list(csv.DictReader(file))
     assert [row["size"] for row in rows] == sorted((row["size"] for row in rows), key=int)
-    assert float(rows[-1]["rate"]) < float(rows[len(rows) // 3]["rate"])
+    assert float(rows[-1]["rate"]) == pytest.approx(1e-5)
 
 
 def test_the_rate_rises_falls_and_rests():
@@ -95,10 +95,12 @@ def test_a_run_goes_on_where_it_was_saved(pack, tmp_path):
     run = Run(read_pack(pack), tmp_path, QUICK, "cpu", 0)
     (batch, *_) = next(run._rounds())
     run._update(batch)
+    run.spent = 40.0
     run.save()
     again = Run(read_pack(pack), tmp_path, QUICK, "cpu", 0)
     assert (again.step, again.views, again.round) == (1, 4, 1)
-    assert again.spent == pytest.approx(run.seconds, abs=5)
+    assert 40 < again.spent <= run.seconds
+    assert again.seconds >= again.spent
     assert all(torch.equal(a, b) for a, b in zip(state(run).values(), state(again).values(), strict=True))
     assert again.optimizer.state_dict()["state"].keys() == run.optimizer.state_dict()["state"].keys()
 
@@ -146,7 +148,7 @@ def test_the_average_is_the_mean_of_the_weights_and_has_statistics_of_its_own(pa
     assert averaged.gate.bias.tolist() == pytest.approx([3.0] * 96)
     assert bias[0] == 6
     (batch, *_) = next(run._rounds())
-    run._statistics(averaged, [batch, batch])
+    run._statistics(averaged, [batch, batch], 0.0)
     stem = averaged.spectral_encoder.stem.convs
     with torch.no_grad():
         pixels = torch.nn.functional.embedding(batch.levels.int(), run.palette).permute(0, 3, 1, 2)
@@ -193,7 +195,7 @@ def test_the_table_tells_speed_and_scores():
         {"seconds": float(t), "step": t, "views": 100.0 * t, "size": 112.0, "rate": 1e-3, "loss": 5.0 - t}
         for t in (1, 2, 3)
     ]
-    text = table({"device": "CPU"}, {"last": {"pulse rate": (0.5, 0.25)}, "average": {}}, log)
+    text = table({"device": "CPU"}, {"last": {"pulse rate": (0.5, 0.25)}, "average": {}}, ["pulse rate"], log)
     assert "| image views a second, 112 pixels | 100 |" in text
     assert "| loss | 2 |" in text
-    assert "| pulse rate | 0.500 / 0.250 |  |" in text
+    assert "| pulse rate | 0.500 / 0.250 | out of time |" in text
