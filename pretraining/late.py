@@ -218,7 +218,7 @@ def late_loss(
     """Loss on some examples, and its parts."""
     columns = ("representations", "sources", "labels", "targets", "spectra")
     wanted = Wanted(*(torch.from_numpy(getattr(examples, name)[rows]) for name in columns))
-    with_classes = [index for index, source in enumerate(sources) if source.classes]
+    with_classes = {index: source.name for index, source in enumerate(sources) if source.classes}
     vectors = late_vectors(model.network, *maps.batch(rows))  # (n, 192)
     loss, parts = model.loss(vectors, wanted, with_classes, weights)
     return loss, {name: value.item() for name, value in parts.items()}
