@@ -1,8 +1,8 @@
 """The network in two halves: early stages that stay as they are, and late stages that learn from their kept maps.
 
-What the early stages of an untrained encoder 1 hold is not what a vector lacks: averaged over time alone, its last maps
-are read as well as the best published features, and training on few windows makes them worse. So these stages are left
-alone, their maps are computed once an image, and an epoch costs a tenth of what it would cost.
+Rates are read as well from the maps of an untrained encoder 1, averaged over time alone, as from the best published
+features; training of its early stages on few windows took from that. So these stages are left alone, their maps are
+computed once an image, and a step on them costs a small part of what one on images costs.
 """
 
 from __future__ import annotations

@@ -100,7 +100,7 @@ def test_every_part_of_the_loss_counts_by_its_weight():
         return total.item(), facts
 
     labels, facts = loss()
-    assert labels == pytest.approx(facts["source0_loss"], rel=1e-5)
+    assert labels == pytest.approx(facts["toy-resp_loss"], rel=1e-5)
     for name in (*PARTS, "spectrum"):
         assert loss(**{name: 3.0})[0] == pytest.approx(labels + 3 * facts[name], rel=1e-4)
     total, facts = loss(rows=3.0, halves=0.5)
