@@ -2,7 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test setup lint clean
+.PHONY: demo test test-first test-second setup lint clean
+
+FIRST := tests/readers tests/batch tests/train tests/pretraining tests/benchmarks
 
 demo: setup
 	rm -rf demo/study && mkdir -p demo
@@ -12,8 +14,17 @@ demo: setup
 	@echo "vectors: demo/study/embeddings   the six images of one recording: demo/ecg.png"
 	@echo "report of the study: demo/report.html"
 
+# two halves side by side, for two processors; threads that wait leave theirs to others
 test: setup lint
-	$(BIN)/python -m pytest
+	$(MAKE) --no-print-directory -j2 test-first test-second
+
+test-first test-second: export OMP_WAIT_POLICY := passive
+
+test-first:
+	$(BIN)/python -m pytest $(FIRST)
+
+test-second:
+	$(BIN)/python -m pytest tests tiny_biomoe $(addprefix --ignore=,$(FIRST))
 
 lint: setup
 	$(BIN)/ruff check .
