@@ -446,8 +446,8 @@ def test_a_regression_stops_early_and_refuses_what_is_one_number(parts):
     alone = dataclasses.replace(parts[0], labels=np.zeros(12, np.int64), classes=("calm",))
     with pytest.raises(ConfigError, match="a classifier tells at least two classes apart, and there are 1"):
         finetune(tiny(), alone, settings=dataclasses.replace(QUICK, part="head"))
+    same = dataclasses.replace(parts[0], labels=np.full(12, 3.0), classes=())
     with pytest.raises(ConfigError, match="all 12 numbers to predict are 3"):
-        same = dataclasses.replace(parts[0], labels=np.full(12, 3.0), classes=())
         finetune(tiny(), same, settings=dataclasses.replace(settings, patience=None))
 
 
