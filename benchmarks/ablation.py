@@ -26,6 +26,7 @@ from pretraining.batches import Augmentation, TrainingBatches, draw_window, eval
 from pretraining.growth import shrink
 from pretraining.multitask import Settings, train
 from pretraining.objectives import Objectives
+from pretraining.precision import quick_precision
 from pretraining.probe import fitted_score
 from pretraining.profiles import BANDS
 from tiny_biomoe.config import Config
@@ -146,7 +147,7 @@ def embedded(
 
 def embed(network: Network, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Embeddings (n, 192) of small images (n, 112, 112)."""
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=quick_precision() == "bfloat16"):
         rows = [network(to_pixels(batch, "cpu")).float() for batch in torch.from_numpy(images).split(BATCH)]
     return torch.cat(rows).numpy()
 

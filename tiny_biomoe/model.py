@@ -22,7 +22,7 @@ from .errors import ConfigError
 from .images.rendering import Levels
 from .inference import runtime
 from .inference.backends import Backend, check_backend, default_backend, make_backend
-from .inference.torch_backend import TorchNetwork, check_device, is_plain, usual_defaults
+from .inference.torch_backend import TorchNetwork, check_device, is_plain, require_float32, usual_defaults
 from .network.network import Network, Uninitialised
 from .weights import loading
 
@@ -86,9 +86,10 @@ class TinyBioMoE(SignalEmbedding, Network, ModelHubMixin, library_name="tiny-bio
 
     def _freeze(self) -> Embedder:
         check_backend(self.precision, self.backend)
-        backend = backend_of(self)
+        require_float32(self)
         digest = loading.tensor_digest(self.state_dict())
         unchanged = digest == self._loaded[1]
+        backend = backend_of(self, changes=not unchanged)
         source = self.source if unchanged else f"{self.source}, then changed"
         return Embedder(
             self.config, backend, source, self._loaded[0] if unchanged else None, digest,
@@ -161,8 +162,10 @@ class TinyBioMoE(SignalEmbedding, Network, ModelHubMixin, library_name="tiny-bio
         loading.save(save_directory, self.state_dict(), self.config)
 
 
-def backend_of(module: nn.Module) -> Backend:
+def backend_of(module: nn.Module, *, changes: bool = True) -> Backend:
     """What computes a module: a backend of its weights where it is the plain network on a CPU, else PyTorch, as it is.
+
+    changes : as of `default_backend`
 
     Raises
     ------
@@ -173,7 +176,7 @@ def backend_of(module: nn.Module) -> Backend:
     if (
         is_plain(module)
         and isinstance(module, Network)
-        and (backend or default_backend(module.config, precision)) != "torch"
+        and (backend or default_backend(module.config, precision, changes=changes)) != "torch"
     ):
         return make_backend(loading.arrays(module.state_dict()), module.config, precision, backend)
     if backend not in (None, "torch"):

@@ -153,6 +153,12 @@ def test_onnx_runtime_comes_before_pytorch(monkeypatch, tmp_path):
     monkeypatch.setattr(compiler, "PROGRAMS", tmp_path)
     assert backends.default_backend(Config(), "float32") == "onnx"
     assert backends.default_backend(Config(), "bfloat16") == "torch"
+    assert backends.default_backend(Config(), "float32", changes=True) == "torch"
+
+
+def test_a_network_that_is_being_trained_is_not_exported():
+    small = TinyBioMoE(TINY).eval()
+    assert small.frozen().backend.name == "torch"
 
 
 @pytest.mark.parametrize("how", ["cut off", "no program"])
@@ -179,9 +185,8 @@ def test_a_stripped_or_repackaged_program_still_loads(monkeypatch, tmp_path, pic
     assert embed_levels(TinyBioMoE.from_pretrained(), pictures[:1], 1).tobytes() == expected.tobytes()
 
 
-def test_a_network_that_does_not_fit_is_computed_by_another_backend(pictures, without_onnx):
+def test_a_network_that_does_not_fit_is_computed_by_another_backend(pictures):
     small = TinyBioMoE(TINY).eval()
-    assert small.frozen().backend.name == "torch"
     np.testing.assert_allclose(embed_levels(small, pictures[:2], 32), plain(small, pictures[:2]), rtol=0, atol=1e-5)
 
 

@@ -59,16 +59,19 @@ def check_backend(precision: Any, backend: Any) -> None:
             raise ConfigError(f'backend="onnx" computes in float32: leave out precision={precision!r}, or use "native"')
 
 
-def default_backend(config: Config, precision: str) -> str:
+def default_backend(config: Config, precision: str, *, changes: bool = False) -> str:
     """The backend for a CPU: the native program where one was built for this processor and fits the network, else ONNX
     Runtime where it is installed, else PyTorch.
+
+    changes : whether the weights are still being changed: exporting them, which takes a minute, is then not worth it
     """
     from .native import fits
     from .program import native_program
 
     if fits(config.architecture) and native_program(precision) is not None:
         return "native"
-    return "onnx" if precision == "float32" and all(find_spec(name) for name in ONNX_PACKAGES) else "torch"
+    exports = precision == "float32" and not changes
+    return "onnx" if exports and all(find_spec(name) for name in ONNX_PACKAGES) else "torch"
 
 
 def make_backend(tensors: Tensors, config: Config, precision: str = "float32", backend: str | None = None) -> Backend:

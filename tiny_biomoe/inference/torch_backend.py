@@ -42,19 +42,29 @@ class TorchNetwork:
     """
 
     def __init__(self, module: nn.Module, precision: str = "float32"):
-        weight = next(module.parameters())
-        if weight.dtype != torch.float32:
-            raise ConfigError(
-                f"the model's weights are {weight.dtype}, and embedding takes torch.float32: model.float() gives them; "
-                'precision="bfloat16" of from_pretrained is for speed'
-            )
-        self.module, self.device, self.half = module, weight.device, precision == "bfloat16"
+        require_float32(module)
+        self.module, self.half = module, precision == "bfloat16"
+        self.device = next(module.parameters()).device
         self.batches = self.device.type != "cpu"
 
     def __call__(self, images: NDArray[np.uint8], threads: int) -> NDArray[np.float32]:
         """Levels, (B, 224, 224), or RGB bytes, (B, 224, 224, 3), to (B, embedding_dim), by PyTorch's threads."""
         with _MODES, evaluating(self.module), exactly(self.device, self.half):
             return self.module(to_pixels(torch.from_numpy(images), self.device)).float().cpu().numpy()
+
+
+def require_float32(module: nn.Module) -> None:
+    """Refuse a module whose weights are of another dtype.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if (dtype := next(module.parameters()).dtype) != torch.float32:
+        raise ConfigError(
+            f"the model's weights are {dtype}, and embedding takes torch.float32: model.float() gives them; "
+            'precision="bfloat16" of from_pretrained is for speed'
+        )
 
 
 def built(tensors: Tensors, config: Config) -> Network:
