@@ -89,7 +89,7 @@ class TinyBioMoE(SignalEmbedding, Network, ModelHubMixin, library_name="tiny-bio
         require_float32(self)
         digest = loading.tensor_digest(self.state_dict())
         unchanged = digest == self._loaded[1]
-        backend = backend_of(self, changes=not unchanged)
+        backend = backend_of(self)
         source = self.source if unchanged else f"{self.source}, then changed"
         return Embedder(
             self.config, backend, source, self._loaded[0] if unchanged else None, digest,
@@ -162,10 +162,10 @@ class TinyBioMoE(SignalEmbedding, Network, ModelHubMixin, library_name="tiny-bio
         loading.save(save_directory, self.state_dict(), self.config)
 
 
-def backend_of(module: nn.Module, *, changes: bool = True) -> Backend:
+def backend_of(module: nn.Module) -> Backend:
     """What computes a module: a backend of its weights where it is the plain network on a CPU, else PyTorch, as it is.
 
-    changes : as of `default_backend`
+    It is never exported by itself: a module may change, and what is saved and loaded again keeps its bytes.
 
     Raises
     ------
@@ -176,7 +176,7 @@ def backend_of(module: nn.Module, *, changes: bool = True) -> Backend:
     if (
         is_plain(module)
         and isinstance(module, Network)
-        and (backend or default_backend(module.config, precision, changes=changes)) != "torch"
+        and (backend or default_backend(module.config, precision, changes=True)) != "torch"
     ):
         return make_backend(loading.arrays(module.state_dict()), module.config, precision, backend)
     if backend not in (None, "torch"):
