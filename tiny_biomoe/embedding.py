@@ -149,7 +149,9 @@ class SignalEmbedding:
         )  # fmt: skip
         rows, single = check_signals(signals)
         bad: dict[int, str] = {}
-        images = _images_of_signals(rows, single, call, bad if on_bad != "error" else None)
+        names = ("signal" if single else f"signal[{index}]" for index in range(len(rows)))
+        drawings = (partial(_draw_signal, row, call, name) for row, name in zip(rows, names, strict=True))
+        images = _images(drawings, bad if on_bad != "error" else None)
         vectors = _fuse(
             embed_levels(core.backend, images, check_positive(batch_size, "batch_size")),
             call,
@@ -224,8 +226,8 @@ class SignalEmbedding:
         else:
             recording = FilteredRecording.by_window(rows[0], call, where, max_missing)
         bad: dict[int, str] = {}
-        parts = (recording.window(span) for span in spans)
-        images = _images(parts, recording, bad if on_bad != "error" else None)
+        drawings = (partial(_draw_window, recording, span) for span in spans)
+        images = _images(drawings, bad if on_bad != "error" else None)
         vectors = _fuse(embed_levels(core.backend, images, batch_size), call, core.architecture.embedding_dim)
         kept = list(spans)
         if bad:
@@ -369,37 +371,29 @@ def _unpickled(
     return Embedder(config, made, source, file, digest, lambda: tensors)
 
 
-def _images(
-    parts: Iterable[tuple[str, Signal]], recording: FilteredRecording, bad: dict[int, str] | None
-) -> Iterator[Levels]:
-    """Each window's images, (224, 224) uint8, in order; where `bad` is given, why a window has none is noted there."""
-    for index, (where, part) in enumerate(parts):
+def _images(drawings: Iterable[Callable[[], Iterator[Levels]]], bad: dict[int, str] | None) -> Iterator[Levels]:
+    """The images, (224, 224) uint8, of signals or windows in order; where `bad` is given, why one has none is noted."""
+    for index, draw in enumerate(drawings):
         try:
-            if not part.size:
-                raise SignalError(where)
-            pictures = list(draw_all(part, recording.call, recording.limits, noise=recording.noise, where=where))
+            images = list(draw())
         except SignalError as error:
             if bad is None:
                 raise
             bad[index] = str(error)
         else:
-            yield from pictures
+            yield from images
 
 
-def _images_of_signals(
-    rows: Sequence[Signal], single: bool, call: Call, bad: dict[int, str] | None
-) -> Iterator[Levels]:
-    """Each signal's images, (224, 224) uint8, in order; where `bad` is given, why a signal has none is noted there."""
-    for index, row in enumerate(rows):
-        where = "signal" if single else f"signal[{index}]"
-        try:
-            pictures = list(draw_all(call.prepare(row, where)[0], call, call.limits, where=where))
-        except SignalError as error:
-            if bad is None:
-                raise
-            bad[index] = str(error)
-        else:
-            yield from pictures
+def _draw_window(recording: FilteredRecording, span: tuple[int, int]) -> Iterator[Levels]:
+    """The images of a window; a window that is refused has its reason in place of its name, and no samples."""
+    where, part = recording.window(span)
+    if not part.size:
+        raise SignalError(where)
+    return draw_all(part, recording.call, recording.limits, noise=recording.noise, where=where)
+
+
+def _draw_signal(signal: Signal, call: Call, where: str) -> Iterator[Levels]:
+    return draw_all(call.prepare(signal, where)[0], call, call.limits, where=where)
 
 
 def _without_bad(vectors: Embeddings, bad: dict[int, str], n: int, on_bad: str, what: str = "signals") -> Embeddings:

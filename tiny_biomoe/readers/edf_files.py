@@ -85,6 +85,7 @@ class _EuropeanHeader:
 
     @classmethod
     def of(cls, path: Path) -> _EuropeanHeader:
+        """Read from the beginning of a file."""
         with path.open("rb") as file:
             head = file.read(256)
             n_signals = int(head[252:256])

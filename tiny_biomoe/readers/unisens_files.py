@@ -37,6 +37,7 @@ class Entry:
     details: dict[str, str]
 
     def number(self, name: str, default: float) -> float:
+        """An attribute as a number; SignalError where it is none."""
         try:
             return float(self.attributes.get(name) or default)
         except ValueError as error:
