@@ -2,6 +2,9 @@
 
 import dataclasses
 import inspect
+import os
+import subprocess
+import sys
 import tracemalloc
 
 import numpy as np
@@ -189,13 +192,25 @@ def test_scalogram_rows_do_not_depend_on_the_blocks_they_are_made_in(rng):
 # --- Recurrence ------------------------------------------------------------------------------------------------------
 
 
-def test_recurrence_is_pytss(rng, monkeypatch):
-    """At 64 Hz a quarter of the period of sqrt(1 * 16) = 4 Hz is 4 samples; 224 + 2 * 4 samples are one an instant."""
-    monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")  # at import pyts compiles for half a minute what this does not need
-    from pyts.image import RecurrencePlot
+PYTS = """
+import sys, numpy as np
+from pyts.image import RecurrencePlot
+signal = np.load(sys.argv[1])
+np.save(sys.argv[1], RecurrencePlot(dimension=3, time_delay=4).transform(signal[None])[0])
+"""
 
-    signal = np.cumsum(rng.standard_normal(232))
-    expected = RecurrencePlot(dimension=3, time_delay=4).transform(signal[None])[0]
+
+def test_recurrence_is_pytss(rng, tmp_path):
+    """At 64 Hz a quarter of the period of sqrt(1 * 16) = 4 Hz is 4 samples; 224 + 2 * 4 samples are one an instant.
+
+    pyts runs in a process of its own without numba's compiler: at import it compiles for half a minute what this does
+    not need, and numba cannot be switched off where something else in the process has compiled with it.
+    """
+    signal, file = np.cumsum(rng.standard_normal(232)), tmp_path / "signal.npy"
+    np.save(file, signal)
+    environment = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
+    subprocess.run([sys.executable, "-c", PYTS, file], check=True, env=environment)
+    expected = np.load(file)
     np.testing.assert_allclose(upright(recurrence(signal, 64.0, (1.0, 16.0), RECIPE)), expected, atol=1e-12)
 
 

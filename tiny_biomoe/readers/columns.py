@@ -148,8 +148,8 @@ OTHER_WORDS = {word for words in OTHERS.values() for word in words}
 def _words(name: str) -> list[str]:
     """The words of a name in lower case: parted by what is neither letter nor digit, by capitals, and from a number.
 
-    >>> _words("ECG_R_Peaks"), _words("EMG0"), _words("SpO2 quality"), _words("heartRate")
-    (['ecg', 'r', 'peaks'], ['emg'], ['spo2', 'quality'], ['heartrate', 'heart', 'rate'])
+    >>> _words("ECG_R_Peaks"), _words("EMG0"), _words("SpO2 quality"), _words("pulseRate")
+    (['ecg', 'r', 'peaks'], ['emg'], ['spo2', 'quality'], ['pulserate', 'pulse', 'rate'])
     """
     words: list[str] = []
     for token in re.findall(r"[^\W_]+", name):
