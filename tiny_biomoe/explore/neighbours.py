@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..errors import ConfigError, SignalError
 from ..signals.filters import modality_name
 from ..signals.validation import check_positive
-from .folder import Coded, EmbeddingFolder, to_numpy
+from .folder import Coded, EmbeddingFolder, to_arrow, to_numpy
 from .provenance import check_comparable
 from .query import Query, query_of_vector, query_of_window
 
@@ -128,7 +128,7 @@ class SearchableWindows:
         else:
             rows, similarity = index.nearest(self, vector, k, mask)
         table = self.folder.take(rows)
-        return table.add_column(1, "similarity", pa.array(similarity))
+        return table.add_column(1, "similarity", to_arrow(similarity))
 
 
 def search(
