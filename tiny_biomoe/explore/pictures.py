@@ -36,6 +36,7 @@ from .folder import EmbeddingFolder, quiet
 MAX_BYTES = 6000  # of one picture
 SIDE, TRACE, GAP = 112, 176, 8  # pixels: a side of the image, width of the trace, and between them
 SHADES = 32  # of the image; 16 where the picture would be larger than `MAX_BYTES`, on half as many pixels
+COMPRESSION = 3  # of zlib: a third of the time of 6, for a sixth more bytes
 INK = (224, 123, 57)  # of the trace, on a transparent ground: seen on white and on black
 FEW = 64  # windows that are drawn within this process, because others would take longer to start
 AT_ONCE = 1000  # windows of one recording that one process draws
@@ -198,8 +199,12 @@ def to_png(levels: Levels, trace: Signal) -> bytes:
 def _png(levels: Levels, trace: Signal, side: int, shades: int) -> bytes:
     """Palette: `shades` of viridis, then nothing (transparent), then the ink of the trace."""
     block = IMAGE_SIZE // side
-    small = levels.reshape(side, block, side, block).mean(axis=(1, 3))
-    small = np.repeat(np.repeat((small * shades / 256).astype(np.uint8), SIDE // side, 0), SIDE // side, 1)
+    wide = levels.astype(np.uint32)
+    total = np.zeros((side, side), np.uint32)
+    for row, column in np.ndindex(block, block):
+        total += wide[row::block, column::block]
+    small = (total * shades // (256 * block**2)).astype(np.uint8)  # of the mean over a block of pixels
+    small = np.repeat(np.repeat(small, SIDE // side, 0), SIDE // side, 1)
     picture = np.full((SIDE, SIDE + GAP + TRACE), shades, np.uint8)
     picture[:, :SIDE] = small
     picture[:, SIDE + GAP :][draw_trace(trace, TRACE, SIDE)] = shades + 1
@@ -207,7 +212,7 @@ def _png(levels: Levels, trace: Signal, side: int, shades: int) -> bytes:
     colours = PALETTE[np.linspace(0, 255, shades).round().astype(int)].tolist()
     image.putpalette([value for colour in (*colours, [0, 0, 0], INK) for value in colour])
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", transparency=shades, optimize=False, compress_level=6)
+    image.save(buffer, "PNG", transparency=shades, optimize=False, compress_level=COMPRESSION)
     return buffer.getvalue()
 
 
