@@ -2,6 +2,7 @@
 
     python -m benchmarks.explore map        a map's projection beside umap-learn itself, 100 000 windows of 192 numbers
     python -m benchmarks.explore pictures   pictures a second beside `render`, two processes each
+    python -m benchmarks.explore page       size of a map of 50 000 windows; seconds until Chromium has drawn it, and a hover
     python -m benchmarks.explore search     seconds a query and peak memory, 1 000 000 windows, two threads
 
 The studies are made up: vectors around 50 centres, and recordings of a real ECG (pywt.data) put end to end.
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -133,6 +135,40 @@ def _render(signal: np.ndarray) -> None:
         render(signal[start : start + size], FS, "ecg", "scalogram")
 
 
+def measure_page(n: int) -> dict[str, Any]:
+    """The page of a map in headless Chromium, opened from the disk."""
+    from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    from tiny_biomoe.explore import write_map
+
+    options = ChromeOptions()
+    options.binary_location = shutil.which("chromium") or ""
+    for switch in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1280,900"):
+        options.add_argument(switch)
+    with tempfile.TemporaryDirectory() as name:
+        made_folder(Path(name) / "out", n)
+        write_map(Path(name) / "out", Path(name) / "map", sample=n, method="pca", color="subject", pictures=False)
+        page = Path(name) / "map" / "map.html"
+        driver = Chrome(options, ChromeService(shutil.which("chromedriver")))
+        wait = WebDriverWait(driver, 60, 0.01)
+        try:
+            started = time.perf_counter()
+            driver.get(page.as_uri())
+            wait.until(lambda _: driver.execute_script("return document.body.dataset.ready"))
+            driver.get_screenshot_as_png()  # waits for a drawn frame
+            drawn = time.perf_counter() - started
+            box = driver.find_element("id", "plot")
+            started = time.perf_counter()
+            ActionChains(driver, 0).move_to_element_with_offset(box, 3, 3).move_to_element(box).perform()
+            wait.until(lambda _: driver.execute_script("return !document.getElementById('tip').hidden"))
+            hovered = time.perf_counter() - started
+        finally:
+            driver.quit()
+        return {"windows": n, "bytes": page.stat().st_size, "drawn_s": drawn, "hover_s": hovered}
+
+
 def measure_search(n: int, queries: int = 20) -> dict[str, Any]:
     """Seconds a query and peak memory, in a process of its own."""
     with tempfile.TemporaryDirectory() as name:
@@ -180,8 +216,8 @@ def search_here(folder: Path, queries: int) -> dict[str, Any]:
 def main() -> None:
     """Measure one thing and print it as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["map", "pictures", "search", "_search"])
-    parser.add_argument("--n", type=int, help="windows: 100000, 2000 and 1000000 otherwise")
+    parser.add_argument("what", choices=["map", "pictures", "page", "search", "_search"])
+    parser.add_argument("--n", type=int, help="windows: 100000, 2000, 50000 and 1000000 otherwise")
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--queries", type=int, default=20)
     chosen = parser.parse_args()
@@ -191,6 +227,8 @@ def main() -> None:
         found = measure_map(chosen.n or 100_000)
     elif chosen.what == "pictures":
         found = measure_pictures(chosen.n or 2000)
+    elif chosen.what == "page":
+        found = measure_page(chosen.n or 50_000)
     else:
         found = measure_search(chosen.n or 1_000_000, chosen.queries)
     print(json.dumps(found, indent=1))
