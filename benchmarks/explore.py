@@ -2,7 +2,7 @@
 
     python -m benchmarks.explore map        a map's projection beside umap-learn itself, 100 000 windows of 192 numbers
     python -m benchmarks.explore pictures   pictures a second beside `render`, two processes each
-    python -m benchmarks.explore page       size of a map of 50 000 windows; seconds until Chromium has drawn it, and a hover
+    python -m benchmarks.explore page       size of a map of 50 000 windows; seconds until Chromium drew it
     python -m benchmarks.explore search     seconds a query and peak memory, 1 000 000 windows, two threads
 
 The studies are made up: vectors around 50 centres, and recordings of a real ECG (pywt.data) put end to end.
