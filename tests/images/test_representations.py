@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import pywt
 from matplotlib import mlab
-from scipy.signal import chirp
+from scipy.signal import chirp, resample_poly
 from scipy.spatial.distance import cdist
 
 from tiny_biomoe.config import IMAGE_SIZE, Recipe
@@ -19,6 +19,7 @@ from tiny_biomoe.errors import ConfigError
 from tiny_biomoe.images.representations import (
     REPRESENTATIONS,
     angle,
+    decimate,
     delay_embedding,
     morlet_frequencies,
     phase,
@@ -187,6 +188,13 @@ def test_scalogram_rows_do_not_depend_on_the_blocks_they_are_made_in(rng):
         centre = morlet_frequencies(band)[row]
         wavelet = np.exp(-0.5 * ((bins * fs / (2 * n) / centre - 1) * RECIPE.morlet_omega) ** 2)
         np.testing.assert_allclose(ours[row], np.abs((wavelet * np.fft.rfft(period) / n) @ waves), atol=1e-5)
+
+
+@pytest.mark.parametrize(("n_samples", "factor"), [(1800, 2), (9999, 7), (40, 25), (5000, 100), (6000, 1001)])
+def test_decimation_is_scipys(n_samples, factor, rng):
+    signal = np.cumsum(rng.standard_normal(n_samples))
+    expected = resample_poly(signal, 1, factor, window=("kaiser", 5.0))
+    np.testing.assert_allclose(decimate(signal, factor), expected, atol=1e-12 * np.abs(signal).max())
 
 
 # --- Recurrence ------------------------------------------------------------------------------------------------------

@@ -261,7 +261,7 @@ def _batches(shard: Path, column: str) -> Iterator[NDArray[np.float32]]:
 
 
 def to_numpy(array: pa.Array) -> NDArray[Any]:
-    """Numbers without nulls; pyarrow's own `to_numpy` imports pandas, where it is installed: 30 MB and half a second."""
+    """Numbers without nulls; pyarrow's own `to_numpy` imports pandas, where it is installed (30 MB, half a second)."""
     return np.from_dlpack(array)
 
 

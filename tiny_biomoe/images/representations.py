@@ -21,7 +21,7 @@ Matrix = NDArray[np.float64]  # (224, 224)
 Band = tuple[float, float]  # lowest and highest frequency shown, Hz
 
 WORKING_RATE = 2.5  # times the highest frequency shown: a faster signal is decimated before its spectrogram
-LOW_PASS = ("kaiser", 5.0)  # window of the filter before a signal is decimated
+LOW_PASS = 5.0  # shape of the Kaiser window of the filter before a signal is decimated
 KEPT_FACTOR = 1000  # of decimation, whose filter (160 kB) is kept for the next signal
 KEPT_BINS = 2**16  # of a spectrum whose wavelets (up to 24 MB) are kept for the next signal of that length
 AT_ONCE = 56  # rows or instants, a divisor of 224, that are computed at once: they stay in the processor's cache
@@ -74,8 +74,7 @@ def spectrogram(signal: Signal, fs: float, band: Band, recipe: Recipe) -> tuple[
     signal = signal - signal[0]  # exact zeros where the signal is flat
     signal -= signal.mean()
     if (factor := int(fs / (WORKING_RATE * band[1]))) > 1:
-        low_pass = _low_pass(factor) if factor <= KEPT_FACTOR else LOW_PASS
-        signal, fs = scipy.signal.resample_poly(signal, 1, factor, window=low_pass), fs / factor
+        signal, fs = decimate(signal, factor), fs / factor
     frame, padded, first = frame_grid(signal.size, fs, band, recipe)
     starts, window, turn = frame_windows(signal.size, frame, padded, first)
     frames = sliding_window_view(np.append(signal, 0.0), frame + 1)  # at every sample
@@ -97,10 +96,21 @@ def frame_grid(n_samples: int, fs: float, band: Band, recipe: Recipe) -> tuple[i
     return frame, padded, min(max(1, round(low * padded / fs)), padded // 2 + 1 - IMAGE_SIZE)
 
 
+def decimate(signal: Signal, factor: int) -> Signal:
+    """One sample of `factor`, low-passed: what `scipy.signal.resample_poly(signal, 1, factor)` gives, to rounding.
+
+    Importing `scipy.signal` takes longer than all of a picture.
+    """
+    taps = _low_pass(factor) if factor <= KEPT_FACTOR else _low_pass.__wrapped__(factor)
+    around = np.pad(signal, taps.size // 2)
+    return np.asarray(sliding_window_view(around, taps.size)[::factor] @ taps)
+
+
 @lru_cache(maxsize=16)
 def _low_pass(factor: int) -> NDArray[np.float64]:
-    """The filter of `scipy.signal.resample_poly`, which would design it for every signal."""
-    return np.asarray(scipy.signal.firwin(20 * factor + 1, 1 / factor, window=LOW_PASS))
+    n = np.arange(-10 * factor, 10 * factor + 1)
+    taps = np.sinc(n / factor) * np.kaiser(n.size, LOW_PASS)
+    return np.asarray(taps / taps.sum())
 
 
 @lru_cache(maxsize=16)
