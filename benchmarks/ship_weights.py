@@ -18,6 +18,14 @@ from tiny_biomoe.cli import selfcheck
 from tiny_biomoe.weights import loading as weights
 
 
+def write_checksums() -> str:
+    """Write the sha256 of each bundled file."""
+    files = sorted(path for path in weights.BUNDLED.iterdir() if path.name != "SHA256SUMS")
+    sums = "".join(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in files)
+    (weights.BUNDLED / "SHA256SUMS").write_text(sums)
+    return sums
+
+
 @click.command()
 @click.argument("source", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--name", required=True, help="Of the weights, as provenance will report it.")
@@ -29,10 +37,10 @@ def main(source: Path, name: str) -> None:
     (weights.BUNDLED / "README.md").unlink()  # the card is weights_card.md
     largest = max(t.abs().max().item() for t in load_file(weights.BUNDLED / weights.TENSORS).values())
     model = TinyBioMoE.from_pretrained(weights.BUNDLED)  # by its path: the checksums are not written yet
-    np.savez_compressed(weights.BUNDLED / "selfcheck.npz", vectors=selfcheck.vectors(model))
-    files = sorted(path for path in weights.BUNDLED.iterdir() if path.name != "SHA256SUMS")
-    sums = "".join(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in files)
-    (weights.BUNDLED / "SHA256SUMS").write_text(sums)
+    np.savez_compressed(
+        weights.BUNDLED / "selfcheck.npz", pictures=selfcheck.pictures(), vectors=selfcheck.vectors(model)
+    )
+    sums = write_checksums()
     noise = torch.rand(4, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         rounding = (trained(noise) - model(noise)).abs().max().item()

@@ -13,6 +13,7 @@ from conftest import ROOT
 from benchmarks import ship_weights
 from tiny_biomoe import TinyBioMoE, render
 from tiny_biomoe.cli import selfcheck
+from tiny_biomoe.embedding import Embedder
 from tiny_biomoe.images.rendering import PALETTE
 from tiny_biomoe.weights import loading as weights
 
@@ -30,13 +31,23 @@ def test_checksums_cover_every_file():
     assert stated == {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
 
 
-def test_shipped_vectors_are_reproduced_and_differ_from_each_other():
-    assert selfcheck.largest_difference(TinyBioMoE.from_pretrained()) <= selfcheck.TOLERANCE
+def test_what_was_shipped_is_reproduced_and_differs_from_each_other():
+    levels, difference = selfcheck.differences(Embedder.from_pretrained())
+    assert levels <= selfcheck.LEVELS
+    assert difference <= selfcheck.TOLERANCE
     with np.load(weights.BUNDLED / "selfcheck.npz") as shipped:
-        vectors = shipped["vectors"]
-    assert vectors.shape == (42, 192)
-    distances = np.linalg.norm(vectors[:, None] - vectors, axis=2)
-    assert distances[~np.eye(42, dtype=bool)].min() > 1e-2
+        vectors, pictures = shipped["vectors"], shipped["pictures"]
+    assert vectors.shape == (7, 192)
+    assert pictures.shape == (42, 28, 28)
+    for rows, apart in ((vectors, 1e-2), (pictures.reshape(42, -1) / selfcheck.BLOCK**2, 10 * selfcheck.LEVELS)):
+        distances = np.abs(rows[:, None].astype(float) - rows).max(axis=2)
+        assert distances[~np.eye(len(rows), dtype=bool)].min() > apart
+
+
+def test_the_selfcheck_sees_an_image_drawn_by_another_recipe(monkeypatch):
+    embedder, right = Embedder.from_pretrained(), selfcheck.render
+    monkeypatch.setattr(selfcheck, "render", lambda *call: np.roll(right(*call), int(call[2] == "eda"), axis=1))
+    assert selfcheck.differences(embedder)[0] > 10 * selfcheck.LEVELS
 
 
 def test_the_selfcheck_sees_what_must_not_pass_and_not_one_pixel():
@@ -79,7 +90,7 @@ def test_trained_weights_become_the_bundled_ones(monkeypatch, tmp_path):
     assert model.provenance(fs=100, modality="ecg")["weights"] == "mine 1.0"
     for name, tensor in trained.state_dict().items():
         assert torch.equal(model.state_dict()[name], tensor.half().to(tensor.dtype)), name
-    assert selfcheck.largest_difference(TinyBioMoE.from_pretrained()) == 0
+    assert selfcheck.differences(TinyBioMoE.from_pretrained()) == (0, 0)
     assert {path.name for path in bundled.iterdir()} == {
         "SHA256SUMS", "config.json", "model.safetensors", "selfcheck.npz",
     }  # fmt: skip

@@ -1,11 +1,16 @@
-"""`tiny-biomoe selfcheck`: the bundled signals must give the bundled vectors."""
+"""`tiny-biomoe selfcheck`: signals made by rule must give the bundled images and vectors."""
 
 from __future__ import annotations
 
+from itertools import cycle
+
 import click
 import numpy as np
+from numpy.typing import NDArray
 
-from ..embedding import Embedder
+from ..config import IMAGE_SIZE
+from ..embedding import Embedder, SignalEmbedding
+from ..images.rendering import render
 from ..images.representations import REPRESENTATIONS
 from ..inference.backends import BACKENDS
 from ..signals.filters import MODALITIES
@@ -15,9 +20,11 @@ from ..weights.loading import BUNDLED
 # an image whose level rounds to the other side, as another mathematics library may do, by up to 5e-4. A machine that
 # computed in bfloat16 would be off by 5e-2.
 TOLERANCE = 1e-3
+BLOCK = 8  # pixels a side, whose sum is compared
+LEVELS = 0.5  # of the mean of a block's pixels, three colours together: nine pixels that round to the other side
 
 
-def shipped_signals() -> dict[str, tuple[np.ndarray, float]]:  # type: ignore[type-arg]
+def shipped_signals() -> dict[str, tuple[NDArray[np.float64], float]]:
     """A short synthetic signal a modality, (n_samples,), and its rate in Hz, made by rule rather than stored."""
     rng = np.random.RandomState(20251123)  # the generator whose stream never changes between versions
     signals = {}
@@ -31,31 +38,42 @@ def shipped_signals() -> dict[str, tuple[np.ndarray, float]]:  # type: ignore[ty
     return signals
 
 
-def vectors(model: Embedder) -> np.ndarray:  # type: ignore[type-arg]
-    """The shipped signals' embeddings: (7 modalities * 6 representations, 192)."""
-    rows = [
-        model.embed(signal, fs, modality, list(REPRESENTATIONS)).reshape(len(REPRESENTATIONS), -1)
+def pictures() -> NDArray[np.uint16]:
+    """Their images: (7 modalities * 6 representations, 28, 28), sums over the colours of 8 x 8 pixels."""
+    drawn = [
+        render(signal, fs, modality, representation)
         for modality, (signal, fs) in shipped_signals().items()
+        for representation in REPRESENTATIONS
     ]
-    return np.concatenate(rows)
+    side = IMAGE_SIZE // BLOCK
+    blocks = np.reshape(drawn, (len(drawn), side, BLOCK, side, BLOCK * 3))
+    return blocks.sum(axis=(2, 4), dtype=np.uint16)
 
 
-def largest_difference(model: Embedder) -> float:
-    """Largest absolute difference between what the bundled model computes here and what was shipped."""
+def vectors(model: SignalEmbedding) -> NDArray[np.float32]:
+    """The embedding of one image a modality, (7, 192); each representation is among them."""
+    chosen = zip(shipped_signals().items(), cycle(REPRESENTATIONS), strict=False)
+    return np.stack([model.embed(signal, fs, modality, kind) for (modality, (signal, fs)), kind in chosen])
+
+
+def differences(model: SignalEmbedding) -> tuple[float, float]:
+    """How far this machine is from what was shipped: levels of a block of pixels, and numbers of a vector."""
     with np.load(BUNDLED / "selfcheck.npz") as shipped:
-        expected = shipped["vectors"]
-    return float(np.abs(vectors(model) - expected).max())
+        blocks, expected = shipped["pictures"].astype(float), shipped["vectors"]
+    levels = np.abs(pictures() - blocks).max() / BLOCK**2
+    return float(levels), float(np.abs(vectors(model) - expected).max())
 
 
 @click.command()
 @click.option("--backend", type=click.Choice(BACKENDS), help="Check this one; the one that `embed` uses otherwise.")
 def selfcheck(backend: str | None) -> None:
-    """Embed the shipped signals and compare with the shipped vectors: is this machine good?"""
+    """Draw and embed signals made by rule and compare with what was shipped: is this machine good?"""
     model = Embedder.from_pretrained(backend=backend)
-    difference = largest_difference(model)
-    good = difference <= TOLERANCE
+    levels, difference = differences(model)
+    good = levels <= LEVELS and difference <= TOLERANCE
     verdict = "this machine is good" if good else "NOT GOOD: do not trust its vectors"
     click.echo(f"computed by: {model.backend.program or 'PyTorch'}")
-    click.echo(f"largest difference {difference:.1e}, tolerance {TOLERANCE:.0e}: {verdict}")
+    click.echo(f"images: largest difference {levels:.2g} levels, tolerance {LEVELS:.2g}")
+    click.echo(f"vectors: largest difference {difference:.1e}, tolerance {TOLERANCE:.0e}: {verdict}")
     if not good:
         raise SystemExit(1)
