@@ -1,7 +1,8 @@
 """What a new process costs until its first vector, and what commands cost, side by side with another checkout.
 
 `python benchmarks/startup.py --base ../other` runs each case in this tree and in the other in turn, with the same
-Python, and prints CPU time, wall time and peak memory as a table of medians and ratios. Both trees need their native
+Python, and prints CPU time, wall time and peak memory as a table of medians and ratios; the memory of the last two
+cases is that of the process that draws or embeds, not of the one that was started. Both trees need their native
 programs (`pip install --no-deps -e .` in each builds them).
 """
 
@@ -20,6 +21,32 @@ import click
 
 ROOT = Path(__file__).parent.parent
 FIRST = "import numpy as np, tiny_biomoe as t; t.embed(np.sin(np.arange(1000.0) / 16), fs=100, modality={!r})"
+STUDY = """
+if __name__ == "__main__":
+    import json, resource, shutil, threading, time
+    from pathlib import Path
+    from tiny_biomoe import embed_study
+    heights = {}
+    def watch():
+        while True:
+            for status in Path("/proc").glob("[0-9]*/status"):
+                try:
+                    facts = dict(line.split(":", 1) for line in status.read_text().splitlines() if ":" in line)
+                    line = (status.parent / "cmdline").read_bytes().decode()
+                except OSError:
+                    continue
+                if facts["Name"].strip().startswith("ray::_Actor") or "ray::_Actor" in line:
+                    heights[status] = int(facts.get("VmHWM", "0 kB").split()[0])
+            time.sleep(0.05)
+    engine = None
+    if %(ray)r:
+        from tiny_biomoe.cluster import OnRay
+        engine = OnRay(actors=1)
+        threading.Thread(target=watch, daemon=True).start()
+    embed_study(%(recording)r, %(out)r, window=5, workers=%(workers)r, engine=engine)
+    shutil.rmtree(%(out)r)
+    print(max(heights.values()) if engine else resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
 RECORDING = str(ROOT / "examples" / "recordings" / "ecg.csv")
 
 
@@ -34,6 +61,7 @@ class Cost(NamedTuple):
 def cases(folder: str) -> dict[str, list[str]]:
     """The arguments of Python for each case."""
     command = ["-m", "tiny_biomoe"]
+    study = {"recording": RECORDING, "out": f"{folder}/study"}
     return {
         "first vector, ECG": ["-c", FIRST.format("ecg")],
         "first vector, BVP (filtered)": ["-c", FIRST.format("bvp")],
@@ -43,6 +71,8 @@ def cases(folder: str) -> dict[str, list[str]]:
         "--help": [*command, "--help"],
         "show": [*command, "show", RECORDING, "-o", f"{folder}/out.png"],
         "embed --dry-run": [*command, "embed", RECORDING, "--dry-run"],
+        "a batch worker's memory": ["-c", STUDY % {**study, "ray": False, "workers": 2}],
+        "a Ray actor's memory": ["-c", STUDY % {**study, "ray": True, "workers": 0}],
     }
 
 
@@ -51,14 +81,14 @@ def cost(tree: Path, arguments: list[str]) -> Cost:
     began = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, *arguments], cwd=tree, env={**os.environ, "PYTHONPATH": str(tree)},
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
-    assert process.stderr is not None
-    errors = process.stderr.read().decode()
+    written, errors = (stream.read().decode() for stream in (process.stdout, process.stderr) if stream)
     _, status, used = os.wait4(process.pid, 0)
     if status:
         raise SystemExit(f"{tree}: python {' '.join(arguments)} failed:\n{errors}")
-    return Cost(used.ru_utime + used.ru_stime, time.perf_counter() - began, used.ru_maxrss / 1024)
+    height = int(written.split()[-1]) if arguments[-1].startswith(STUDY[:20]) else used.ru_maxrss
+    return Cost(used.ru_utime + used.ru_stime, time.perf_counter() - began, height / 1024)
 
 
 @click.command()
