@@ -14,6 +14,7 @@ from explored_study import EVIL
 from PIL import Image
 
 from tiny_biomoe import ConfigError, explore, load_embeddings
+from tiny_biomoe.explore import map_page
 from tiny_biomoe.explore.sample import choose_rows
 
 
@@ -66,7 +67,8 @@ def test_every_window_has_its_pictures(written):
 def test_an_earlier_map_is_replaced_and_nothing_else(folder, tmp_path):
     out = tmp_path / "map"
     for size in (10, 5):
-        explore.write_map(folder, out, sample=size, representation="waveform", pictures=size == 10)
+        explore.write_map(folder, out, sample=size, representation="waveform")
+        assert len(list(out.rglob("*.png"))) == size
     assert "5 of 35 windows" in (out / "map.html").read_text()
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "mine.txt").write_text("mine")
@@ -95,6 +97,20 @@ def test_without_recordings_the_map_has_no_pictures_and_says_so(folder, tmp_path
 def test_what_is_not_in_the_study_cannot_be_shown(folder, tmp_path, options, message):
     with pytest.raises(ConfigError, match=message):
         explore.write_map(folder, tmp_path / "map", **options)
+    assert not (tmp_path / "map").exists()
+
+
+def test_a_map_that_was_stopped_is_written_again(folder, tmp_path, monkeypatch):
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(map_page, "draw_pictures", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            explore.write_map(folder, tmp_path / "map", sample=5)
+    assert "run it again" in (tmp_path / "map" / "map.html").read_text()
+    explore.write_map(folder, tmp_path / "map", sample=5, pictures=False)
+    assert "5 of 35 windows" in (tmp_path / "map" / "map.html").read_text()
 
 
 def test_a_sample_is_the_same_for_the_same_seed(folder):

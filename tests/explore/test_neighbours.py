@@ -96,7 +96,12 @@ def test_other_weights_recipes_and_scales_are_refused_with_the_difference(folder
         ("P1/BVP.csv#BVP@21", {}, ConfigError, "holds no window 'P1/BVP.csv#BVP@21'"),
         (BVP, {"k": 0}, ConfigError, "k=0"),
         (BVP, {"where": {"colour": "red"}}, ConfigError, "no column 'colour': choose from id, source"),
-        (BVP, {"where": {"label": "none such"}}, ConfigError, "no window to compare with"),
+        (
+            BVP,
+            {"where": {"label": "none such"}},
+            ConfigError,
+            "no window of bvp and with label=.none such. and",
+        ),
         (BVP, {"where": {"start": "soon"}}, ConfigError, "the column holds double"),
         (BVP, {"representation": "psd"}, ConfigError, "holds waveform, scalogram, no psd"),
         (np.zeros(192, np.float32), {"provenance": ...}, SignalError, "zero or not finite"),

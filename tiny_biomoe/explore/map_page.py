@@ -34,6 +34,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from ..errors import ConfigError, unknown
+from ..images.representations import REPRESENTATIONS
 from .colouring import Classes, classes_of, shown
 from .folder import EmbeddingFolder
 from .pages import json_in_html, page, script, write_page
@@ -45,6 +46,7 @@ A_FOLDER = 1000  # pictures a folder
 COLOURS = ("label", "subject", "modality", "channel", "source")  # text columns of every folder
 NUMBERS = ("missing", "flat", "clipped", "start", "fs")
 TEXTS = ("subject", "label")  # shown of each window, in full
+UNFINISHED = b"<!doctype html><title>Not done</title><p>This map is being written; if that was stopped, run it again.\n"
 NO_PICTURE = "no picture: the recording was not at hand when the map was made"
 
 
@@ -97,10 +99,14 @@ def write_map(
     ConfigError
         Not such a folder, damaged, or without the column, modality or representation; an output that cannot be written.
     """
-    opened, target = EmbeddingFolder.open(folder), _check_out(Path(out))
+    opened = EmbeddingFolder.open(folder)
     opened.check_columns([color] if color is not None else [])
-    names = [representation] if isinstance(representation, str) else representation
-    found = take_sample(opened, choose_rows(opened, sample, seed, modality), names, seed=seed, method=method)
+    if color not in (None, *_columns(opened)):
+        raise unknown("color", color, _columns(opened))
+    names = [representation] if isinstance(representation, str) else representation or opened.representations
+    names, rows = [opened.representation(name) for name in names], choose_rows(opened, sample, seed, modality)
+    target = _prepare(Path(out))
+    found = take_sample(opened, rows, names, seed=seed, method=method)
     classes = [classes_of(found.facts, name) for name in _columns(opened)]
     first = _first(classes, color)
     drawn, remarks = _write_pictures(found, target, recordings, workers) if pictures else (_none(found), [])
@@ -109,8 +115,10 @@ def write_map(
     return remarks
 
 
-def _check_out(out: Path) -> Path:
-    """The folder to write into, made.
+def _prepare(out: Path) -> Path:
+    """The folder to write into, made and without the pictures of an earlier map.
+
+    A page that says so stands in it until the map is done, by which a run that was stopped is known as one of ours.
 
     Raises
     ------
@@ -122,7 +130,10 @@ def _check_out(out: Path) -> Path:
         held = {path.name for path in out.iterdir()}
         if held - {PAGE, PICTURES} or (PICTURES in held and PAGE not in held):
             raise ConfigError(f"{str(out)!r} holds files that are no map: choose an empty or a new folder")
-        (out / PICTURES).mkdir(exist_ok=True)
+        write_page(out / PAGE, UNFINISHED)
+        for name in REPRESENTATIONS:
+            for picture in (out / PICTURES / name).glob("[0-9]*/[0-9]*.png"):
+                picture.unlink()
     except OSError as error:
         raise ConfigError(f"{str(out)!r} cannot be written to ({error.strerror}): choose another output") from error
     return out
@@ -138,8 +149,6 @@ def _first(classes: Sequence[Classes], color: str | None) -> int:
     if color is None:
         labelled = [label for label in classes[names.index("label")].labels if label != "no label"]
         return names.index("label" if labelled else "modality")
-    if color not in names:
-        raise unknown("color", color, names)
     return names.index(color)
 
 

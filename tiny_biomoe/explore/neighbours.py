@@ -79,8 +79,13 @@ class SearchableWindows:
             values = [modality_name(value) for value in values] if column == "modality" else values
             mask &= _among(self.folder.facts([column])[column], values)
         if not mask.any():
-            asked = ", ".join(f"{name}={value!r}" for name, value in where.items()) or f"modality={query.modality!r}"
-            raise ConfigError(f"{str(self.folder.path)!r} holds no window to compare with ({asked}, other recordings)")
+            asked = [] if any_modality or "modality" in where else [f"of {query.modality}"]
+            asked += [f"with {name}={value!r}" for name, value in where.items()]
+            asked += ["of another recording"] if query.sources and not same_recording else []
+            raise ConfigError(
+                f"{str(self.folder.path)!r} holds no window {' and '.join(asked)}: look at others with same_recording "
+                "(--same-recording), any_modality (--any-modality) or another where (--where)"
+            )
         return mask
 
     def nearest(
