@@ -2,12 +2,14 @@
 
 `python benchmarks/startup.py --base ../other` runs each case in this tree and in the other in turn, with the same
 Python, and prints CPU time, wall time and peak memory as a table of medians and ratios; the memory of the last two
-cases is that of the process that draws or embeds, not of the one that was started. Both trees need their native
+cases is that of the process that draws or embeds, not of the one that was started. A second table has the network and
+the drawing, the best of each tree. Both trees need their native
 programs (`pip install --no-deps -e .` in each builds them).
 """
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -46,6 +48,29 @@ if __name__ == "__main__":
     embed_study(%(recording)r, %(out)r, window=5, workers=%(workers)r, engine=engine)
     shutil.rmtree(%(out)r)
     print(max(heights.values()) if engine else resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
+SPEED = """
+import json, time
+import numpy as np
+from tiny_biomoe import REPRESENTATIONS, TinyBioMoE, render
+images = list(np.random.default_rng(0).integers(0, 256, (32, 224, 224, 3), np.uint8))
+signal = np.random.default_rng(0).standard_normal(1000)
+def best(call, times):
+    call()
+    seconds = []
+    for _ in range(times):
+        began = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - began)
+    return 1000 * min(seconds)
+found = {}
+for precision in ("float32", "bfloat16"):
+    model = TinyBioMoE.from_pretrained(precision=precision)
+    found[f"{precision}, one alone"] = best(lambda: model.embed_images(images[0]), 10)
+    found[f"{precision}, 32"] = best(lambda: model.embed_images(images), 3) / 32
+for kind in REPRESENTATIONS:
+    found[f"drawing, {kind}"] = best(lambda: render(signal, 100, "ecg", kind), 50)
+print(json.dumps(found))
 """
 RECORDING = str(ROOT / "examples" / "recordings" / "ecg.csv")
 
@@ -91,6 +116,20 @@ def cost(tree: Path, arguments: list[str]) -> Cost:
     return Cost(used.ru_utime + used.ru_stime, time.perf_counter() - began, height / 1024)
 
 
+def speeds(trees: list[Path], repetitions: int) -> dict[str, list[list[float]]]:
+    """Milliseconds an image by name, tree and repetition, the trees in turn."""
+    found: dict[str, list[list[float]]] = {}
+    for _ in range(repetitions):
+        for number, tree in enumerate(trees):
+            environment = {**os.environ, "PYTHONPATH": str(tree)}
+            done = subprocess.run(
+                [sys.executable, "-c", SPEED], cwd=tree, env=environment, check=True, capture_output=True, text=True
+            )
+            for name, value in json.loads(done.stdout).items():
+                found.setdefault(name, [[] for _ in trees])[number].append(value)
+    return found
+
+
 @click.command()
 @click.option("--base", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True)
 @click.option("--repetitions", default=5, show_default=True, help="Of each case in each tree, after one to warm up.")
@@ -114,6 +153,10 @@ def main(base: Path, repetitions: int) -> None:
                 f"| {before.memory:.0f} to {now.memory:.0f} | {now.memory / before.memory:.2f} |",
                 flush=True,
             )
+    print("", "| ms an image | before | now | ratio |", "|---|---|---|---|", sep="\n")
+    for name, times in speeds([base.resolve(), ROOT.resolve()], repetitions).items():
+        before, now = map(min, times)
+        print(f"| {name} | {before:.2f} | {now:.2f} | {now / before:.2f} |", flush=True)
 
 
 if __name__ == "__main__":
