@@ -24,11 +24,12 @@ class Stub(Embedder):
         super().__init__(Config(weights), Backend("torch", precision, self._run), source, weights, weights)
         self.seen = 0  # pictures
 
-    def _run(self, images: np.ndarray, threads: int) -> np.ndarray:
+    def _run(self, images: np.ndarray, threads: int, rows: bool = False) -> np.ndarray:
         self.seen += len(images)
         coloured = images if images.ndim == 4 else colour(images)  # pictures, or levels
         fields = coloured.reshape(len(images), 7, 32, 7, 32, 3).mean(axis=(2, 4), dtype=np.float64) / 255
-        return (fields.reshape(len(images), -1).astype(np.float32)[:, None] * MATRIX).sum(axis=2)
+        vectors = (fields.reshape(len(images), -1).astype(np.float32)[:, None] * MATRIX).sum(axis=2)
+        return np.concatenate([vectors, *[vectors + 1] * 5, vectors[:, :96] + 2], axis=1) if rows else vectors
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Stub, (self.config.name, self.source, self.backend.precision)

@@ -18,6 +18,7 @@ from .errors import ConfigError, unknown
 
 PRECISIONS = ("float32", "bfloat16")  # that a network can be run with
 IMAGE_SIZE = 224  # pixels a side; the input LayerNorm has one weight a pixel, so no other size exists
+LAST_ROWS = -(-IMAGE_SIZE // 32), -(-IMAGE_SIZE // 64)  # of the last maps of encoder 1 and encoder 2: 7 and 4
 LARGEST = 1024  # of any width: a stranger's config.json must not build a network without end
 FORMAT = "tiny-biomoe/1"  # layout of config.json itself
 
@@ -150,6 +151,11 @@ class Architecture:
     def embedding_dim(self) -> int:
         """Length of an embedding: both encoders' outputs side by side."""
         return self.spectral_widths[-1] + self.waterfall_widths[-1]
+
+    @property
+    def rows_dim(self) -> int:
+        """Length of a vector of readout "rows": of both encoders' last maps each row's channels."""
+        return LAST_ROWS[0] * self.spectral_widths[-1] + LAST_ROWS[1] * self.waterfall_widths[-1]
 
 
 @dataclass(frozen=True)

@@ -188,7 +188,9 @@ def backend_of(module: nn.Module) -> Backend:
     return Backend("torch", precision, network, batches=network.batches)
 
 
-def embed_levels(module: nn.Module, images: Iterable[Levels], batch_size: int) -> NDArray[np.float32]:
+def embed_levels(
+    module: nn.Module, images: Iterable[Levels], batch_size: int, rows: bool = False
+) -> NDArray[np.float32]:
     """Run a module over images: `runtime.embed_levels` with its backend; a `TinyBioMoE` keeps its own."""
     backend = module.frozen().backend if isinstance(module, TinyBioMoE) else backend_of(module)
-    return runtime.embed_levels(backend, images, batch_size)
+    return runtime.embed_levels(backend, images, batch_size, rows)

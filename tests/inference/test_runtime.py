@@ -17,7 +17,7 @@ from tiny_biomoe.inference.threads import use_threads
 from tiny_biomoe.model import backend_of, embed_levels
 
 
-def first_pixel(images, threads):
+def first_pixel(images, threads, rows=False):
     """A network that takes no time: the first level of each image."""
     return images[:, 0, :1].astype(np.float32)
 
@@ -97,7 +97,7 @@ def test_calls_at_once_give_the_bytes_of_one_and_leave_modes(hooked, pictures):
 def test_an_accelerators_batch_is_filled_up_and_only_its_own_rows_come_back(n, calls):
     levels, shapes = [np.full((224, 224), level, np.uint8) for level in range(n)], []
 
-    def run(images, threads):
+    def run(images, threads, rows):
         shapes.append(images.shape)
         return first_pixel(images, threads)
 
@@ -122,7 +122,7 @@ def test_no_thread_waits_where_two_sets_meet():
     """The last picture of the first set is computed only once the second set has begun."""
     levels, begun = [np.full((224, 224), level, np.uint8) for level in range(3)], threading.Event()
 
-    def run(images, threads):
+    def run(images, threads, rows):
         if images[0, 0, 0] == 1:
             assert begun.wait(60), "the first set was awaited before the second began"
         return first_pixel(images, threads)

@@ -25,14 +25,15 @@ ONNX_PACKAGES = ("onnx", "onnxruntime", "onnxscript")  # to export the network a
 class Backend:
     """The network with one set of weights, ready to run.
 
-    run : images, (B, 224, 224) levels or (B, 224, 224, 3) RGB bytes, and a number of threads, to (B, embedding_dim)
+    run : images, (B, 224, 224) levels or (B, 224, 224, 3) RGB bytes, a number of threads, and whether readout "rows" is
+        wanted, to (B, embedding_dim), with the rows behind each embedding where they are: + rows_dim
     parallel : whether several threads may run it at once, an image each; then B is 1
     batches : whether it takes many images at once, as accelerators do; one image at a time otherwise
     """
 
     name: str
     precision: str
-    run: Callable[[NDArray[np.uint8], int], NDArray[np.float32]]
+    run: Callable[[NDArray[np.uint8], int, bool], NDArray[np.float32]]
     program: str | None = None  # what computes in PyTorch's place, and decides a vector's last digits
     parallel: bool = False
     batches: bool = False
@@ -125,4 +126,8 @@ def _native(tensors: Tensors, config: Config, precision: str) -> Backend:
 
     program = require_native(precision)
     network = NativeNetwork(tensors, config.architecture, precision, program)
-    return Backend("native", precision, lambda images, n: network(images[0], n)[None], str(program), parallel=True)
+
+    def run(images: NDArray[np.uint8], threads: int, rows: bool) -> NDArray[np.float32]:
+        return network(images[0], threads, rows)[None]
+
+    return Backend("native", precision, run, str(program), parallel=True)

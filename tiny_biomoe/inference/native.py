@@ -51,7 +51,7 @@ class NativeNetwork:
                 'backend="native" needs widths that are multiples of 32, a waterfall_key_dim of 16, 32, ... and at '
                 f'most {HEADS} waterfall heads, not {architecture}: use backend="torch"'
             )
-        self.outputs = architecture.embedding_dim
+        self.outputs, self.rows = architecture.embedding_dim, architecture.rows_dim
         self._library = program.library
         numbers = np.array([IMAGE_SIZE, *flat(architecture)], np.int32)
         weights = joined(Layers(tensors, architecture).all(), sum(tensor.size for tensor in tensors.values()) + SPARE)
@@ -63,14 +63,14 @@ class NativeNetwork:
             raise ConfigError(f'the native program refuses the weights ({message.value.decode()}): use backend="torch"')
         finalize(self, self._library.destroy, self._made).atexit = False
 
-    def __call__(self, picture: NDArray[np.uint8], threads: int) -> Array:
-        """One picture, (224, 224) levels or (224, 224, 3) RGB, to its vector, (embedding_dim,)."""
+    def __call__(self, picture: NDArray[np.uint8], threads: int, rows: bool = False) -> Array:
+        """One picture, (224, 224) levels or (224, 224, 3) RGB, to its vector, (embedding_dim,), and rows behind it."""
         side = IMAGE_SIZE
         if picture.dtype != np.uint8 or picture.shape not in ((side, side), (side, side, 3)):
             raise ValueError(f"a picture is ({side}, {side}) or ({side}, {side}, 3) bytes, not {picture.shape}")
-        picture, out = np.ascontiguousarray(picture), np.empty(self.outputs, np.float32)
-        channels = 3 if picture.ndim == 3 else 1
-        if self._library.embed(self._made, picture.ctypes.data, channels, threads, out.ctypes.data):
+        picture, out = np.ascontiguousarray(picture), np.empty(self.outputs + rows * self.rows, np.float32)
+        channels, behind = 3 if picture.ndim == 3 else 1, out[self.outputs :].ctypes.data if rows else None
+        if self._library.embed(self._made, picture.ctypes.data, channels, threads, out.ctypes.data, behind):
             raise MemoryError("not enough memory for the maps of one image")
         return out
 

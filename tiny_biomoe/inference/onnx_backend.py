@@ -22,6 +22,7 @@ from ..weights.tensor_files import Tensors
 need("onnx", "onnxruntime", "onnxscript", extra="onnx", what="ONNX")
 
 VERSION = version("onnxruntime")
+OUTPUTS = ["embedding", "rows"]  # of the exported network
 
 
 class OnnxNetwork:
@@ -30,19 +31,23 @@ class OnnxNetwork:
     def __init__(self, tensors: Tensors, config: Config):
         self._run = run_onnx(kept_onnx(tensors, config))
 
-    def __call__(self, images: NDArray[np.uint8], threads: int) -> NDArray[np.float32]:
-        """Levels, (B, 224, 224), or RGB bytes, (B, 224, 224, 3), to (B, embedding_dim)."""
-        return self._run(images)
+    def __call__(self, images: NDArray[np.uint8], threads: int, rows: bool = False) -> NDArray[np.float32]:
+        """Levels, (B, 224, 224), or RGB bytes, (B, 224, 224, 3), to (B, embedding_dim), and rows behind each."""
+        return self._run(images, rows)
 
 
-def run_onnx(data: bytes) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
-    """A function from levels or RGB bytes to vectors, computed by ONNX Runtime on one thread of the CPU."""
+def run_onnx(data: bytes) -> Callable[..., NDArray[np.float32]]:
+    """A function from levels or RGB bytes to vectors, perhaps with rows behind them, by ONNX Runtime on one thread."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    return lambda images: session.run(["embedding"], {"pixels": to_pixels(images)})[0]
+
+    def run(images: NDArray[np.uint8], rows: bool = False) -> NDArray[np.float32]:
+        return np.concatenate(session.run(OUTPUTS[: 1 + rows], {"pixels": to_pixels(images)}), axis=1)
+
+    return run
 
 
 def to_pixels(images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -56,7 +61,7 @@ def kept_onnx(tensors: Tensors, config: Config) -> bytes:
 
     A kept file that is damaged, or that others could have written, is exported again.
     """
-    key = [tensor_digest(tensors), config_digest(config)[:16], __version__, VERSION]
+    key = [tensor_digest(tensors), config_digest(config)[:16], *OUTPUTS, __version__, VERSION]
     home = Path(os.environ.get("HF_HOME") or Path("~/.cache/huggingface").expanduser())
     path = home / "tiny-biomoe" / f"{'-'.join(key)}.sha256-onnx"
     if (kept := read_checked(path)) is not None:

@@ -21,8 +21,8 @@ from ..network.spectral_encoder import SpectralFilter
 from ..version import __version__
 from ..weights.loading import tensor_digest
 from ..weights.tensor_files import Tensors
-from .onnx_backend import run_onnx, to_pixels
-from .torch_backend import built
+from .onnx_backend import OUTPUTS, run_onnx, to_pixels
+from .torch_backend import built, vectors_and_rows
 
 need("onnx", "onnxruntime", "onnxscript", extra="onnx", what="ONNX")
 
@@ -59,10 +59,23 @@ def exportable(network: Network) -> Network:
     return network.eval()
 
 
+class _Exported(nn.Module):
+    """Pixels to embeddings and rows."""
+
+    def __init__(self, network: Network):
+        super().__init__()
+        self.network = exportable(network)
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 3, 224, 224) to (B, embedding_dim) and (B, rows_dim)."""
+        parts = self.network.encode(pixels, rows=True)
+        return parts["embedding"], parts["rows"]
+
+
 def to_onnx(tensors: Tensors, config: Config, **facts: str) -> bytes:
     """The network as an ONNX file: `pixels`, (batch, 3, 224, 224) in [0, 1], to `embedding`, (batch, embedding_dim).
 
-    Its metadata hold the library's version, `config` (the recipe of the images and the architecture, as in
+    And to `rows`, (batch, rows_dim), the vectors of readout "rows". Its metadata hold the library's version, `config` (the recipe of the images and the architecture, as in
     `config.json`), `tensors_sha256`, and `facts`.
 
     Raises
@@ -73,7 +86,7 @@ def to_onnx(tensors: Tensors, config: Config, **facts: str) -> bytes:
     example = torch.zeros(2, 3, IMAGE_SIZE, IMAGE_SIZE)
     with quiet(), torch.no_grad():
         program = torch.onnx.export(
-            exportable(built(tensors, config)), (example,), input_names=["pixels"], output_names=["embedding"],
+            _Exported(built(tensors, config)).eval(), (example,), input_names=["pixels"], output_names=OUTPUTS,
             dynamo=True, dynamic_shapes={"pixels": {0: torch.export.Dim("batch")}}, opset_version=OPSET, verbose=False,
         )  # fmt: skip
     if program is None:
@@ -96,13 +109,13 @@ def to_onnx(tensors: Tensors, config: Config, **facts: str) -> bytes:
 
 
 def largest_difference(network: Network, data: bytes) -> float:
-    """Between the file's embeddings of three pictures, as one batch, and the plain network's, on the CPU."""
+    """Between the file's vectors of three pictures, as one batch, and the plain network's, on the CPU."""
     grid = np.add.outer(np.arange(IMAGE_SIZE), np.arange(IMAGE_SIZE))
     noise = np.random.RandomState(0).randint(0, 256, (IMAGE_SIZE, IMAGE_SIZE))
     pictures = np.stack([noise, grid // 2, grid // 8 % 2 * 255]).astype(np.uint8)
-    found = run_onnx(data)(pictures)
+    found = run_onnx(data)(pictures, True)
     with torch.no_grad():
-        expected = torch.cat([network(torch.from_numpy(to_pixels(picture[None]))) for picture in pictures])
+        expected = torch.cat([vectors_and_rows(network, torch.from_numpy(to_pixels(each[None]))) for each in pictures])
     return float(np.abs(found - expected.numpy()).max())
 
 

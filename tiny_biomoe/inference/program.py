@@ -83,7 +83,7 @@ def opened(path: Path) -> ctypes.CDLL:
     library, pointer = ctypes.CDLL(str(path)), ctypes.c_void_p
     library.build.restype = pointer
     library.build.argtypes = [pointer, pointer, ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.c_long]
-    library.embed.argtypes = [pointer, pointer, ctypes.c_int, ctypes.c_int, pointer]
+    library.embed.argtypes = [pointer, pointer, ctypes.c_int, ctypes.c_int, pointer, pointer]
     library.destroy.argtypes = [pointer]
     library.destroy.restype = None
     return library

@@ -18,13 +18,14 @@ from .threads import in_threads, thread_count
 Vectors = NDArray[np.float32]
 
 
-def embed_levels(backend: Backend, images: Iterable[Levels], batch_size: int) -> Vectors:
-    """Run a network over images: (n, embedding_dim).
+def embed_levels(backend: Backend, images: Iterable[Levels], batch_size: int, rows: bool = False) -> Vectors:
+    """Run a network over images: (n, embedding_dim), or with `rows` (n, embedding_dim + rows_dim).
 
     Parameters
     ----------
     images : each (224, 224) levels or (224, 224, 3) RGB, uint8; taken as they are needed
     batch_size : images on the device, or drawn and waiting for it, at once
+    rows : whether the vectors of readout "rows" are computed as well, and stand behind the embeddings
 
     Notes
     -----
@@ -37,25 +38,27 @@ def embed_levels(backend: Backend, images: Iterable[Levels], batch_size: int) ->
     SignalError
         A vector is not finite.
     """
-    (vectors,) = embed_in_turn(backend, [images], batch_size)
+    (vectors,) = embed_in_turn(backend, [images], batch_size, rows)
     return vectors
 
 
-def embed_in_turn(backend: Backend, parts: Iterable[Iterable[Levels]], batch_size: int) -> Generator[Vectors]:
+def embed_in_turn(
+    backend: Backend, parts: Iterable[Iterable[Levels]], batch_size: int, rows: bool = False
+) -> Generator[Vectors]:
     """`embed_levels` for one set of images after another, in one stream: an array (n, embedding_dim) for each.
 
     On the CPU the first images of a set are taken while the last ones of that before it are still computed, so no
     thread waits where two sets meet. An accelerator's batch holds images of one set alone.
     """
     if backend.batches:
-        yield from (_joined(list(_by_batches(backend, iter(part), batch_size))) for part in parts)
+        yield from (_joined(list(_by_batches(backend, iter(part), batch_size, rows))) for part in parts)
         return
     sizes: deque[int] = deque()  # of the sets that were taken whole and are not given back yet
-    rows: list[Vectors] = []
-    for row in _one_by_one(backend, _taken(parts, sizes), batch_size):
-        rows.append(row)
-        yield from _complete(rows, sizes)
-    yield from _complete(rows, sizes)  # of no images
+    vectors: list[Vectors] = []
+    for vector in _one_by_one(backend, _taken(parts, sizes), batch_size, rows):
+        vectors.append(vector)
+        yield from _complete(vectors, sizes)
+    yield from _complete(vectors, sizes)  # of no images
 
 
 def _taken(parts: Iterable[Iterable[Levels]], sizes: deque[int]) -> Iterator[Levels]:
@@ -68,32 +71,32 @@ def _taken(parts: Iterable[Iterable[Levels]], sizes: deque[int]) -> Iterator[Lev
         sizes.append(size)
 
 
-def _complete(rows: list[Vectors], sizes: deque[int]) -> Iterator[Vectors]:
-    """The sets of which every row is there, taken from the rows."""
-    while sizes and sizes[0] <= len(rows):
+def _complete(vectors: list[Vectors], sizes: deque[int]) -> Iterator[Vectors]:
+    """The sets of which every vector is there, taken from the list."""
+    while sizes and sizes[0] <= len(vectors):
         size = sizes.popleft()
-        yield _joined(rows[:size])
-        del rows[:size]
+        yield _joined(vectors[:size])
+        del vectors[:size]
 
 
-def _one_by_one(backend: Backend, images: Iterator[Levels], batch_size: int) -> Iterator[Vectors]:
+def _one_by_one(backend: Backend, images: Iterator[Levels], batch_size: int, rows: bool) -> Iterator[Vectors]:
     """The vectors of images, each (1, 224, 224[, 3]), in order."""
     first, threads = list(islice(images, 2)), thread_count()
     if len(first) == 1:
-        yield backend.run(first[0], threads)
+        yield backend.run(first[0], threads, rows)
     elif backend.parallel and threads > 1:
-        alone = partial(_alone, backend)
+        alone = partial(_alone, backend, rows)
         yield from in_threads(alone, chain(first, images), threads, max(batch_size, 2 * threads))
     else:
-        yield from map(partial(_alone, backend), chain(first, images))
+        yield from map(partial(_alone, backend, rows), chain(first, images))
 
 
-def _alone(backend: Backend, image: Levels) -> Vectors:
-    return backend.run(image, 1)
+def _alone(backend: Backend, rows: bool, image: Levels) -> Vectors:
+    return backend.run(image, 1, rows)
 
 
-def _joined(rows: list[Vectors]) -> Vectors:
-    vectors = np.concatenate(rows) if rows else np.empty((0, 0), np.float32)
+def _joined(parts: list[Vectors]) -> Vectors:
+    vectors = np.concatenate(parts) if parts else np.empty((0, 0), np.float32)
     if not np.isfinite(vectors).all():
         raise SignalError(
             "the network gave a vector that is not finite: check the weights with `tiny-biomoe weights verify`"
@@ -101,7 +104,7 @@ def _joined(rows: list[Vectors]) -> Vectors:
     return vectors
 
 
-def _by_batches(backend: Backend, images: Iterator[Levels], batch_size: int) -> Iterator[Vectors]:
+def _by_batches(backend: Backend, images: Iterator[Levels], batch_size: int, rows: bool) -> Iterator[Vectors]:
     """Every batch filled up to `batch_size`, so that one shape is computed, and its own rows given back."""
     while batch := list(islice(images, batch_size)):
-        yield backend.run(np.stack([*batch, *[batch[-1]] * (batch_size - len(batch))]), 1)[: len(batch)]
+        yield backend.run(np.stack([*batch, *[batch[-1]] * (batch_size - len(batch))]), 1, rows)[: len(batch)]

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from threading import RLock
+from typing import TypeGuard
 
 import numpy as np
 import torch
@@ -47,10 +48,50 @@ class TorchNetwork:
         self.device = next(module.parameters()).device
         self.batches = self.device.type != "cpu"
 
-    def __call__(self, images: NDArray[np.uint8], threads: int) -> NDArray[np.float32]:
-        """Levels, (B, 224, 224), or RGB bytes, (B, 224, 224, 3), to (B, embedding_dim), by PyTorch's threads."""
+    def __call__(self, images: NDArray[np.uint8], threads: int, rows: bool = False) -> NDArray[np.float32]:
+        """Levels, (B, 224, 224), or RGB bytes, (B, 224, 224, 3), to (B, embedding_dim), and rows behind each.
+
+        By PyTorch's threads.
+
+        Raises
+        ------
+        ConfigError
+            Rows are wanted, and the module is not run as the network is.
+        """
+        network = require_network(self.module) if rows else None
         with _MODES, evaluating(self.module), exactly(self.device, self.half):
-            return self.module(to_pixels(torch.from_numpy(images), self.device)).float().cpu().numpy()
+            pixels = to_pixels(torch.from_numpy(images), self.device)
+            vectors = self.module(pixels) if network is None else vectors_and_rows(network, pixels)
+            return vectors.float().cpu().numpy()
+
+
+def vectors_and_rows(network: Network, pixels: Tensor) -> Tensor:
+    """Pixels, (B, 3, 224, 224), to embeddings with the rows behind them, (B, embedding_dim + rows_dim)."""
+    parts = network.encode(pixels, rows=True)
+    return torch.cat([parts["embedding"].float(), parts["rows"].float()], dim=1)
+
+
+def require_network(module: nn.Module) -> Network:
+    """Refuse a module that is not run as the network is, so that the maps behind its vectors are not known.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if not runs_as_network(module):
+        raise ConfigError(
+            'readout="rows" reads the maps of the network itself, and this module has its own forward or a hook: '
+            'remove the hook, or use readout="embedding"'
+        )
+    return module
+
+
+def runs_as_network(module: nn.Module) -> TypeGuard[Network]:
+    """Whether what a module gives is what `Network.encode` calls its embedding."""
+    if not isinstance(module, Network) or not {"forward", "encode"}.isdisjoint(vars(module)):
+        return False
+    own = (type(module).forward, type(module).encode) != (Network.forward, Network.encode)
+    return not (own or module._forward_hooks or module._forward_pre_hooks)
 
 
 def require_float32(module: nn.Module) -> None:
@@ -143,9 +184,7 @@ def evaluating(network: nn.Module) -> Iterator[None]:
 
 def is_plain(module: nn.Module) -> bool:
     """Whether a module computes what `Network` does: no hook, no other layer, no own forward; float32, on a CPU."""
-    if not isinstance(module, Network):
-        return False
-    if (type(module).forward, type(module).encode) != (Network.forward, Network.encode):
+    if not runs_as_network(module):
         return False
     weight = module.image_norm.weight
     if weight.dtype != torch.float32 or weight.device.type != "cpu" or weight.shape[-1] != IMAGE_SIZE:

@@ -47,20 +47,26 @@ class Network(nn.Module):
         """Embed images: (B, 3, 224, 224) in [0, 1] to (B, 192); gradients flow."""
         return self.encode(pixels)["embedding"]
 
-    def encode(self, pixels: Tensor) -> dict[str, Tensor]:
+    def encode(self, pixels: Tensor, rows: bool = False) -> dict[str, Tensor]:
         """What `forward` computes, by name.
 
         Parameters
         ----------
         pixels : (B, 3, 224, 224), float, in [0, 1]
+        rows : whether readout "rows" is computed as well, from the same maps
 
         Returns
         -------
         dict
-            `encoder1`, `encoder2` (B, 96), raw; `gate1`, `gate2` (B, 96), in [0, 1]; `embedding` (B, 192).
+            `encoder1`, `encoder2` (B, 96), raw; `gate1`, `gate2` (B, 96), in [0, 1]; `embedding` (B, 192); and with
+            `rows` also `rows` (B, 1056): of encoder 1's last map each row's mean over its columns, (7, 96), then of
+            encoder 2's, (4, 96).
         """
         image = self.image_norm(pixels)  # (B, 3, 224, 224)
-        return self.fuse(self.spectral_encoder(image), self.waterfall_encoder(image))
+        if not rows:
+            return self.fuse(self.spectral_encoder(image), self.waterfall_encoder(image))
+        (z1, rows1), (z2, rows2) = self.spectral_encoder(image, rows=True), self.waterfall_encoder(image, rows=True)
+        return {**self.fuse(z1, z2), "rows": torch.cat([rows1.flatten(1), rows2.flatten(1)], dim=1)}
 
     def fuse(self, z1: Tensor, z2: Tensor) -> dict[str, Tensor]:
         """Raw vectors of the encoders, (B, 96) each, to what `encode` gives (Eqs. 5 to 7)."""

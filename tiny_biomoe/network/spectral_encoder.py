@@ -170,9 +170,13 @@ class SpectralEncoder(nn.Module):
         self.class_block = ClassBlock(widths[-1], architecture.spectral_heads[-1], architecture.spectral_mlp_ratios[-1])
         self.norm = nn.LayerNorm(widths[-1], BLOCK_EPS)
 
-    def forward(self, image: Tensor) -> Tensor:  # (B, 3, 224, 224)
-        """The normed image to z1 (paper, section 3.1.1): (B, 96)."""
+    def forward(self, image: Tensor, rows: bool = False) -> Tensor | tuple[Tensor, Tensor]:  # (B, 3, 224, 224)
+        """The normed image to z1 (paper, section 3.1.1), (B, 96); with `rows`, also the last map's mean over columns.
+
+        These are (B, 7, 96), from the map's upper row to its lower one.
+        """
         grid = self.blocks[0](self.stem(image))  # (B, 56, 56, 64)
         for norm, downsample, block in zip(self.stage_norms, self.downsamples, self.blocks[1:], strict=True):
             grid = block(downsample(norm(grid)))  # (B, 28, 28, 128), (B, 14, 14, 320), (B, 7, 7, 96)
-        return self.norm(self.class_block(grid))  # (B, 96)
+        z = self.norm(self.class_block(grid))  # (B, 96)
+        return (z, grid.mean(2)) if rows else z

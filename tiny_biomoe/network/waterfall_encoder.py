@@ -150,9 +150,13 @@ class WaterfallEncoder(nn.Module):
             )
             side = (side + 1) // 2
 
-    def forward(self, image: Tensor) -> Tensor:  # (B, 3, 224, 224)
-        """The normed image to z2 (paper, section 3.1.2): (B, 96)."""
+    def forward(self, image: Tensor, rows: bool = False) -> Tensor | tuple[Tensor, Tensor]:  # (B, 3, 224, 224)
+        """The normed image to z2 (paper, section 3.1.2), (B, 96); with `rows`, also the last map's mean over columns.
+
+        These are (B, 4, 96), from the map's upper row to its lower one.
+        """
         x = self.blocks[0](self.patch_embedding(image))  # (B, 192, 14, 14)
         for merge, block in zip(self.merges, self.blocks[1:], strict=True):
             x = block(merge(x))  # (B, 288, 7, 7), (B, 96, 4, 4)
-        return x.mean((2, 3))  # (B, 96)
+        z = x.mean((2, 3))  # (B, 96)
+        return (z, x.mean(3).transpose(1, 2)) if rows else z

@@ -20,6 +20,17 @@ struct Map {
     int tokens() const { return side * side; }
 };
 
+// The mean of each row of a map without a frame: (side, channels).
+inline void row_means(const Map<float>& map, float* out) {
+    const int channels = map.channels;
+    for (int y = 0; y < map.side; ++y, out += channels)
+        for (int c = 0; c < channels; ++c) {
+            out[c] = 0;
+            for (int x = 0; x < map.side; ++x) out[c] += map.at(y, x)[c];
+            out[c] /= map.side;
+        }
+}
+
 // LayerNorm over the channels of a token.
 struct Norm {
     int channels;

@@ -11,8 +11,9 @@ struct Numbers {  // of the architecture, in this order
 
 struct Any {
     virtual ~Any() = default;
-    // One picture of `channels` bytes a pixel, 1 (levels) or 3 (RGB), to its embedding.
-    virtual void embed(const uint8_t* picture, int channels, int threads, float* out) = 0;
+    // One picture of `channels` bytes a pixel, 1 (levels) or 3 (RGB), to its embedding; and, where `rows` is given, the
+    // mean of each row of encoder 1's last map, then of encoder 2's.
+    virtual void embed(const uint8_t* picture, int channels, int threads, float* out, float* rows) = 0;
 };
 
 // Something whose arrays lie in an arena of its own.
@@ -66,7 +67,7 @@ struct Network : Any {
         return made;
     }
 
-    void embed(const uint8_t* picture, int channels, int threads, float* out) override {
+    void embed(const uint8_t* picture, int channels, int threads, float* out, float* rows) override {
         std::unique_ptr<Space> space = take();
         Maps& maps = *space->thing;
         Array<float> z(6L * width);  // both encoders' outputs, and what becomes of them
@@ -75,6 +76,11 @@ struct Network : Any {
         team->both([&] { waterfall(Team::one(), maps.image, maps.waterfall, z.data() + width); },
                    [&] { spectral(*team, maps.image, maps.spectral, z.data()); });
         join(z.data(), z.data() + 2 * width, out);
+        if (rows) {
+            const Map<float>& last = maps.spectral.grids.back();
+            row_means(last, rows);
+            row_means(maps.waterfall.grids.back(), rows + last.side * width);
+        }
         give(std::move(space));
     }
 
@@ -167,7 +173,7 @@ bool alike(House& one, House& other, const Numbers& numbers) {
     std::vector<float> vectors[2];
     for (int i : {0, 1}) {
         vectors[i].resize(2 * numbers.widths[3]);
-        (i ? other : one)->embed(picture.data(), 1, 1, vectors[i].data());
+        (i ? other : one)->embed(picture.data(), 1, 1, vectors[i].data(), nullptr);
     }
     for (size_t c = 0; c < vectors[0].size(); ++c)
         if (!(std::fabs(vectors[0][c] - vectors[1][c]) < 0.03f)) return false;
@@ -203,10 +209,10 @@ void* build(const int* numbers, const float* weights, long count, int half, char
 // Whether products of bfloat16 use hardware tiles, which rounds in another order.
 int tiles() { return tiles_allowed(); }
 
-// One picture of `channels` bytes a pixel, 1 (levels) or 3 (RGB), to its embedding; 0 unless memory ran out.
-int embed(void* network, const uint8_t* picture, int channels, int threads, float* out) {
+// As `Any::embed`, whose `rows` may be null; 0 unless memory ran out.
+int embed(void* network, const uint8_t* picture, int channels, int threads, float* out, float* rows) {
     try {
-        (*static_cast<Housed<Any>*>(network))->embed(picture, channels, threads, out);
+        (*static_cast<Housed<Any>*>(network))->embed(picture, channels, threads, out, rows);
         return 0;
     } catch (...) {
         return 1;
