@@ -95,6 +95,34 @@ def test_added_representations_are_a_sum(model, pulses):
     np.testing.assert_allclose(added, sum(model.embed(pulses[0], FS, "bvp", name) for name in names), atol=1e-5)
 
 
+def test_rows_are_read_in_place_of_the_embedding(model, pulses):
+    rows = model.embed(pulses[:2], FS, "bvp", readout="rows")
+    assert (rows.shape, rows.dtype) == ((2, 1056), np.float32)
+    assert model.embed(pulses[0], FS, "bvp", readout="rows").tobytes() == rows[0].tobytes()
+    image = render(pulses[0], FS, "bvp", "psd")
+    of_psd = model.embed_images(image, readout="rows")
+    joined = model.embed(pulses[:2], FS, "bvp", ["scalogram", "psd"], readout="rows")
+    assert joined.shape == (2, 2112)
+    np.testing.assert_allclose(joined[0], np.concatenate([rows[0], of_psd]), rtol=0, atol=1e-4)
+    added = model.embed(pulses[0], FS, "bvp", ["scalogram", "psd"], readout="rows", fusion="add")
+    np.testing.assert_allclose(added, rows[0] + of_psd, rtol=0, atol=1e-4)
+    flat = [pulses[0], np.zeros(640)]
+    with pytest.warns(UserWarning, match="1 of 2 signals"):
+        some = model.embed(flat, FS, "bvp", readout="rows", on_bad="nan")
+    assert np.isnan(some).all(1).tolist() == [False, True]
+    assert some.shape == (2, 1056)
+
+
+def test_rows_of_windows_say_so(model, pulses):
+    found = model.embed_windows(pulses[4], FS, "bvp", window=10, readout="rows")
+    assert found.embeddings.shape == (3, 1056)
+    assert found.provenance["readout"] == model.provenance(FS, "bvp", readout="rows")["readout"] == "rows"
+    assert model.provenance(FS, "bvp")["readout"] == "embedding"
+    assert model.embed(pulses[4], FS, "bvp", window=10, readout="rows").tobytes() == found.embeddings.tobytes()
+    with pytest.raises(ConfigError, match="unknown readout 'maps'"):
+        model.embed_images(np.zeros((224, 224, 3), np.uint8), readout="maps")
+
+
 def test_windows_are_cut_after_the_filter(model, pulses):
     found = model.embed_windows(pulses[4], FS, "bvp", window=10, stride=5)
     assert found.starts.tolist() == [0, 5, 10, 15, 20]

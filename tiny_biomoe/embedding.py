@@ -25,7 +25,7 @@ from .inference.backends import Backend, make_backend
 from .inference.runtime import embed_levels
 from .signals.filters import MODALITY_BAND
 from .signals.quality import Quality
-from .signals.request import Call
+from .signals.request import Call, check_readout
 from .signals.validation import Signal, check_positive, check_signals, windows
 from .version import __version__
 from .weights import loading
@@ -81,6 +81,7 @@ class SignalEmbedding:
         representation: str | list[str] = "scalogram",
         *,
         fusion: str = "concat",
+        readout: str = "embedding",
         window: float | None = None,
         stride: float | None = None,
         short: str = "error",
@@ -106,6 +107,10 @@ class SignalEmbedding:
             "angle", "phase", "psd", "recurrence", "scalogram" or "waveform", or a list of them.
         fusion
             Of several representations: "concat" (k * 192 numbers) or "add" (their sum, 192; paper, Table 5).
+        readout
+            "embedding", the paper's 192 numbers; or "rows", 1056 numbers in their place: the last map of encoder 1,
+            7 rows of 96 channels, and that of encoder 2, 4 rows of 96, averaged over time alone. Row 0 is the upper end
+            of the image, the highest frequency of a spectrogram or scalogram. Both come from the same pass.
         window, stride, short
             Seconds; cut one long recording into windows, as `embed_windows` does.
         band
@@ -124,7 +129,8 @@ class SignalEmbedding:
 
         Returns
         -------
-        (192,) float32 for one signal, (n, 192) for several or for windows; k * 192 for k concatenated representations
+        (192,) float32 for one signal, (n, 192) for several or for windows; k * 192 for k concatenated representations;
+        with readout="rows" 1056 in place of 192
 
         Raises
         ------
@@ -135,8 +141,9 @@ class SignalEmbedding:
         """
         if window is not None:
             return self.embed_windows(
-                signals, fs, modality, representation, fusion=fusion, window=window, stride=stride, short=short,
-                band=band, scale=scale, nan_policy=nan_policy, max_gap=max_gap, on_bad=on_bad, batch_size=batch_size,
+                signals, fs, modality, representation, fusion=fusion, readout=readout, window=window, stride=stride,
+                short=short, band=band, scale=scale, nan_policy=nan_policy, max_gap=max_gap, on_bad=on_bad,
+                batch_size=batch_size,
             ).embeddings  # fmt: skip
         if stride is not None or short != "error":
             raise ConfigError("stride= and short= need window=, in seconds")
@@ -144,19 +151,15 @@ class SignalEmbedding:
             raise unknown("on_bad", on_bad, ON_BAD)
         core = self.frozen()
         call = Call.check(
-            core.recipe, fs, modality, representation, fusion=fusion, band=band, scale=scale, nan_policy=nan_policy,
-            max_gap=max_gap,
+            core.recipe, fs, modality, representation, fusion=fusion, readout=readout, band=band, scale=scale,
+            nan_policy=nan_policy, max_gap=max_gap,
         )  # fmt: skip
         rows, single = check_signals(signals)
         bad: dict[int, str] = {}
         names = ("signal" if single else f"signal[{index}]" for index in range(len(rows)))
         drawings = (partial(_draw_signal, row, call, name) for row, name in zip(rows, names, strict=True))
         images = _images(drawings, bad if on_bad != "error" else None)
-        vectors = _fuse(
-            embed_levels(core.backend, images, check_positive(batch_size, "batch_size")),
-            call,
-            core.architecture.embedding_dim,
-        )
+        vectors = _vectors(core, images, call, check_positive(batch_size, "batch_size"))
         if bad:
             vectors = _without_bad(vectors, bad, len(rows), on_bad)
         return vectors[0] if single and len(vectors) else vectors
@@ -172,6 +175,7 @@ class SignalEmbedding:
         stride: float | None = None,
         short: str = "error",
         fusion: str = "concat",
+        readout: str = "embedding",
         band: Any = MODALITY_BAND,
         scale: Any = "window",
         nan_policy: str = "error",
@@ -202,8 +206,8 @@ class SignalEmbedding:
         """
         core = self.frozen()
         call = Call.check(
-            core.recipe, fs, modality, representation, fusion=fusion, band=band, scale=scale, nan_policy=nan_policy,
-            max_gap=max_gap, windowed=True,
+            core.recipe, fs, modality, representation, fusion=fusion, readout=readout, band=band, scale=scale,
+            nan_policy=nan_policy, max_gap=max_gap, windowed=True,
         )  # fmt: skip
         rows, single = check_signals(signal, where)
         if not single:
@@ -219,7 +223,7 @@ class SignalEmbedding:
             raise unknown("on_bad", on_bad, ON_BAD)
         if not spans:
             warn(f"{where} lasts {rows[0].size / call.fs:g} s, less than one window of {window:g} s, and is dropped")
-            nothing = _fuse(embed_levels(core.backend, [], batch_size), call, core.architecture.embedding_dim)
+            nothing = _vectors(core, [], call, batch_size)
             return WindowEmbeddings.of(nothing, [], call.fs, [], provenance)
         if on_bad == "error":
             recording = FilteredRecording.of(rows[0], call, where)
@@ -228,7 +232,7 @@ class SignalEmbedding:
         bad: dict[int, str] = {}
         drawings = (partial(_draw_window, recording, span) for span in spans)
         images = _images(drawings, bad if on_bad != "error" else None)
-        vectors = _fuse(embed_levels(core.backend, images, batch_size), call, core.architecture.embedding_dim)
+        vectors = _vectors(core, images, call, batch_size)
         kept = list(spans)
         if bad:
             vectors = _without_bad(vectors, bad, len(kept), on_bad, "windows")
@@ -237,13 +241,14 @@ class SignalEmbedding:
         qualities = [recording.quality(span) for span in kept]
         return WindowEmbeddings.of(vectors, kept, call.fs, qualities, provenance, bad.values())
 
-    def embed_images(self, images: Any, *, batch_size: int = 32) -> Embeddings:
+    def embed_images(self, images: Any, *, readout: str = "embedding", batch_size: int = 32) -> Embeddings:
         """Embed pictures: PIL images, paths, or uint8 arrays (height, width, 3); one gives (192,), a list (n, 192).
 
-        Anything but 224 x 224 is resized by PIL's bilinear filter, as the authors do.
+        Anything but 224 x 224 is resized by PIL's bilinear filter, as the authors do. `readout` is that of `embed`.
         """
+        check_readout(readout)
         pictures, single = read_images(images)
-        vectors = embed_levels(self.frozen().backend, pictures, check_positive(batch_size, "batch_size"))
+        vectors = _read(self.frozen(), pictures, readout, check_positive(batch_size, "batch_size"))
         return vectors[0] if single else vectors
 
     def provenance(self, fs: float, modality: str, representation: Any = "scalogram", **options: Any) -> dict[str, Any]:
@@ -354,9 +359,18 @@ class Embedder(SignalEmbedding):
         }
 
 
-def _fuse(vectors: Embeddings, call: Call, dim: int) -> Embeddings:
-    """One row a picture to one row a signal: (n * k, dim) to (n, k * dim), or their sum, (n, dim)."""
-    parts = vectors.reshape(-1, len(call.representations), dim)
+def _read(core: Embedder, images: Iterable[Levels], readout: str, batch_size: int) -> Embeddings:
+    """What is read from the network of each picture: (n, 192), or of readout "rows" (n, 1056)."""
+    if readout == "embedding":
+        return embed_levels(core.backend, images, batch_size)
+    both = embed_levels(core.backend, images, batch_size, rows=True)
+    return np.ascontiguousarray(both[:, core.architecture.embedding_dim :])
+
+
+def _vectors(core: Embedder, images: Iterable[Levels], call: Call, batch_size: int) -> Embeddings:
+    """One row a signal, of its k pictures' vectors side by side, or of their sum."""
+    dim = core.architecture.rows_dim if call.readout == "rows" else core.architecture.embedding_dim
+    parts = _read(core, images, call.readout, batch_size).reshape(-1, len(call.representations), dim)
     return parts.sum(axis=1) if call.fusion == "add" else parts.reshape(len(parts), np.prod(parts.shape[1:]))
 
 

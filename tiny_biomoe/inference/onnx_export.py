@@ -75,8 +75,8 @@ class _Exported(nn.Module):
 def to_onnx(tensors: Tensors, config: Config, **facts: str) -> bytes:
     """The network as an ONNX file: `pixels`, (batch, 3, 224, 224) in [0, 1], to `embedding`, (batch, embedding_dim).
 
-    And to `rows`, (batch, rows_dim), the vectors of readout "rows". Its metadata hold the library's version, `config` (the recipe of the images and the architecture, as in
-    `config.json`), `tensors_sha256`, and `facts`.
+    And to `rows`, (batch, rows_dim), the vectors of readout "rows". Its metadata hold the library's version, `config`
+    (the recipe of the images and the architecture, as in `config.json`), `tensors_sha256`, and `facts`.
 
     Raises
     ------

@@ -24,6 +24,7 @@ from .validation import NAN_POLICIES, Signal, check_fs, fill_gaps, is_number, is
 
 Limits = tuple[float, float]  # what an image spans, in the signal's units
 FUSIONS = ("concat", "add")
+READOUTS = ("embedding", "rows")  # of an image: the paper's 192 numbers, or 1056 of both encoders' last maps
 REPRESENTATION_NAMES = ("angle", "phase", "psd", "recurrence", "scalogram", "waveform")  # drawn by `images`
 ALIASES = {"spectrogram-angle": "angle", "spectrogram-phase": "phase", "spectrogram-psd": "psd"}
 
@@ -41,6 +42,7 @@ class Call:
     scale: str | Limits
     nan_policy: str
     max_gap: float  # seconds
+    readout: str = "embedding"  # what is read from the network
 
     @classmethod
     def check(
@@ -55,6 +57,7 @@ class Call:
         scale: Any = "window",
         nan_policy: Any = "error",
         max_gap: Any = 1.0,
+        readout: Any = "embedding",
         windowed: bool = False,
     ) -> Call:
         """Check every argument; see `TinyBioMoE.embed` for what each may be.
@@ -73,6 +76,7 @@ class Call:
             raise unknown("nan_policy", nan_policy, NAN_POLICIES)
         if fusion not in FUSIONS:
             raise unknown("fusion", fusion, FUSIONS)
+        check_readout(readout)
         if not is_number(max_gap) or max_gap < 0:
             raise ConfigError(f"max_gap={max_gap!r} must be a number of seconds, 0 or more")
         canonical = tuple(representation_name(name) for name in names)
@@ -84,7 +88,7 @@ class Call:
         if isinstance(scale, tuple) and edges.low is not None and not scale[0] < 0 < scale[1]:
             note = f"low cut-off {edges.low:g} Hz would remove the level that scale={scale} shows"
             edges = replace(edges, low=None, dropped=(*edges.dropped, note))
-        return cls(recipe, fs, modality, canonical, fusion, edges, scale, nan_policy, float(max_gap))
+        return cls(recipe, fs, modality, canonical, fusion, edges, scale, nan_policy, float(max_gap), readout)
 
     @property
     def limits(self) -> Limits | None:
@@ -143,6 +147,7 @@ class Call:
             "modality": self.modality,
             "representation": list(self.representations),
             "fusion": self.fusion if len(self.representations) > 1 else None,
+            "readout": self.readout,
             "filter": {"low": self.edges.low, "high": self.edges.high, "order": self.recipe.filter_order},
             "filter_dropped": list(self.edges.dropped),
             "shown_band": list(shown),
@@ -160,6 +165,26 @@ def _warn_if_beyond(filtered: Signal, limits: Limits, where: str) -> None:
             f"{where}: {beyond:.0%} of the filtered samples lie outside scale={limits}, where an image shows only its "
             "border; give the range in the signal's own units",
         )
+
+
+def column_of(representation: str, readout: str = "embedding") -> str:
+    """The name of the column that holds a representation's vectors of a readout.
+
+    >>> column_of("scalogram"), column_of("scalogram", "rows")
+    ('scalogram', 'scalogram_rows')
+    """
+    return representation if readout == "embedding" else f"{representation}_{readout}"
+
+
+def check_readout(readout: Any) -> None:
+    """Refuse what is not one of `READOUTS`.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if readout not in READOUTS:
+        raise unknown("readout", readout, READOUTS)
 
 
 def check_scale(scale: Any, from_recording: bool = False) -> str | Limits:
