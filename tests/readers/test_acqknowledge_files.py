@@ -2,96 +2,17 @@
 
 from __future__ import annotations
 
-import zlib
 from datetime import datetime, timezone
-from pathlib import Path
 
 import bioread
 import numpy as np
 import pytest
-from bioread import headers as bh
 from device_files import device, listed, survives
+from made_files import ACQ_START as START
+from made_files import acqknowledge as write
 
 from tiny_biomoe.errors import SignalError
 from tiny_biomoe.readers.formats import read, recognise
-
-REVISION = 132  # AcqKnowledge 5.0.1
-START = datetime(2024, 5, 6, 7, 8, 9, 500_000, timezone.utc)
-
-
-def laid_out(kind: type, tail: bytes = b"", length: str | None = None, **fields: object) -> bytes:
-    """A header of bioread with the given fields, the others 0; `length` names the field that holds its own length."""
-    empty = kind.for_revision(REVISION, "<")
-    facts = empty._struct_class()
-    for name, value in {**fields, **({length: len(bytes(facts)) + len(tail)} if length else {})}.items():
-        setattr(facts, name, value)
-    return bytes(facts) + tail
-
-
-CHANNELS = [  # name, unit, divider, format, scale, offset
-    (b"EKG - ERS100C", b"mV", 1, "<i2", 0.001, 0.5),
-    (b"EDA", b"microsiemens", 4, "<f8", 1.0, 0.0),
-    (b"EDA", b"microsiemens", 4, "<f8", 1.0, 0.0),
-]
-
-
-def write(path: Path, rng, marks: list[tuple[int, str, datetime | None]] = (), packed: bool = False) -> list:
-    """A file of 400 ms at 1 kHz; gives its raw samples."""
-    raw = [
-        rng.integers(-2000, 2000, 400).astype("<i2"),
-        *(rng.standard_normal(100).astype("<f8") for _ in range(2)),
-    ]
-    channels = b"".join(
-        laid_out(
-            bh.ChannelHeader,
-            length="lChanHeaderLen",
-            szCommentText=name,
-            szUnitsText=unit,
-            lBufLength=samples.size,
-            dAmplScale=scale,
-            dAmplOffset=offset,
-            nVarSampleDivider=divider,
-        )
-        for (name, unit, divider, _, scale, offset), samples in zip(CHANNELS, raw, strict=True)
-    )
-    graph = laid_out(
-        bh.GraphHeader, length="lExtItemHeaderLen", lVersion=REVISION, nChannels=3, dSampleTime=1.0, bCompressed=packed
-    )
-    types = b"".join(
-        laid_out(bh.ChannelDTypeHeader, nSize=samples.itemsize, nType={"f": 1, "i": 2}[samples.dtype.kind])
-        for samples in raw
-    )
-    items = [
-        laid_out(
-            bh.MarkerItemHeader,
-            text.encode() + b"\0",
-            lSample=at,
-            nChannel=-1,
-            sMarkerStyle=b"apnd",
-            llDateCreated=round(date.timestamp() * 1000) if date else 2**63,
-            nTextLength=len(text) + 1,
-        )
-        for at, text, date in marks
-    ]
-    markers = laid_out(bh.MarkerHeader, lMarkersExtra=len(items) + 1) + b"".join(items)
-    journal = laid_out(bh.JournalLengthHeader, lJournalDataLen=4)
-    interleaved = b"".join(
-        raw[0][4 * n : 4 * n + 1].tobytes()
-        + raw[1][n : n + 1].tobytes()
-        + raw[2][n : n + 1].tobytes()
-        + raw[0][4 * n + 1 : 4 * n + 4].tobytes()
-        for n in range(100)
-    )
-    body = interleaved + markers + journal
-    if packed:
-        blocks = [zlib.compress(samples.tobytes()) for samples in raw]
-        body = markers + journal + laid_out(bh.MainCompressionHeader)
-        for samples, block in zip(raw, blocks, strict=True):
-            body += laid_out(
-                bh.ChannelCompressionHeader, block, lUncompressedLen=samples.nbytes, lCompressedLen=len(block)
-            )
-    path.write_bytes(graph + channels + laid_out(bh.ForeignHeader, length="lLength") + types + body)
-    return raw
 
 
 @pytest.fixture

@@ -2,49 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pytest
+from made_files import edf
+from made_files import edf_signal as signal
 
 from tiny_biomoe.errors import SignalError, SignalWarning
 from tiny_biomoe.readers.formats import read
 
-FIELDS = (
-    *(("label", 16), ("t", 80), ("dim", 8), ("pmin", 8), ("pmax", 8)),
-    *(("dmin", 8), ("dmax", 8), ("p", 80), ("spr", 8)),
-)
 TENTHS = [n / 10 for n in range(16)]
-
-
-def signal(label: str, data: Any, **changes: Any) -> dict[str, Any]:
-    """Eight samples a record, a tenth of a microsiemens a step."""
-    fields = {"dim": "uS", "pmin": -3276.8, "pmax": 3276.7, "dmin": -32768, "dmax": 32767, "spr": 8}
-    return {"label": label, "data": list(data), **fields, **changes}
-
-
-def edf(path: Path, signals: list[dict[str, Any]], records: Any = 2, duration: Any = 1, reserved: str = "") -> Path:
-    """Write a file of two records."""
-
-    def field(value: Any, size: int) -> bytes:
-        return (value if isinstance(value, bytes) else str(value).encode("latin-1")).ljust(size)
-
-    size = 256 * (len(signals) + 1)
-    head = field(0, 8) + field("X X X X", 80) + field("Startdate 01-JAN-2020 X X X", 80) + field("01.01.2010.00.00", 16)
-    head += field(size, 8) + field(reserved, 44) + field(records, 8) + field(duration, 8) + field(len(signals), 4)
-    for name, width in FIELDS:
-        head += b"".join(field(each.get(name, ""), width) for each in signals)
-    head += b" " * 32 * len(signals)
-    for record in range(2):
-        for each in signals:
-            data, count = each["data"], each["spr"]
-            if isinstance(data[0], bytes):
-                head += data[record].ljust(2 * count, b"\0")
-            else:
-                head += np.asarray(data[record * count : (record + 1) * count], "<i2").tobytes()
-    path.write_bytes(head)
-    return path
 
 
 @pytest.mark.parametrize(

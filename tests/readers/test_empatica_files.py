@@ -2,71 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import fastavro
-import numpy as np
 import pytest
 from device_files import channels, survives
+from made_files import IMU, RATES, START, array, record_type
+from made_files import avro as write
+from made_files import avro_path as at
+from made_files import avro_session as session
 
 from tiny_biomoe.errors import SignalError
 from tiny_biomoe.readers import empatica_files
 from tiny_biomoe.readers.formats import parts_of, read, recognise
-
-SERIES = [("timestampStart", "long"), ("samplingFrequency", "float")]
-START = 1_700_000_000  # unix seconds
-RATES = {"eda": 3.99996, "bvp": 64.0, "temperature": 1.000002, "steps": 0.2}
-IMU = {"physicalMin": -16, "physicalMax": 16, "digitalMin": -32768, "digitalMax": 32767}
-
-
-def record_type(name: str, fields: list[tuple[str, object]]) -> dict:
-    return {"type": "record", "name": name, "fields": [{"name": key, "type": kind} for key, kind in fields]}
-
-
-def array(kind: object) -> dict:
-    return {"type": "array", "items": kind}
-
-
-SENSORS = [
-    *((key, record_type(key, [*SERIES, ("values", array("float"))])) for key in RATES),
-    (
-        "accelerometer",
-        record_type(
-            "accelerometer",
-            [
-                *SERIES,
-                ("imuParams", record_type("imu", [(key, "int") for key in IMU])),
-                *((axis, array("int")) for axis in "xyz"),
-            ],
-        ),
-    ),
-]
-SCHEMA = record_type(
-    "Session",
-    [("timezone", "int"), ("deviceSn", "string"), ("enrollment", "string"), ("rawData", record_type("raw", SENSORS))],
-)
-
-
-def session(start: float, seconds: float, rng: np.random.Generator, **changes: object) -> dict:
-    """One record, its sensors of noise; `changes` replace whole sensors."""
-    raw: dict[str, object] = {}
-    for key, fs in RATES.items():
-        values = rng.standard_normal(round(seconds * fs)).astype(np.float32).tolist()
-        raw[key] = {"timestampStart": round(start * 1e6), "samplingFrequency": fs, "values": values}
-    axes = {axis: rng.integers(-2048, 2048, round(seconds * 64)).tolist() for axis in "xyz"}
-    raw["accelerometer"] = {**raw["bvp"], "imuParams": IMU, **axes}  # type: ignore[dict-item]
-    return {"timezone": 7200, "deviceSn": "3YK-SECRET", "enrollment": "Jane Doe", "rawData": {**raw, **changes}}
-
-
-def write(path: Path, records: list[dict], codec: str = "null", schema: dict = SCHEMA) -> Path:
-    with path.open("wb") as file:
-        fastavro.writer(file, schema, records, codec=codec)
-    return path
-
-
-def at(folder: Path, start: int) -> Path:
-    return folder / f"1-1-P01_{start}.avro"
-
 
 SILENT = {"timestampStart": 0, "samplingFrequency": 0, "values": []}
 

@@ -3,54 +3,17 @@
 from __future__ import annotations
 
 import struct
-from pathlib import Path
 
 import numpy as np
 import pytest
 import pyxdf
 from device_files import device, survives
+from made_files import UNIX
+from made_files import xdf as write
+from made_files import xdf_stream as stream
 
 from tiny_biomoe.errors import SignalError
 from tiny_biomoe.readers.formats import read, recognise
-
-RECORDED = "2025-01-31T00:21:17+0000"
-UNIX = 1738282877
-TYPES = {"float32": "<f4", "int16": "<i2", "double64": "<f8"}
-
-
-def chunk(tag: int, content: bytes, stream: int | None = None) -> bytes:
-    content = struct.pack("<H", tag) + (b"" if stream is None else struct.pack("<I", stream)) + content
-    return b"\x04" + struct.pack("<I", len(content)) + content
-
-
-def stream(number: int, name: str, kind: str, fs: float, stamps, values, channels: str = "", form: str = "float32"):
-    """Header, samples by forties, clock offsets and footer of one stream."""
-    values = [] if len(values) == 0 else np.atleast_2d(np.asarray(values, TYPES.get(form, object)).T).T
-    n_channels = 1 if len(values) == 0 else values.shape[1]
-    yield chunk(
-        2,
-        f"<info><name>{name}</name><type>{kind}</type><channel_count>{n_channels}</channel_count>"
-        f"<nominal_srate>{fs}</nominal_srate><channel_format>{form}</channel_format><source_id/>"
-        f"<desc>{channels}</desc></info>".encode(),
-        number,
-    )
-    for begin in range(0, len(values), 40):
-        rows = list(zip(stamps[begin : begin + 40], values[begin : begin + 40], strict=True))
-        content = b"\x04" + struct.pack("<I", len(rows))
-        for stamp, row in rows:
-            data = row.tobytes() if form != "string" else b"\x01" + bytes([len(row[0])]) + row[0].encode()
-            content += b"\x08" + struct.pack("<d", stamp) + data
-        yield chunk(3, content, number)
-    for at in (100.0, 105.0, 110.0):
-        yield chunk(4, struct.pack("<dd", at, 0.25), number)
-    yield chunk(6, f"<info><sample_count>{len(values)}</sample_count></info>".encode(), number)
-
-
-def write(path: Path, *streams, head: str = f"<datetime>{RECORDED}</datetime>") -> Path:
-    header = chunk(1, f"<info><version>1.0</version>{head}</info>".encode())
-    path.write_bytes(b"XDF:" + header + b"".join(part for each in streams for part in each))
-    return path
-
 
 LABELS = "".join(
     f"<channel><label>{label}</label><type>{kind}</type><unit>{unit}</unit></channel>"
