@@ -105,7 +105,17 @@ def xdf_chunk(tag: int, content: bytes, stream: int | None = None) -> bytes:
     return b"\x04" + struct.pack("<I", len(content)) + content
 
 
-def xdf_stream(number: int, name: str, kind: str, fs: float, stamps, values, channels: str = "", form: str = "float32"):
+def xdf_stream(
+    number: int,
+    name: str,
+    kind: str,
+    fs: float,
+    stamps,
+    values,
+    channels: str = "",
+    form: str = "float32",
+    clocks=(100.0, 105.0, 110.0),
+):
     """Header, samples by forties, clock offsets and footer of one stream."""
     values = [] if len(values) == 0 else np.atleast_2d(np.asarray(values, TYPES.get(form, object)).T).T
     n_channels = 1 if len(values) == 0 else values.shape[1]
@@ -123,7 +133,7 @@ def xdf_stream(number: int, name: str, kind: str, fs: float, stamps, values, cha
             data = row.tobytes() if form != "string" else b"\x01" + bytes([len(row[0])]) + row[0].encode()
             content += b"\x08" + struct.pack("<d", stamp) + data
         yield xdf_chunk(3, content, number)
-    for at in (100.0, 105.0, 110.0):
+    for at in clocks:
         yield xdf_chunk(4, struct.pack("<dd", at, 0.25), number)
     yield xdf_chunk(6, f"<info><sample_count>{len(values)}</sample_count></info>".encode(), number)
 

@@ -48,6 +48,7 @@ class Summary:
     windows_failed: int
     shards: int
     bytes: int  # of all shards
+    warned: int = 0  # inputs that were embedded although something of them is doubtful
 
     @property
     def exit_code(self) -> int:
@@ -58,9 +59,11 @@ class Summary:
 
     def table(self) -> str:
         """The summary as text for a terminal."""
+        notes = [f"{self.in_part} of them in part"] if self.in_part else []
+        notes += [f"{self.warned} with a warning"] if self.warned else []
         rows = [
             ("inputs", self.inputs, ""),
-            ("  embedded", self.embedded, f"{self.in_part} of them in part" if self.in_part else ""),
+            ("  embedded", self.embedded, ", ".join(notes)),
             ("  failed", self.failed, ""),
             ("  skipped", self.skipped, ""),
             ("windows embedded", self.windows, ""),
@@ -203,6 +206,7 @@ class Ledger:
             windows_failed=sum(counts[1] for counts in self._tally.values()),
             shards=len(self._shards),
             bytes=sum(each["bytes"] for each in self._shards),
+            warned=sum("warned" in outcomes for outcomes in self._noticed.values()),
         )
         rows = sum(each["rows"] for each in self._shards)
         if found.inputs != found.embedded + found.failed + found.skipped or rows != found.windows:

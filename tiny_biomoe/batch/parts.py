@@ -45,11 +45,11 @@ class Cursor:
 
 @dataclass(frozen=True)
 class Notice:
-    """Something that was not embedded: an input, one of its channels, or one window."""
+    """Something that was not embedded, or is doubtful: an input, one of its channels, or one window."""
 
     input: int  # number among the inputs of the run
     source: str
-    outcome: str  # "failed" or "skipped"
+    outcome: str  # "failed" or "skipped"; "warned" of what was embedded all the same
     reason: str
     channel: str | None = None
     start: float | None = None  # seconds

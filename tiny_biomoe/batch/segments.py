@@ -17,7 +17,7 @@ from ..config import Recipe
 from ..errors import ConfigError, SignalError
 from ..images.windows import FilteredRecording
 from ..readers.columns import NoSignal, kind_of
-from ..readers.formats import Recording, Recordings, check_reading
+from ..readers.formats import REDUCE, Recording, Recordings, check_reading
 from ..readers.recording import NO_MODALITY, printable
 from ..readers.wide_files import Result, read_each
 from ..signals.filters import MODALITIES
@@ -106,6 +106,11 @@ def load(file: File, settings: Settings, recipe: Recipe) -> list[Segment | Notic
         try:
             recordings = _usable(file, result)
             for recording in recordings:
+                if recording.held_fs is not None and recording.modality is not None:
+                    doubt = f"{recording.held_reason()}; {REDUCE}"
+                    found += [
+                        Notice(number, each.source, "warned", doubt, recording.channel) for number, each in inputs
+                    ]
                 found += _segments(recording, inputs, settings, recipe)
             for left in recordings.left_out:
                 outcome = "failed" if left.failed else "skipped"

@@ -142,7 +142,7 @@ def _embed_to_folder(
         )  # fmt: skip
     click.echo(summary.table())
     click.echo(f"embeddings in {printable(str(output))}")
-    if summary.failed or summary.in_part or not summary.windows:
+    if summary.failed or summary.in_part or summary.warned or not summary.windows:
         click.echo(f"what was not embedded, and why: {printable(str(output / FAILURES))}")
         _tell_failures(output / FAILURES)
     raise SystemExit(summary.exit_code)
@@ -185,7 +185,7 @@ def _engine(name: str, address: str | None, actors: int | None) -> Engine | None
 
 def _given(reading: dict[str, Any]) -> dict[str, Any]:
     """The reading options that say more than their default, so that a fingerprint holds no others."""
-    defaults = {"encoding": "utf-8", "on_hole": "error", "on_jitter": "error"}
+    defaults = {"encoding": "utf-8", "on_hole": "error", "on_jitter": "error", "on_held": "warn"}
     return {key: value for key, value in reading.items() if value is not None and value != defaults.get(key)}
 
 

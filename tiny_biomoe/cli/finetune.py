@@ -32,7 +32,7 @@ from ..train.settings import LEVELS, LOSSES, POOLINGS, Settings
 from ..train.vectors import VectorCache
 from .options import IMAGE_OPTIONS, READING, READING_OPTIONS, options
 
-LAYOUT = ("column", "format", "delimiter", "decimal", "encoding", "header", "time_column", "on_jitter")
+LAYOUT = ("column", "format", "delimiter", "decimal", "encoding", "header", "time_column", "on_jitter", "on_held")
 
 
 class FoldsType(click.ParamType):  # type: ignore[type-arg]

@@ -77,6 +77,12 @@ READING_OPTIONS = [
     click.option("--time-column", help='Name or number of the column of times; "" reads without times.'),
     click.option("--on-hole", type=click.Choice(["error", "split"]), default="error", help="Samples missing in time."),
     click.option("--on-jitter", type=click.Choice(["error", "resample"]), default="error", help="Uneven times."),
+    click.option(
+        "--on-held",
+        type=click.Choice(["warn", "reduce"]),
+        default="warn",
+        help="A slow sensor exported at a higher rate, each value repeated: reduce reads it at its own.",
+    ),
 ]
 READING = [
     "fs",
@@ -90,6 +96,7 @@ READING = [
     "time_column",
     "on_hole",
     "on_jitter",
+    "on_held",
 ]
 IMAGE_OPTIONS = [
     click.option("--band", type=Band(), default="modality", show_default=True, help="Filter, in Hz."),

@@ -17,7 +17,7 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from .device_files import looks_like_e4, read_biosppy, read_e4, read_opensignals
 from .discovery import Skipped, find_files, source_name
 from .edf_files import read_bdf, read_edf
 from .empatica_files import following, read_embraceplus
+from .held import held, reduced
 from .labchart_files import read_labchart
 from .matlab_files import read_matlab
 from .mne_files import MNE_ENDINGS, looks_like_nicolet, mne_parts, read_mne
@@ -109,6 +110,7 @@ CHOICES: dict[str, list[str | None]] = {
     "format": [None, *FORMATS],
     "on_hole": ["error", "split"],
     "on_jitter": ["error", "resample"],
+    "on_held": ["warn", "reduce"],
 }
 NOT_READ = {  # how files begin that are often taken for recordings, and what to do about them
     b"PK\x03\x04": "an Excel workbook or another archive: save its sheet as CSV, or unpack it",
@@ -117,6 +119,7 @@ NOT_READ = {  # how files begin that are often taken for recordings, and what to
     b"{": "JSON, which holds settings or notes: save samples as CSV",
 }
 HEAD = 4096  # bytes that recognition looks at
+REDUCE = 'to read it at that rate pass on_held="reduce" (--on-held reduce)'
 
 
 @dataclass(frozen=True, repr=False)
@@ -130,6 +133,7 @@ class Recording:
     start: float | None  # unix seconds of the first sample, where the file holds it; no time zone counts as UTC
     source: str  # path relative to the root, with forward slashes; control characters and odd bytes escaped
     one_of_several: bool = field(default=False, repr=False)  # a run between two holes: not the channel as a whole
+    held_fs: float | None = field(default=None, repr=False)  # Hz of the sensor, where its values are only repeated
 
     def __repr__(self) -> str:
         measures = self.modality or kind_of(self.channel) or "of unknown modality"
@@ -139,6 +143,10 @@ class Recording:
             f"<Recording {printable(self.channel)!r} of {self.source}: {measures}, {self.signal.size} samples at "
             f"{self.fs:g} Hz ({seconds:g} s){began}>"
         )
+
+    def held_reason(self) -> str:
+        """Why the samples are doubtful, where they are only repeated."""
+        return f"repeats each value: it was sampled at {self.held_fs:g} Hz and exported at {self.fs:g} Hz"
 
 
 class Recordings(list[Recording]):
@@ -186,6 +194,7 @@ def read(
     time_column: str | int | None = None,
     on_hole: str = "error",
     on_jitter: str = "error",
+    on_held: str = "warn",
 ) -> Recordings:
     """Read every channel of a file that is a signal, or the chosen ones.
 
@@ -215,6 +224,9 @@ def read(
         missing samples (NaN) as well.
     on_jitter
         What to do with uneven times: "error", or "resample", linearly to an even rate.
+    on_held
+        What to do with a slow sensor that was exported at a higher rate by repeating each value (EDA of 4 Hz at
+        64 Hz): "warn" with the true rate, or "reduce" to one sample of each run, at the true rate.
 
     Returns
     -------
@@ -230,8 +242,9 @@ def read(
         An argument that no file can have.
     """
     path = Path(path)
-    check_reading({"format": format, "fs": fs, "modality": modality, "on_hole": on_hole, "on_jitter": on_jitter})
-    stated = Statements.of(path, root, fs, modality, on_hole, on_jitter)
+    choices = {"format": format, "on_hole": on_hole, "on_jitter": on_jitter, "on_held": on_held}
+    check_reading({"fs": fs, "modality": modality, **choices})
+    stated = Statements.of(path, root, fs, modality, on_hole, on_jitter, on_held)
     options = Options(column, delimiter, decimal, encoding, header, time_column)
     with reading(path):
         channels = FORMATS[format or recognise(path)].read(path, options)
@@ -239,6 +252,10 @@ def read(
     if failed := [each for each in found.left_out if each.failed]:
         more = f", and {len(failed) - 1} more columns" if len(failed) > 1 else ""
         warn(f"{printable(str(path))}: column {failed[0].channel!r} is not read: {failed[0].reason}{more}")
+    if doubtful := [each for each in found if each.held_fs is not None]:
+        more = f", and {len(doubtful) - 3} more columns" if len(doubtful) > 3 else ""
+        listed = "; ".join(f"column {each.channel!r} {each.held_reason()}" for each in doubtful[:3])
+        warn(f"{printable(str(path))}: {listed}{more}: {REDUCE}")
     return found
 
 
@@ -338,14 +355,17 @@ class Statements:
     modality: str | None  # canonical
     split: bool
     resample: bool
+    reduce: bool
 
     @classmethod
-    def of(cls, path: Path, root: Any, fs: Any, modality: Any, on_hole: Any, on_jitter: Any) -> Statements:
+    def of(
+        cls, path: Path, root: Any, fs: Any, modality: Any, on_hole: Any, on_jitter: Any, on_held: Any
+    ) -> Statements:
         """From arguments of `read`."""
         source = source_name(path, None if root is None else Path(root))
         rate = None if fs is None else check_fs(fs)
         name = None if modality is None else modality_name(modality)
-        return cls(source, rate, name, on_hole == "split", on_jitter == "resample")
+        return cls(source, rate, name, on_hole == "split", on_jitter == "resample", on_held == "reduce")
 
     def all_recordings(self, channels: list[Channel], options: Options) -> Recordings:
         """What is read of a file's channels, and what is left out; an error only where nothing can be read."""
@@ -354,13 +374,25 @@ class Statements:
         errors: list[SignalError] = []
         for channel in kept:
             try:
-                found += self.recordings(channel)
+                found += map(self._at_own_rate, self.recordings(channel))
             except SignalError as error:
                 errors.append(error)
                 left.append(LeftOut(printable(channel.name), str(error), True))
         if errors and not found:
             raise errors[0]
         return Recordings(found, left)
+
+    def _at_own_rate(self, recording: Recording) -> Recording:
+        """A recording whose values are repeated: reduced where the caller wants that, else marked."""
+        found = held(recording.signal)
+        if found is None:
+            return recording
+        rate = found.rate(recording.fs)
+        if not self.reduce:
+            return replace(recording, held_fs=rate)
+        signal, begin = reduced(recording.signal, found)
+        start = None if recording.start is None else recording.start + begin / recording.fs
+        return replace(recording, signal=signal, fs=rate, start=start)
 
     def recordings(self, channel: Channel) -> Iterator[Recording]:
         """Settle the rate of a channel, and cut it where samples are missing in time."""

@@ -80,7 +80,7 @@ def read_cmrr(path: Path, options: Options) -> list[Channel]:
     data = read_unpacked(path, MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
         raise SignalError(f"the file holds more than {MAX_BYTES} bytes: split it")
-    lines = data.decode("latin-1").splitlines()
+    lines = data.decode("latin-1").replace("\r\n", "\n").split("\n")
     facts = dict(re.findall(r"^(\w+)\s*=\s*(\S+)\s*$", "\n".join(lines[:50]), re.MULTILINE))
     if facts.get("LogDataType") == "ACQUISITION_INFO":
         raise SignalError("the log holds the times of slices, no signal: read its PULS, RESP or ECG log")

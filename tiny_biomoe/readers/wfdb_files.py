@@ -30,14 +30,17 @@ need("wfdb")
 FLOAT = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 RECORD = re.compile(
     rf"(?P<name>[^\s/]+)(?:/(?P<segments>\d+))?\s+(?P<signals>\d+)"
-    rf"(?:\s+(?P<fs>{FLOAT})(?:/{FLOAT}(?:\({FLOAT}\))?)?(?:\s+(?P<length>\d+)(?:\s+(?P<time>\S+)(?:\s+(?P<date>\S+))?)?)?)?"
+    rf"(?:\s+(?P<fs>{FLOAT})(?:/{FLOAT}(?:\({FLOAT}\))?)?(?:\s+(?P<length>\d+)(?:\s+(?P<time>\S+)(?:\s+(?P<date>\S+))?)?)?)?",
+    re.ASCII,
 )
 SIGNAL = re.compile(
     rf"(?P<file>\S+)\s+(?P<format>\d+)(?:x(?P<frame>\d+))?(?::(?P<skew>\d+))?(?:\+(?P<offset>\d+))?"
     rf"(?:\s+(?P<gain>{FLOAT})(?:\((?P<baseline>[+-]?\d+)\))?(?:/(?P<unit>\S+))?"
     rf"(?:\s+(?P<bits>\d+)(?:\s+(?P<zero>[+-]?\d+)(?:\s+(?P<first>[+-]?\d+)(?:\s+(?P<sum>[+-]?\d+)"
-    rf"(?:\s+(?P<block>\d+)(?:\s+(?P<name>\S.*))?)?)?)?)?)?)?"
+    rf"(?:\s+(?P<block>\d+)(?:\s+(?P<name>\S.*))?)?)?)?)?)?)?",
+    re.ASCII,
 )
+LINE_END = re.compile(r"\r\n|\r|\n")  # and none of what Python takes for one in Latin-1
 DEFAULT_FS = 250.0  # Hz, and
 DEFAULT_GAIN = 200.0  # units a mV: what header(5) says of a header without them
 BITS = {8: 8, 16: 16, 24: 24, 32: 32, 61: 16, 80: 8, 160: 16, 212: 12}  # of a sample
@@ -86,7 +89,7 @@ def read_header(path: Path) -> Header:
         A line that is none of the specification's.
     """
     text = path.read_bytes()[: 1 << 24].decode("latin-1")
-    numbered = [(row, line.strip()) for row, line in enumerate(text.splitlines(), 1) if line.strip()]
+    numbered = [(row, line.strip()) for row, line in enumerate(LINE_END.split(text), 1) if line.strip()]
     lines = [(row, line) for row, line in numbered if not line.startswith("#")]
     first = RECORD.fullmatch(lines[0][1]) if lines else None
     if first is None:
@@ -283,6 +286,11 @@ def _read_segments(path: Path, header: Header, options: Options) -> list[Channel
     template = layout or next((part for part, *_ in pieces if part is not None), None)
     if template is None or not template.signals:
         raise SignalError("the record has no segment with signals")
+    if len(template.signals) != header.n_signals:
+        raise SignalError(
+            f"the header counts {header.n_signals} signals, its {'layout' if layout else 'first segment'} "
+            f"{len(template.signals)}: correct it"
+        )
     keys = _keys(template)
     chosen = choose([line.name for line in template.signals], options.column)
     return [_joined(template.signals[index], index, keys, pieces, header, layout is not None) for index in chosen]

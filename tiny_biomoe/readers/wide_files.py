@@ -72,7 +72,8 @@ def _in_one_pass(path: Path, asked: list[dict[str, Any]]) -> list[Result]:
     by_column = dict(zip(columns, channels, strict=True))
     found: list[Result] = []
     for each in asked:
-        stated = Statements.of(path, each.get("root"), *map(each.get, ("fs", "modality", "on_hole", "on_jitter")))
+        given = map(each.get, ("root", "fs", "modality", "on_hole", "on_jitter", "on_held"))
+        stated = Statements.of(path, *given)
         try:
             with reading(path):
                 found.append(stated.all_recordings([by_column[each["column"]]], Options(each["column"])))
