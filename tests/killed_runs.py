@@ -1,7 +1,7 @@
 """Run an embedding, kill it with SIGKILL at random moments, run it again, and compare with a run that nobody killed.
 
 A fresh process that forks: the libraries are loaded once, and no thread of a test runner is alive when it forks. The
-study makes three groups of files, with two modalities and two representations. Some of the runs that are killed draw in
+study makes several groups of files, with two modalities and two representations. Some of the runs that are killed draw in
 a process of their own, and are gone on with by one that does not, or the other way round.
 
 `python -c "from killed_runs import main; main(FOLDER, KILLS, 'stub' or 'real')"`: the drawing process would load the
@@ -67,9 +67,7 @@ def main(folder: str, kills: int, network: str) -> None:
     study, out = make_study(Path(folder) / "study"), Path(folder) / "out"
     run(study, out, model, 0)  # warms this process up; all threads it started are gone when it returns
     expected = digests(out)
-    assert {name[:27] for name in expected if name.startswith("embeddings")} == {
-        f"embeddings/shard-0000{group}-0000" for group in range(GROUPS)
-    }
+    assert len({name[:33] for name in expected if name.startswith("embeddings")}) >= GROUPS
     shutil.rmtree(out)
     whole = [timed(study, out, model, workers, expected) for workers in (0, 1)]
     moments, killed, drawing, middle, completed = random.Random(20251123), 0, 0, 0, 0

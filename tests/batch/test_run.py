@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -321,42 +320,35 @@ def test_row_74_killed_at_random_moments(tmp_path, network, kills):
     assert completed >= 1
 
 
-def test_row_57_a_file_changes_or_goes_between_two_halves(half):
+def test_row_57_a_file_changes_or_goes_between_two_halves(half, tmp_path):
     study, out = half
     e4(study / "S01" / "EDA.csv", 3 + pulse(60, 4, 0.06), 4)  # its windows are in both finished shards
     (study / "S02" / "EDA.csv").unlink()
     summary = embed(study, out)
-    assert (summary.inputs, summary.embedded, summary.failed, summary.windows) == (6, 2, 3, 12)
-    failures = reasons(out)
-    assert failures["S01/EDA.csv"] == "the file changed since the run began"
-    assert failures["S02/EDA.csv"] == "the file was removed since the run began"
-    assert "S01/EDA.csv" not in load_embeddings(out)[2]["source"].to_pylist()
+    assert (summary.inputs, summary.embedded, summary.failed, summary.windows) == (5, 3, 1, 18)
+    embed(study, tmp_path / "fresh")
+    assert digests(out) == digests(tmp_path / "fresh")
 
 
-def test_inputs_that_are_there_and_no_longer_asked_for_are_refused(half):
-    study, out = half
-    inputs = open_study(study)
-    fewer = replace(inputs, inputs=[each for each in inputs.inputs if each.source != "S01/EDA.csv"])
-    with pytest.raises(
-        ConfigError, match=r"1 inputs .* not asked for any more although they are there, the first S01/EDA"
-    ):
-        embed(fewer, out)
-    assert embed(study, out).failed == 1  # the run goes on as if nothing had been asked
+def test_row_57_a_file_that_changes_while_a_run_is_at_work_fails_and_is_embedded_by_the_next(study, tmp_path):
+    class Change(Observer):
+        def planned(self, files, outlook):
+            e4(study / "S02" / "EDA.csv", 3 + pulse(60, 4, 0.06), 4)
 
-
-def test_inputs_that_the_run_did_not_begin_with_are_refused(half):
-    study, out = half
-    e4(study / "S03" / "EDA.csv", pulse(60, 4, 0.06), 4)
-    with pytest.raises(ConfigError, match=r"1 inputs are not those .* the first S03/EDA\.csv"):
-        embed(study, out)
+    summary = embed(study, tmp_path / "out", observer=Change())
+    assert (summary.embedded, summary.failed, summary.windows) == (3, 2, 18)
+    assert reasons(tmp_path / "out")["S02/EDA.csv"] == "the file changed since the run began"
+    assert embed(study, tmp_path / "out").windows == 24
+    embed(study, tmp_path / "fresh")
+    assert digests(tmp_path / "out") == digests(tmp_path / "fresh")
 
 
 @pytest.mark.parametrize(
     "victim",
     [
-        "embeddings/shard-00000-00001.parquet",
-        ".run/shard-00000-00001.json",
-        ".run/shard-00000-00000.json",
+        "embeddings/shard-*-00001.parquet",
+        ".run/shard-*-00001.json",
+        ".run/shard-*-00000.json",
         ".run/plan.json",
         "manifest.json",
         "failures.parquet",
@@ -366,7 +358,7 @@ def test_inputs_that_the_run_did_not_begin_with_are_refused(half):
 @pytest.mark.parametrize("damage", ["flip", "cut", "remove"])
 def test_row_85_damage_is_found_by_hash_and_mended(done, tmp_path, victim, damage):
     out, model = shutil.copytree(done[1], tmp_path / "out"), Stub()
-    path = out / victim
+    (path,) = out.glob(victim)
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data if damage == "flip" else data[: len(data) // 2])
@@ -386,35 +378,39 @@ def test_row_85_a_shard_computed_anew_that_ends_elsewhere_moves_those_behind_it(
     monkeypatch.setattr("tiny_biomoe.readers.wide_files.read", starved)
     assert embed(done[0], tmp_path / "out").windows == 17
     monkeypatch.undo()
-    (tmp_path / "out" / "embeddings" / "shard-00000-00000.parquet").unlink()
+    next((tmp_path / "out" / "embeddings").glob("shard-*-00000.parquet")).unlink()
     assert embed(done[0], tmp_path / "out").windows == 23
     assert digests(tmp_path / "out") == digests(done[1])
 
 
-def test_row_74_killed_while_shards_of_changed_inputs_are_removed(done, tmp_path, monkeypatch):
+@pytest.mark.parametrize("kept", range(1, 11))
+def test_row_74_killed_while_shards_of_a_changed_study_are_set_aside(done, tmp_path, monkeypatch, kept):
     class Killed(BaseException):
         pass
 
-    def remove_two(path):
-        if re.search(r"0000[34]\.", path.name):
-            removed.append(path)
-            if len(removed) > 2:
+    def move(source, target):
+        if "old" in str(target):
+            moved.append(source)
+            if len(moved) > kept:
                 raise Killed
-        path.unlink(missing_ok=True)
+        os.rename(source, target)
 
-    removed: list[Path] = []
+    moved: list[Path] = []
     study, out = shutil.copytree(done[0], tmp_path / "study"), shutil.copytree(done[1], tmp_path / "out")
     (study / "S02" / "EDA.csv").unlink()
     (study / "S01" / "EDA.csv").unlink()  # 12 windows are left of 24: three shards of five
-    monkeypatch.setattr("tiny_biomoe.batch.worker.remove", remove_two)
-    with pytest.raises(Killed):
+    monkeypatch.setattr("tiny_biomoe.batch.kept.os.replace", move)
+    try:
         embed(study, out)
-    assert not (out / "manifest.json").exists()
+    except Killed:
+        assert not (out / "manifest.json").exists()
+    assert len(moved) == min(kept + 1, 10)
     monkeypatch.undo()
     assert embed(study, out).windows == 12
     shards = sorted(path.name for path in (out / "embeddings").iterdir())
-    assert shards == [f"shard-00000-0000{part}.parquet" for part in range(3)]
+    assert [name[-13:] for name in shards] == [f"00{part:03d}.parquet" for part in range(3)]
     assert sorted(path.stem for path in (out / ".run").glob("shard-*")) == [name.split(".")[0] for name in shards]
+    assert not list((out / ".run" / "old").iterdir())
 
 
 def test_row_85_plan_and_manifest_damaged_together(done, tmp_path):
@@ -422,7 +418,9 @@ def test_row_85_plan_and_manifest_damaged_together(done, tmp_path):
     for name in (".run/plan.json", "manifest.json"):
         (out / name).write_text("{}")
     with pytest.raises(ConfigError, match="both damaged: delete the folder"):
-        embed(done[0], out)
+        embed(done[0], out, window=20)  # nothing says what the shards were made with
+    embed(done[0], out)  # their records do
+    assert digests(out) == digests(done[1])
 
 
 def test_row_86_a_moved_folder_resumes(half, done, tmp_path):
@@ -488,7 +486,7 @@ def test_row_76_a_full_disk(half, done):
     needed = int(re.search(r"(\d+) bytes", str(full.value))[1])
     assert len(list((out / "embeddings").iterdir())) == 2
     embed(study, out)
-    assert (out / "embeddings" / "shard-00000-00002.parquet").stat().st_size == needed
+    assert next((out / "embeddings").glob("*-00002.parquet")).stat().st_size == needed
     assert digests(out) == digests(done[1])
 
 
@@ -517,7 +515,7 @@ def test_row_77_a_shard_that_does_not_reach_the_disk_is_not_committed(half, done
     genuine, calls = os.fsync, []
 
     def fail_at_the_third_shard(handle):
-        if ".shard-00000-00002.parquet" in os.readlink(f"/proc/self/fd/{handle}"):
+        if "-00002.parquet" in os.readlink(f"/proc/self/fd/{handle}"):
             calls.append(handle)
             raise OSError(errno.EIO, "Input/output error")
         genuine(handle)
@@ -633,7 +631,6 @@ def test_row_81_two_runs_on_one_output(study, tmp_path):
         ({"window": 20}, "arguments.window was 10, now 20"),
         ({"representation": "psd"}, r"arguments.representations was \['waveform'\], now \['psd'\]"),
         ({"scale": "recording"}, "arguments.image.scale was window, now recording"),
-        ({"batch_size": 8}, "arguments.batch_size was 32, now 8"),
         ({"threads": 7}, r"threads was \d+, now 7"),
         ({"model": Stub("other")}, "weights.tensors_sha256 was stub, now other"),
         ({"model": Stub(precision="bfloat16")}, "backend.precision was float32, now bfloat16"),
@@ -645,6 +642,18 @@ def test_row_82_another_model_or_other_arguments(half, change, message):
     with pytest.raises(ConfigError, match=message):
         embed(*half, **change)
     assert digests(half[1]) == before
+
+
+def test_row_126_batches_and_threads_that_change_no_byte_do_not_stop_a_run(half, done, monkeypatch):
+    study, out = half
+    embed(study, out, batch_size=8)
+    assert {name: sha for name, sha in digests(out).items() if "shard" in name} == {
+        name: sha for name, sha in digests(done[1]).items() if "shard" in name
+    }
+    real = tiny_biomoe.embedding.Embedder.from_pretrained()
+    assert real.backend.parallel  # of the native program, whose threads compute an image each
+    embed(study / "S02" / "EDA.csv", out.parent / "other", real, threads=1)
+    assert embed(study / "S02" / "EDA.csv", out.parent / "other", real, threads=2).windows == 5
 
 
 def test_row_82_the_same_weights_from_another_folder_go_on_to_the_same_bytes(half, done):

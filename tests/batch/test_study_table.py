@@ -136,13 +136,19 @@ def test_a_survey_says_what_would_be_embedded(tmp_path):
 
 
 def test_a_plan_groups_files_by_number_and_size(tmp_path):
-    def plan(*sizes):
-        files = [File((Input(f"{index}.csv", tmp_path),), index, size, "0") for index, size in enumerate(sizes)]
-        return [[file.size for file in group.files] for group in groups(files)]
+    def plan(*files):
+        listed = [File((Input(name, tmp_path),), at, size, "0") for at, (name, size) in enumerate(files)]
+        return [[(file.source, file.size) for file in group.files] for group in groups(listed)]
 
     assert plan() == []
-    assert [len(group) for group in plan(*[1] * (2 * GROUP_FILES + 1))] == [GROUP_FILES, GROUP_FILES, 1]
-    assert plan(2**25, 2**25, 1, 2**27, 5) == [[2**25, 2**25], [1], [2**27], [5]]
+    small = [(f"{number}.csv", 1) for number in range(3 * GROUP_FILES)]
+    found = plan(*small)
+    assert [file for group in found for file in group] == small
+    assert 3 <= len(found) <= 20
+    assert max(map(len, found)) <= GROUP_FILES
+    assert plan(("a", 2**27), ("b", 1), ("c", 2**27)) == [[("a", 2**27)], [("b", 1)], [("c", 2**27)]]
+    more = plan(*sorted([*small, ("1000a.csv", 1)]))  # one that came leaves all groups but its own as they were
+    assert len([group for group in more if group not in plan(*sorted(small))]) <= 2
 
 
 def test_the_hash_of_a_wfdb_header_covers_its_samples(tmp_path, recordings):

@@ -14,7 +14,7 @@ from ..errors import ConfigError, need
 from ..sealed_files import read_sealed, sha256_of
 from ..signals.filters import modality_name
 from ..signals.request import representation_name
-from .parts import FORMAT, MANIFEST, NAME, SHARDS
+from .parts import FORMAT, MANIFEST, NAME, NAME_1, READ, SHARDS
 
 need("pyarrow", extra="batch", what="embedding folders")
 
@@ -72,7 +72,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if manifest is None:
         state = "is damaged" if (folder / MANIFEST).exists() else "is not there"
         raise ConfigError(f"{str(folder)!r}: {MANIFEST} {state}: run the command that made the folder, to its end")
-    if manifest.get("format") != FORMAT:
+    if manifest.get("format") not in READ:
         raise ConfigError(f"{str(folder)!r}: format {manifest.get('format')!r}, expected {FORMAT!r}")
     return manifest
 
@@ -86,7 +86,7 @@ def verified_shard(folder: Path, facts: dict[str, Any]) -> Path:
         It is damaged, gone, or no shard by its name: what to do.
     """
     name = str(facts["name"])
-    if not NAME.fullmatch(name):  # a stranger's manifest names no other file
+    if not (NAME.fullmatch(name) or NAME_1.fullmatch(name)):  # a stranger's manifest names no other file
         raise ConfigError(f"{str(folder / MANIFEST)!r} names {name[:80]!r}, which is no shard: the folder is refused")
     path = folder / SHARDS / name
     try:

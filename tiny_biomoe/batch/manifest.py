@@ -1,7 +1,7 @@
 """The run behind a folder of embeddings: what it was asked for, what it began with, what became of every input.
 
 `manifest.json` is for readers: arguments, weights and the shards with their sha256. `inputs.parquet` has a row an
-input, `failures.parquet` one for everything that was not embedded. `.run/plan.json` is what a resumed run goes by.
+input, `failures.parquet` one for everything that was not embedded. `.run/plan.json` is the last start's.
 """
 
 from __future__ import annotations
@@ -18,8 +18,21 @@ from ..embedding import Embedder
 from ..errors import ConfigError, need
 from ..sealed_files import plain_json, read_sealed, remove, sealed, write
 from ..version import __version__
-from .parts import FAILURES, FORMAT, INPUTS, MANIFEST, NAME, RUN, SHARDS, Notice, Record, read_record, records
-from .plan import File, Group, continued
+from .parts import (
+    FAILURES,
+    FORMAT,
+    INPUTS,
+    MANIFEST,
+    NAME,
+    NAME_1,
+    RUN,
+    SHARDS,
+    Notice,
+    Record,
+    chain,
+    read_record,
+)
+from .plan import File, Group
 from .segments import Settings
 from .study_table import Study
 
@@ -86,7 +99,7 @@ def fingerprint(model: Embedder, settings: Settings, further: Sequence[str], thr
         "backend": model.backend.facts(),
         "recipe": asdict(model.recipe),
         "arguments": {**asdict(settings), "further": list(further)},
-        "threads": None if model.backend.name == "native" else threads,  # which change no byte of the native program's
+        "threads": None if model.backend.parallel else threads,  # an image is then computed by one thread
         "batches": model.backend.batches,  # of an accelerator, whose size changes the last digits
     }
 
@@ -96,40 +109,61 @@ def digest(content: Any) -> str:
     return hashlib.sha256(plain_json(content)).hexdigest()
 
 
-def begin(out: Path, facts: dict[str, Any], files: Sequence[File], study: Study) -> list[File]:
-    """Begin a run in an empty folder, or go on with the one that is there: the files of its plan, as they are now.
+def run_digest(facts: dict[str, Any]) -> str:
+    """sha256 of the part of a fingerprint that every start of a run shares."""
+    return digest(_identity(_plain(facts)))
 
-    While no shard holds a row, other arguments or inputs begin it anew: nothing is lost.
+
+def _identity(facts: dict[str, Any]) -> dict[str, Any]:
+    """A fingerprint without what may change from one start to the next: columns carried along, batches of a CPU."""
+    beside = {"further"} if facts["batches"] else {"further", "batch_size"}
+    return {**facts, "arguments": {key: value for key, value in facts["arguments"].items() if key not in beside}}
+
+
+def begin(out: Path, facts: dict[str, Any], files: Sequence[File]) -> list[Any]:
+    """Begin a run in an empty folder, or go on with the one that is there: the records of its files, as they were.
+
+    While no shard holds a row, other arguments begin it anew: nothing is lost.
 
     Raises
     ------
     ConfigError
-        The folder holds another run (the message says what differs), or something else.
+        The folder holds a run of other settings (the message says what differs), of other inputs altogether, of an
+        earlier version, or something else.
     """
     facts = _plain(facts)
+    if any(NAME_1.fullmatch(path.name) for path in (out / SHARDS).iterdir()):
+        raise ConfigError(
+            f"{str(out)!r} holds embeddings of an earlier version of tiny-biomoe, which are read as before and "
+            "cannot be gone on with: choose another folder"
+        )
     stored, manifest = read_sealed(out / RUN / PLAN), read_sealed(out / MANIFEST)
-    began = [each.record() for each in files]
-    asked = {"fingerprint": facts, "files": _plain(began)}
-    if (stored or manifest) and stored != asked and not _holds_rows(out):
+    earlier = (stored or manifest or {}).get("fingerprint")
+    if earlier is not None and _identity(earlier) != _identity(facts):
+        if _holds_rows(out):
+            raise ConfigError(
+                f"{str(out)!r} holds embeddings that were made with other arguments: "
+                f"{_difference(_identity(earlier), _identity(facts))}: repeat them, or choose another folder"
+            )
+        stored = None
         for path in [out / MANIFEST, *(out / SHARDS).glob("shard-*"), *(out / RUN).glob("shard-*")]:
             remove(path)
-        stored = manifest = None
-    earlier = (stored or manifest or {}).get("fingerprint")
-    if earlier is not None and earlier != facts:
-        raise ConfigError(
-            f"{str(out)!r} holds embeddings that were made with other arguments: {_difference(earlier, facts)}: repeat "
-            "them, or choose another folder"
-        )
-    if stored is not None:
-        plan = continued(files, stored["files"])
-    elif earlier is None and ((out / MANIFEST).exists() or any((out / SHARDS).iterdir())):
+    elif earlier is None and not _is_of(out, run_digest(facts)):
         raise ConfigError(f"{str(out)!r}: {MANIFEST} and {PLAN} are both damaged: delete the folder to begin anew")
-    elif manifest is not None and manifest["inputs"] != {"count": _count(files), "sha256": digest(began)}:
-        raise ConfigError(f"{str(out)!r}: {PLAN} is damaged, and the inputs have changed: delete the folder")
-    else:
-        plan = list(files)
-        write(out / RUN / PLAN, sealed({"fingerprint": facts, "files": began}))
-    return plan
+    known = [] if stored is None else stored["files"]
+    if known and _holds_rows(out) and not {each.source for each in files} & {record[2][0][0] for record in known}:
+        raise ConfigError(
+            f"{str(out)!r} holds embeddings of other inputs ({known[0][2][0][0]} ...), none of which is asked for now: "
+            "choose another folder, or delete this one to begin anew"
+        )
+    write(out / RUN / PLAN, sealed({"fingerprint": facts, "files": [each.record() for each in files]}))
+    return known
+
+
+def _is_of(out: Path, run: str) -> bool:
+    """Whether all shards of a folder are known to be of a run."""
+    found = (read_record(out, path.name) for path in (out / SHARDS).glob("shard-*.parquet"))
+    return all(record is not None and record.run == run for record in found)
 
 
 def _holds_rows(out: Path) -> bool:
@@ -164,20 +198,28 @@ def _difference(before: Any, now: Any, name: str = "") -> str:
 class Ledger:
     """Adds up the records of a run, shard by shard, and writes what it comes to."""
 
-    def __init__(self, files: Sequence[File], study: Study) -> None:
-        self._files, self._study = files, study
+    def __init__(self, files: Sequence[File], groups: Sequence[Group], study: Study) -> None:
+        self._files, self._groups, self._study = files, groups, study
+        self._places = {group.digest[:16]: place for place, group in enumerate(groups)}
         self._tally: dict[int, list[int]] = {}
         self._noticed: dict[int, set[str]] = {}
         self._shards: list[dict[str, Any]] = []
 
     def add(self, record: Record) -> None:
         """Count a shard."""
+        first = self._groups[self._order(record.name)[0]].first
         for number, counts in record.tally.items():
-            held = self._tally.setdefault(int(number), [0, 0])
+            held = self._tally.setdefault(first + int(number), [0, 0])
             held[:] = held[0] + counts[0], held[1] + counts[1]
         for notice in record.notices:
-            self._noticed.setdefault(notice["input"], set()).add(notice["outcome"])
+            self._noticed.setdefault(first + notice["input"], set()).add(notice["outcome"])
         self._shards.append({key: getattr(record, key) for key in ("name", "sha256", "bytes", "rows")})
+
+    def _order(self, name: str) -> tuple[int, int]:
+        """Place of a shard's group, and its own within."""
+        match = NAME.fullmatch(name)
+        assert match is not None
+        return self._places[match[1]], int(match[2])
 
     def outcome(self, number: int) -> str:
         """What became of an input: "embedded", "in part", "failed" or "skipped"."""
@@ -213,15 +255,15 @@ class Ledger:
             raise RuntimeError(f"the counts do not add up, {found} with {rows} rows: please report this")
         return found
 
-    def write(self, out: Path, facts: dict[str, Any], groups: Sequence[Group]) -> Summary:
+    def write(self, out: Path, facts: dict[str, Any]) -> Summary:
         """Write `inputs.parquet`, `failures.parquet` and, last, `manifest.json`: the run is complete."""
         summary = self.summary()
         write(out / INPUTS, self._inputs())
-        write(out / FAILURES, _failures(self._notices(out, groups)))
+        write(out / FAILURES, _failures(self._notices(out, run_digest(facts))))
         began = [each.record() for each in self._files]
         counts = {"count": _count(self._files), "sha256": digest(began)}
         manifest = {"format": FORMAT, "fingerprint": _plain(facts), "inputs": counts, "summary": asdict(summary)}
-        shards = sorted(self._shards, key=lambda each: [int(part) for part in NAME.findall(each["name"])[0]])
+        shards = sorted(self._shards, key=lambda each: self._order(each["name"]))
         write(out / MANIFEST, sealed({**manifest, "shards": shards}))
         return summary
 
@@ -241,10 +283,10 @@ class Ledger:
         columns["windows"] = pa.array([self._tally.get(number, [0, 0])[0] for number in numbered], pa.int64())
         return _parquet([pa.table(columns)])
 
-    def _notices(self, out: Path, groups: Sequence[Group]) -> Iterator[Sequence[dict[str, Any]]]:
+    def _notices(self, out: Path, run: str) -> Iterator[Sequence[dict[str, Any]]]:
         yield [asdict(Notice(-1, each.source, "skipped", each.reason)) for each in self._study.skipped]
-        for group in groups:
-            for record in records(out, group.number):
+        for group in self._groups:
+            for record in chain(out, group.digest, run):
                 yield [dict(each) for each in record.notices]
 
 

@@ -1,8 +1,8 @@
 """Shards: rows of windows as Parquet files, each with a record beside the run by which it is verified.
 
-`embeddings/shard-00003-00001.parquet` is shard 1 of group 3. `.run/shard-00003-00001.json` records its sha256, what
-became of each input, and where the next shard begins; it is written after the shard, so a shard without one is
-computed anew.
+`embeddings/shard-4a1c2b3d4e5f6071-00001.parquet` is shard 1 of the group whose digest begins with those digits.
+`.run/shard-4a1c2b3d4e5f6071-00001.json` records its sha256, what became of each input, and where the next shard begins;
+it is written after the shard, so a shard without one is computed anew.
 """
 
 from __future__ import annotations
@@ -26,12 +26,15 @@ need("pyarrow", "filelock", extra="batch", what="embedding folders")
 import pyarrow as pa  # noqa: E402
 from pyarrow import parquet  # noqa: E402
 
-FORMAT = "tiny-biomoe-embeddings/1"
+FORMAT = "tiny-biomoe-embeddings/2"
+READ = (FORMAT, "tiny-biomoe-embeddings/1")  # formats that are read; runs go on in the first alone
 MANIFEST = "manifest.json"
 FAILURES, INPUTS = "failures.parquet", "inputs.parquet"
 SHARDS, RUN = "embeddings", ".run"  # folders of an output: what readers read, and what only a run needs
 ROOT = "root"  # file of `RUN`: the folder that the inputs' names are relative to, for whoever draws their windows again
-NAME = re.compile(r"shard-(\d{5,})-(\d{5,})\.parquet")
+OLD = "old"  # folder of `RUN`: shards of a study that has changed since, while a run takes from them what it can
+NAME = re.compile(r"shard-([0-9a-f]{16})-(\d{5,})\.parquet")
+NAME_1 = re.compile(r"shard-(\d{5,})-(\d{5,})\.parquet")  # of format 1
 METADATA = b"tiny_biomoe"  # key of the schema's metadata that holds provenance
 
 
@@ -47,13 +50,26 @@ class Cursor:
 class Notice:
     """Something that was not embedded, or is doubtful: an input, one of its channels, or one window."""
 
-    input: int  # number among the inputs of the run
+    input: int  # number among the inputs of its group
     source: str
     outcome: str  # "failed" or "skipped"; "warned" of what was embedded all the same
     reason: str
     channel: str | None = None
     start: float | None = None  # seconds
     stop: float | None = None
+    window: int = 0  # windows of its file before it
+    again: bool = False  # another try may end otherwise, though nothing in the file changes: for want of memory
+
+
+@dataclass
+class Piece:
+    """What a shard holds of one file, in the order of its windows."""
+
+    key: str  # `plan.File.key`
+    first: int  # number of the file's first input in the group
+    runs: list[list[int]] = field(default_factory=list)  # (input within the file, number of windows) of successive ones
+    rows: int = 0  # windows embedded
+    ended: bool = True  # no further window or notice of the file follows in the next shard
 
 
 @dataclass(frozen=True)
@@ -94,6 +110,8 @@ class Shard:
     next: Cursor | None = None  # that of the shard behind it, once this one is full; None after the last of a group
     rows: list[Row] = field(default_factory=list)
     further: list[tuple[str, ...]] = field(default_factory=list)  # a row's further cells
+    kept: dict[int, NDArray[np.float32]] = field(default_factory=dict)  # vectors of rows that were embedded before
+    files: list[Piece] = field(default_factory=list)
     tally: dict[int, list[int]] = field(default_factory=dict)  # windows embedded and failed, a number of an input
     notices: list[Notice] = field(default_factory=list)
     provenance: dict[str, Any] = field(default_factory=dict)  # of each modality and rate met
@@ -101,10 +119,21 @@ class Shard:
     input_bytes: float = 0.0  # of the files, that these windows stand for
 
     def count(self, number: int, embedded: bool, input_bytes: float) -> None:
-        """One more window of an input."""
+        """One more window of an input of the last of `files`."""
         self.input_bytes += input_bytes
         self.tally.setdefault(number, [0, 0])[0 if embedded else 1] += 1
         self.windows += 1
+        piece = self.files[-1]
+        piece.rows += embedded
+        if piece.runs and piece.runs[-1][0] == number - piece.first:
+            piece.runs[-1][1] += 1
+        else:
+            piece.runs.append([number - piece.first, 1])
+
+    def meet(self, key: str, first: int) -> None:
+        """What follows is of this file."""
+        if not self.files or self.files[-1].first != first:
+            self.files.append(Piece(key, first))
 
 
 @dataclass(frozen=True)
@@ -121,6 +150,7 @@ class Record:
     input_bytes: int
     tally: Mapping[str, Sequence[int]]
     notices: Sequence[Mapping[str, Any]]
+    files: Sequence[Mapping[str, Any]]  # a `Piece` each
     begin: Sequence[int] | None  # (file, window) with which this shard begins; None for the first of a group
     next: Sequence[int] | None  # (file, window) with which the next shard of the group begins; None after the last
 
@@ -130,13 +160,13 @@ class Record:
         return None if self.next is None else Cursor(*self.next)
 
 
-def shard_name(group: int, part: int) -> str:
-    """The file name of a shard.
+def shard_name(group: str, part: int) -> str:
+    """The file name of a shard, from the digest of its group.
 
-    >>> shard_name(3, 1)
-    'shard-00003-00001.parquet'
+    >>> shard_name("4a1c2b3d4e5f60718293", 1)
+    'shard-4a1c2b3d4e5f6071-00001.parquet'
     """
-    return f"shard-{group:05d}-{part:05d}.parquet"
+    return f"shard-{group[:16]}-{part:05d}.parquet"
 
 
 def shard_paths(out: Path, name: str) -> tuple[Path, Path]:
@@ -144,9 +174,9 @@ def shard_paths(out: Path, name: str) -> tuple[Path, Path]:
     return out / SHARDS / name, out / RUN / name.replace(".parquet", ".json")
 
 
-def parts(out: Path, group: int) -> set[int]:
+def parts(out: Path, group: str) -> set[int]:
     """The numbers of a group's shards of which the shard or the record is there."""
-    found = [path for folder in (SHARDS, RUN) for path in (out / folder).glob(f"shard-{group:05d}-*")]
+    found = [path for folder in (SHARDS, RUN) for path in (out / folder).glob(f"shard-{group[:16]}-*")]
     return {int(match[2]) for path in found if (match := NAME.fullmatch(f"{path.stem}.parquet"))}
 
 
@@ -209,6 +239,7 @@ def commit(out: Path, shard: Shard, data: bytes, run: str, inputs: str) -> Recor
         round(shard.input_bytes),
         {str(number): counts for number, counts in sorted(shard.tally.items())},
         [asdict(notice) for notice in shard.notices],
+        [asdict(piece) for piece in shard.files],
         _plain(shard.begin),
         _plain(shard.next),
     )  # fmt: skip
@@ -222,9 +253,9 @@ def _plain(cursor: Cursor | None) -> list[int] | None:
     return None if cursor is None else [cursor.file, cursor.window]
 
 
-def read_record(out: Path, name: str) -> Record | None:
+def read_record(out: Path, name: str, folder: str = RUN) -> Record | None:
     """The record of a shard, or None where there is none or it is damaged."""
-    content = read_sealed(shard_paths(out, name)[1])
+    content = read_sealed(out / folder / name.replace(".parquet", ".json"))
     return Record(**content) if content is not None and set(content) == set(vars_of(Record)) else None
 
 
@@ -240,11 +271,13 @@ def whole(out: Path, name: str, run: str, inputs: str, since: Cursor | None) -> 
         return None
 
 
-def records(out: Path, number: int) -> Iterator[Record]:
-    """The records of a group's shards, in order, up to its last."""
-    part = 0
-    while (record := read_record(out, shard_name(number, part))) is not None:
+def chain(out: Path, group: str, run: str, folder: str = RUN) -> Iterator[Record]:
+    """The records of a group's shards, from the first on, as far as each begins where the one before it ends."""
+    since, part = None, 0
+    while (record := read_record(out, shard_name(group, part), folder)) is not None:
+        if (record.run, record.inputs, record.begin) != (run, group, since):
+            return
         yield record
         if record.next is None:
             return
-        part += 1
+        since, part = record.next, part + 1

@@ -17,6 +17,7 @@ from typing import Any
 
 from ..errors import TinyBioMoEError
 from ..images.windows import Pictures, draw_windows
+from .kept import KeptWindow
 from .parts import Notice
 from .segments import Chunk
 
@@ -90,9 +91,9 @@ def _leave_with_parent() -> None:
 
 
 class Pipeline:
-    """`stream`, with reading and drawing ahead of whoever iterates: chunks with what was drawn, and notices."""
+    """`stream`, with reading and drawing ahead of whoever iterates: chunks with what was drawn, and all else."""
 
-    def __init__(self, source: Iterator[Chunk | Notice], drawers: Drawers) -> None:
+    def __init__(self, source: Iterator[Chunk | KeptWindow | Notice], drawers: Drawers) -> None:
         self._drawers = drawers
         self._source = source
         self._queue: queue.Queue[tuple[Any, Any]] = queue.Queue(drawers.depth)
@@ -119,7 +120,7 @@ class Pipeline:
                 continue
         return False
 
-    def __iter__(self) -> Iterator[Notice | tuple[Chunk, list[Pictures | str]]]:
+    def __iter__(self) -> Iterator[KeptWindow | Notice | tuple[Chunk, list[Pictures | str]]]:
         while True:
             item, future = self._queue.get()
             if item is None:

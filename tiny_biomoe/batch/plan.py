@@ -1,16 +1,19 @@
 """What a run will compute, settled before it begins: files with their hashes, in groups, and the order within.
 
-A run must give the same bytes however often it is killed, and 10^7 windows must not need more memory than 10^4. So:
+What is on the disk in the end depends on the inputs and the settings alone, not on how the run came there, and 10^7
+windows must not need more memory than 10^4. So:
 
 - The inputs are sorted, and those of one file stand together, so that it is read once (see `segments`).
-- Successive files form a group, closed after `GROUP_FILES` files or `GROUP_BYTES` bytes. A group is the piece of work
-  that one process does from front to back, and what a cluster spreads. It depends on names and sizes alone.
+- Successive files form a group, the piece of work that one process does from front to back, and what a cluster spreads.
+  Where a group ends is decided by the name and size of its last file (`_ends`), or by `GROUP_FILES` and `GROUP_BYTES`:
+  an input that comes, changes or goes moves no border but those beside it.
+- A group is called by the digest of its files, their hashes included. One whose files are still the same is found under
+  its name; any other is put together anew, and takes the windows of files that did not change from the shards before it
+  (see `kept`).
 - The windows of a group, in order, are cut into shards of `shard_windows` windows: shard g-p holds the windows from
   p * shard_windows on, less those that cannot be drawn. How many shards a group has shows when it is read.
 - A shard records where the next one begins (file, and number of windows of it before), so a resumed run reads only the
   files that it still needs.
-- Whether a file is still the one that the run began with is decided by its hash, taken for all files at every start.
-  One that has changed counts as failed, and its group is computed anew without it.
 """
 
 from __future__ import annotations
@@ -18,19 +21,20 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError
 from ..readers.formats import parts_of
 from ..sealed_files import plain_json, sha256_of
+from .kept import Kept
 from .study_table import Input, Study
 
-GROUP_FILES = 1024
+GROUP_FILES = 1024  # at most; half as many on average, and half the bytes
 GROUP_BYTES = 1 << 26
 HASHERS = 4  # threads; hashing waits for the disk more than it computes
 
@@ -40,9 +44,9 @@ class File:
     """One file and what is wanted of it."""
 
     inputs: tuple[Input, ...]
-    first: int  # number of the first of them among all inputs
-    size: int  # bytes when the run began; 0 where it was missing
-    sha256: str | None  # of its content when the run began
+    first: int  # number of the first of them among all inputs of its group, or of the study where it has none
+    size: int  # bytes; 0 where it is missing
+    sha256: str | None  # of its content
     problem: str | None = None  # why it is not read at all
     state: tuple[Any, ...] = field(default=(), compare=False)  # of the file when it was hashed by this process
 
@@ -56,6 +60,11 @@ class File:
         """What the file is called in every result."""
         return self.inputs[0].source
 
+    @cached_property
+    def key(self) -> str:
+        """A digest of all that its windows and vectors depend on: content, and what is read of it."""
+        return _digest([self.size, self.sha256, self.problem, [each.reading() for each in self.inputs]])[:32]
+
     def record(self) -> list[Any]:
         """The file as plain values, as a plan stores it."""
         return [self.size, self.sha256, [list(each.facts()) for each in self.inputs]]
@@ -65,12 +74,14 @@ class File:
 class Group:
     """Successive files that one process turns into shards."""
 
-    number: int
+    digest: str  # of the files, their content, and the columns that are carried along
+    first: int  # number of its first input among all inputs of the study
     files: tuple[File, ...]
+    kept: Mapping[str, Kept] = field(default_factory=dict, compare=False)  # windows of earlier shards, by `File.key`
 
-    def digest(self) -> str:
-        """What the group's shards are made from."""
-        return hashlib.sha256(plain_json([[each.record(), each.problem] for each in self.files])).hexdigest()
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(plain_json(value)).hexdigest()
 
 
 def state_of(path: Path) -> tuple[Any, ...]:
@@ -104,66 +115,36 @@ def _look(path: Path) -> tuple[int, str | None, str | None, tuple[Any, ...]]:
         return 0, None, f"the file cannot be read ({error.strerror})", ()
 
 
-def continued(files: Sequence[File], stored: Sequence[Any]) -> list[File]:
-    """The files of a plan that was stored when the run began, as they are now.
-
-    A file that has changed since, or is gone, has a problem that says so. It keeps its place.
-
-    Raises
-    ------
-    ConfigError
-        Something is asked for that the run did not begin with, or no longer asked for although it is there.
-    """
-    now = {str(each.record()[2]): each for each in files}
-    known = {str(record[2]) for record in stored}
-    if more := [each for key, each in now.items() if key not in known]:
-        raise ConfigError(
-            f"{len(more)} inputs are not those that the run in this folder began with, the first {more[0].source}: "
-            "embed them into another folder, or delete this one to begin anew"
-        )
-    root = root_of(files)
-    missing = [facts[0][0] for _, _, facts in stored if str(facts) not in now]
-    if left := [source for source in missing if (root / source).exists()]:
-        raise ConfigError(
-            f"{len(left)} inputs of the run in this folder are not asked for any more although they are there, the "
-            f"first {left[0]}: ask for all of them again, or choose another folder"
-        )
-    plan, first = [], 0
-    for size, digest, facts in stored:
-        found = now.get(str(facts))
-        if found is None:
-            inputs = tuple(_restored(each) for each in facts)
-            file = File(inputs, first, size, digest, "the file was removed since the run began")
-        elif found.sha256 != digest:
-            problem = found.problem or "the file changed"
-            file = replace(found, first=first, size=size, sha256=digest, problem=f"{problem} since the run began")
-        else:
-            file = replace(found, first=first, size=size)
-        plan.append(file)
-        first += len(facts)
-    return plan
-
-
 def root_of(files: Sequence[File]) -> Path:
     """The folder that the names of a study are relative to, from the first file whose path shows it."""
     paths = ((each.path.as_posix(), each.source) for each in files)
     return next((Path(path.removesuffix(name)) for path, name in paths if path.endswith(f"/{name}")), Path())
 
 
-def _restored(facts: list[Any]) -> Input:
-    source, column, modality, fs, start, stop, subject, label, *further = facts
-    return Input(source, Path(source), column, modality, fs, start, stop, subject, label, tuple(further))
-
-
-def groups(files: Sequence[File]) -> Iterator[Group]:
-    """Successive files in groups of bounded number and size."""
+def groups(files: Sequence[File], further: Sequence[str] = ()) -> Iterator[Group]:
+    """Successive files in groups of bounded number and size; `further` are the names of the columns carried along."""
     held: list[File] = []
-    number, size = 0, 0
+    size = 0
     for file in files:
         if held and (len(held) >= GROUP_FILES or size + file.size > GROUP_BYTES):
-            yield Group(number, tuple(held))
-            number, held, size = number + 1, [], 0
+            yield _group(held, further)
+            held, size = [], 0
         held.append(file)
         size += file.size
+        if _ends(file):
+            yield _group(held, further)
+            held, size = [], 0
     if held:
-        yield Group(number, tuple(held))
+        yield _group(held, further)
+
+
+def _ends(file: File) -> bool:
+    """Whether a group ends with a file: by a hash of its name, and the more likely the larger it is."""
+    drawn = int.from_bytes(hashlib.sha256(file.source.encode()).digest()[:8], "little") / 2**64  # in [0, 1)
+    return drawn < 2 / GROUP_FILES + file.size / (GROUP_BYTES / 2)
+
+
+def _group(files: Sequence[File], further: Sequence[str]) -> Group:
+    first = files[0].first
+    digest = _digest([list(further), [[*each.record(), each.problem] for each in files]])
+    return Group(digest, first, tuple(replace(each, first=each.first - first) for each in files))

@@ -8,6 +8,7 @@ from types import TracebackType
 
 from tqdm import tqdm
 
+from .outlook import Outlook
 from .plan import File
 from .worker import Observer
 
@@ -34,9 +35,11 @@ class Bar(Observer):
         """Move the first line on."""
         self._hashing.update(size)
 
-    def planned(self, files: Sequence[File]) -> None:
-        """Change to the second line."""
+    def planned(self, files: Sequence[File], outlook: Outlook) -> None:
+        """Say what becomes of the inputs where a run goes on, and change to the second line."""
         self._hashing.close()
+        if not outlook.first:
+            print(outlook.table(), file=sys.stderr)
         self._total = sum(file.size for file in files if file.problem is None)
         if not self._quiet:
             self._windows.reset()

@@ -13,7 +13,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,12 @@ from ..errors import ConfigError
 from ..inference.threads import use_threads
 from ..sealed_files import remove, write
 from ..signals.validation import check_positive
-from .manifest import Ledger, Summary, begin, digest, fingerprint
-from .parts import ROOT, RUN, SHARDS, Record
+from .kept import forget, seen_aside, set_aside, stale
+from .manifest import Ledger, Summary, begin, fingerprint, run_digest
+from .outlook import look
+from .parts import MANIFEST, ROOT, RUN, SHARDS, Record
 from .pipeline import Drawers
-from .plan import Group, groups, root_of, scan
+from .plan import File, Group, groups, root_of, scan
 from .segments import Settings
 from .study_table import Study, open_study, outside
 from .worker import Observer, Run, embed_group
@@ -59,7 +61,9 @@ def embed_study(
 ) -> Summary:
     """Embed every recording of a study, window by window, into a folder of Parquet shards.
 
-    Run again with the same arguments it goes on where it was stopped or killed, and the bytes come out the same.
+    The same call again, also on another machine, goes on where it was stopped or killed, tries inputs that failed once
+    more, embeds those that came or changed, and removes the rows of those that went. However it went, the bytes are
+    those of a run that began with the inputs as they are now.
 
     Parameters
     ----------
@@ -75,8 +79,8 @@ def embed_study(
     window, stride, short, band, scale, nan_policy, max_gap
         As in `TinyBioMoE.embed_windows`; without `window` each recording is embedded as a whole.
     batch_size, threads
-        Images on the device at once, and threads of the network. They can change the last digits of a vector, so a
-        run keeps them.
+        Images on the device at once, and threads of the network. Where they can change the last digits of a vector (an
+        accelerator's batches, PyTorch's threads) a run keeps them.
     shard_windows
         Windows a shard, and the most that is lost when a run is killed.
     workers
@@ -102,7 +106,7 @@ def embed_study(
         Nothing to embed; or, with on_error="stop", an input that cannot be.
     ConfigError
         An argument that is not one of its choices; a folder that cannot be written, that another process writes to,
-        or that holds another run; a full disk.
+        or that holds a run of other settings or of other inputs altogether; a full disk.
     KeyboardInterrupt, SystemExit
         On Ctrl-C and SIGTERM, once the shard at hand is on the disk. A second Ctrl-C does not wait.
     """
@@ -112,6 +116,7 @@ def embed_study(
         check_positive(workers, "workers")
     names = (representation,) if isinstance(representation, str) else tuple(representation)
     image = {"band": band, "scale": scale, "nan_policy": nan_policy, "max_gap": max_gap}
+    reading = {name: value for name, value in reading.items() if value is not None}
     settings = Settings(names, window, stride, short, image, reading, shard_windows, batch_size, max_missing)
     out = Path(out)
     with held(out), use_threads(None if threads is None else check_positive(threads, "threads")) as used:
@@ -119,17 +124,35 @@ def embed_study(
         loaded = (model if isinstance(model, SignalEmbedding) else model()).frozen()
         settings = settings.check(loaded.recipe)
         facts = fingerprint(loaded, settings, study.further, used)
-        files = begin(out, facts, scan(study, observer.hashed), study)
+        files = scan(study, observer.hashed)
+        earlier = begin(out, facts, files)
         write(out / RUN / ROOT, os.fsencode(os.path.abspath(root_of(files))))
-        observer.planned(files)
-        run = Run(out, settings, study.further, digest(facts), on_error == "stop")
-        ledger, plan = Ledger(files, study), list(groups(files))
+        run = Run(out, settings, study.further, run_digest(facts), on_error == "stop")
+        plan = _planned(run, files, earlier, observer)
+        ledger = Ledger(files, plan, study)
         with interruptible() as interrupted:
             for record in (engine or Here(workers))(loaded, plan, run, observer):
                 if record is not None:
                     ledger.add(record)
                 interrupted()
-        return ledger.write(out, facts, plan)
+        forget(out)
+        return ledger.write(out, facts)
+
+
+def _planned(run: Run, files: Sequence[File], earlier: Sequence[Any], observer: Observer) -> list[Group]:
+    """The groups of a study, once shards of others are set aside, each with what it can take from them."""
+    plan = list(groups(files, run.further))
+    if others := stale(run.out, (group.digest for group in plan)):
+        remove(run.out / MANIFEST)
+        set_aside(run.out, reversed(others))
+    aside = seen_aside(run.out, run.digest)
+    observer.planned(files, look(run.out, plan, run.digest, earlier, aside))
+    kept = {key: each.kept for key, each in aside.items() if not each.failed}
+    if not kept:
+        return plan
+    return [
+        replace(group, kept={file.key: kept[file.key] for file in group.files if file.key in kept}) for group in plan
+    ]
 
 
 @dataclass(frozen=True)

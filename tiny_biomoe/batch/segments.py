@@ -7,7 +7,7 @@ filtered once for each modality and rate that they give it. What cannot be used 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
@@ -23,10 +23,12 @@ from ..readers.wide_files import Result, read_each
 from ..signals.filters import MODALITIES
 from ..signals.request import Call
 from ..signals.validation import Grid, check_positive, is_number, windows
+from .kept import KeptWindow, Shelf, kept_windows
 from .parts import Cursor, Notice
 from .plan import File, Group, state_of
 from .study_table import Input, Study
 
+NO_MEMORY = "not enough memory"
 CHUNK = 8  # windows drawn at a time; 400 kB of levels a representation
 
 
@@ -121,8 +123,8 @@ def load(file: File, settings: Settings, recipe: Recipe) -> list[Segment | Notic
             for left in error.left_out:
                 found += [Notice(number, each.source, "skipped", left.reason, left.channel) for number, each in inputs]
         except (SignalError, MemoryError, OSError) as error:
-            reason = _reason(error, file)
-            found += [Notice(number, each.source, "failed", reason) for number, each in inputs]
+            reason, again = _reason(error, file), isinstance(error, MemoryError)
+            found += [Notice(number, each.source, "failed", reason, again=again) for number, each in inputs]
     return _without_repeats(found)
 
 
@@ -146,7 +148,7 @@ def _usable(file: File, result: Result) -> Recordings:
 
 def _reason(error: BaseException, file: File) -> str:
     if isinstance(error, MemoryError):
-        return "not enough memory"
+        return NO_MEMORY
     text = str(error)
     for name in (str(file.path), file.source):  # the columns beside the reason name the file
         text = text.removeprefix(f"{printable(name)}: ")
@@ -172,8 +174,9 @@ def _segments(
         else:  # a gap costs the windows or segments that it lies in
             filtered = FilteredRecording.by_window(recording.signal, call, name, settings.max_missing)
     except (SignalError, MemoryError) as error:
-        reason = str(error).removeprefix(f"{source}: {channel} ") or "not enough memory"
-        yield from (Notice(number, source, "failed", reason, channel) for number, _ in inputs)
+        reason = str(error).removeprefix(f"{source}: {channel} ") or NO_MEMORY
+        again = isinstance(error, MemoryError)
+        yield from (Notice(number, source, "failed", reason, channel, again=again) for number, _ in inputs)
         return
     head = Recording(np.empty(0), fs, recording.modality, channel, recording.start, source)
     for number, each in inputs:
@@ -232,29 +235,54 @@ def _without_repeats(found: list[Segment | Notice]) -> list[Segment | Notice]:
     return kept
 
 
-def stream(group: Group, settings: Settings, recipe: Recipe, since: Cursor | None) -> Iterator[Chunk | Notice]:
+def stream(
+    group: Group, settings: Settings, recipe: Recipe, since: Cursor | None, width: int = 192
+) -> Iterator[Chunk | KeptWindow | Notice]:
     """The windows of a group and the notices about its inputs, in their order.
 
-    `since` is the window to begin with; what comes before it, notices too, is left out.
+    `since` is the window to begin with; what comes before it, notices too, is left out. Windows of files that were
+    embedded before are taken from there, in vectors of `width` numbers.
     """
-    first = since or Cursor(0, 0)
+    first, shelf = since or Cursor(0, 0), Shelf()
     for position in range(first.file, len(group.files)):
-        found = load(group.files[position], settings, recipe)
-        total = sum(len(each.spans) for each in found if isinstance(each, Segment))
-        size = group.files[position].size / max(total, 1)
-        before, skip = 0, first.window if position == first.file else 0
-        passed = since is None or position > first.file
-        for each in found:
-            if isinstance(each, Notice):
-                if passed:
-                    yield each
-                continue
-            begin = min(max(skip - before, 0), len(each.spans))
-            for index in range(begin, len(each.spans), CHUNK):
-                passed = True
-                indices = range(index, min(index + CHUNK, len(each.spans)))
-                yield Chunk(position, before + index, size, each, indices)
-            before += len(each.spans)
+        skip = first.window if since is not None and position == first.file else None
+        file = group.files[position]
+        kept = group.kept.get(file.key)
+        if kept is not None and shelf.holds(kept):
+            found = kept_windows(shelf, kept, file, position, width, settings.representations)
+            yield from found if skip is None else _behind(found, skip)
+        else:
+            yield from _windows(file, position, settings, recipe, skip)
+
+
+def _behind(found: Iterator[KeptWindow | Notice], skip: int) -> Iterator[KeptWindow | Notice]:
+    """What comes from window `skip` of a file on."""
+    passed = False
+    for each in found:
+        passed = passed or (isinstance(each, KeptWindow) and each.before >= skip)
+        if passed:
+            yield each
+
+
+def _windows(
+    file: File, position: int, settings: Settings, recipe: Recipe, skip: int | None
+) -> Iterator[Chunk | Notice]:
+    """The windows of a file that is read, from window `skip` on."""
+    found = load(file, settings, recipe)
+    total = sum(len(each.spans) for each in found if isinstance(each, Segment))
+    size = file.size / max(total, 1)
+    before, passed = 0, skip is None
+    for each in found:
+        if isinstance(each, Notice):
+            if passed:
+                yield replace(each, window=before)
+            continue
+        begin = min(max((skip or 0) - before, 0), len(each.spans))
+        for index in range(begin, len(each.spans), CHUNK):
+            passed = True
+            indices = range(index, min(index + CHUNK, len(each.spans)))
+            yield Chunk(position, before + index, size, each, indices)
+        before += len(each.spans)
 
 
 def survey(study: Study, settings: Settings, recipe: Recipe) -> Iterator[Segment | Notice]:

@@ -45,13 +45,20 @@ class Input:
 
     def facts(self) -> tuple[Any, ...]:
         """All that is given about the input, its path as the study knows it: equal facts are one input."""
-        asked = (self.source, self.column, self.modality, self.fs, self.start, self.stop)
-        return (*asked, self.subject, self.label, *self.further)
+        return (*self.reading(), self.subject, self.label, *self.further)
+
+    def reading(self) -> tuple[Any, ...]:
+        """What decides its windows and vectors: all of `facts` that is not merely carried along."""
+        return self.source, self.column, self.modality, self.fs, self.start, self.stop
 
     def order(self) -> tuple[Any, ...]:
         """Where the input stands among others: by path, then by what is read of it, then by time."""
         facts = (self.source, self.column or "", self.modality or "", self.fs or 0.0, self.start or 0.0)
-        return (*facts, math.inf if self.stop is None else self.stop, *(str(each) for each in self.facts()[6:]))
+        return (
+            *facts,
+            math.inf if self.stop is None else self.stop,
+            *(str(each) for each in (self.subject, self.label, *self.further)),
+        )
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -16,16 +18,21 @@ from numpy.typing import NDArray
 from ..embedding import Embedder
 from ..errors import SignalError
 from ..images.rendering import Levels
-from ..images.windows import Pictures
+from ..images.windows import NO_MEMORY, Pictures
 from ..inference.runtime import embed_in_turn
 from ..sealed_files import remove
+from .kept import KeptWindow, Seen, seen_in, set_aside
+from .outlook import Outlook
 from .parts import (
     MANIFEST,
+    OLD,
+    RUN,
     Cursor,
     Notice,
     Record,
     Row,
     Shard,
+    chain,
     columns,
     commit,
     parts,
@@ -37,9 +44,9 @@ from .parts import (
 )
 from .pipeline import Drawers, Pipeline
 from .plan import File, Group
-from .segments import Chunk, Settings, stream
+from .segments import Chunk, Settings, load, stream
 
-Event = Notice | tuple[Chunk, int, Pictures | str]  # of a chunk's windows the one at this place
+Event = Notice | KeptWindow | tuple[Chunk, int, Pictures | str]  # of a chunk's windows the one at this place
 
 
 class InputFailed(SignalError):
@@ -52,8 +59,8 @@ class Observer:
     def hashed(self, size: int) -> None:
         """One more file has been hashed, of so many bytes."""
 
-    def planned(self, files: Sequence[File]) -> None:
-        """The files are known."""
+    def planned(self, files: Sequence[File], outlook: Outlook) -> None:
+        """The files are known, and what will become of them."""
 
     def found(self, windows: int, input_bytes: float) -> None:
         """A shard of so many windows was there, whole, from an earlier start."""
@@ -83,7 +90,7 @@ class Events:
 
     def _singly(self) -> Iterator[Event]:
         for each in self._pipeline:
-            if isinstance(each, Notice):
+            if isinstance(each, Notice | KeptWindow):
                 yield each
             else:
                 chunk, drawn = each
@@ -97,6 +104,8 @@ class Events:
         """Where the next window stands; None at the end."""
         if self.next is None or isinstance(self.next, Notice):
             return None
+        if isinstance(self.next, KeptWindow):
+            return Cursor(self.next.file, self.next.before)
         chunk, place, _ = self.next
         return Cursor(chunk.file, chunk.before + place)
 
@@ -110,6 +119,8 @@ def embed_group(
 ) -> Iterator[Record]:
     """Write the shards of a group that are not yet there, whole; gives each shard's record once it is on the disk.
 
+    Inputs that failed before are tried again.
+
     Raises
     ------
     ConfigError
@@ -117,18 +128,50 @@ def embed_group(
     InputFailed
         An input failed, and the run is to stop there.
     """
-    work = _Work(model, group, run, group.digest(), observer)
+    work = _Work(model, _tried_again(model, group, run), run, observer)
     part, since = 0, None  # None: with the notices that stand before the first window
     while True:
         found = work.there(part, since)
         if found is not None:
+            _stop_at_failures(found, run)
             observer.found(found.windows, found.input_bytes)
         for record in _embed(work, part, since, drawers) if found is None else [found]:
             yield record
             part, since = part + 1, record.cursor
         if since is None:
-            _remove_beyond(run.out, group.number, part - 1)
+            _remove_beyond(run.out, group.digest, part - 1)
             return
+
+
+def _tried_again(model: Embedder, group: Group, run: Run) -> Group:
+    """Read the files of a group that failed before; where one gives something else now, set its shards aside."""
+    records = list(chain(run.out, group.digest, run.digest))
+    seen = seen_in(records, run.out / RUN / OLD)
+    if not any(_gives_more(each, seen[each.key].notices, run, model) for each in group.files if _failed(each, seen)):
+        return group
+    remove(run.out / MANIFEST)
+    set_aside(run.out, [record.name for record in reversed(records)])
+    kept = {key: each.kept for key, each in seen.items() if not each.failed}
+    return replace(group, kept={**group.kept, **kept})
+
+
+def _failed(file: File, seen: Mapping[str, Seen]) -> bool:
+    return file.key in seen and bool(seen[file.key].failed)
+
+
+def _gives_more(file: File, before: Sequence[Notice], run: Run, model: Embedder) -> bool:
+    """Whether a file that failed gives other windows or reasons than it did."""
+    if any(each.again for each in before):
+        return True
+    found = load(file, run.settings, model.recipe)
+    now = [replace(each, input=each.input - file.first) for each in found if isinstance(each, Notice)]
+    known = [replace(each, window=0) for each in before if each.start is None]
+    return now != known
+
+
+def _stop_at_failures(record: Record, run: Run) -> None:
+    for each in record.notices:
+        _check_failure(Notice(**each), run)
 
 
 @dataclass(frozen=True)
@@ -138,19 +181,29 @@ class _Work:
     model: Embedder
     group: Group
     run: Run
-    inputs: str  # digest of the group
     observer: Observer
 
     def there(self, part: int, since: Cursor | None) -> Record | None:
         """The record of a shard that is on the disk, whole, and begins where it is to."""
-        return whole(self.run.out, shard_name(self.group.number, part), self.run.digest, self.inputs, since)
+        name = shard_name(self.group.digest, part)
+        return whole(self.run.out, name, self.run.digest, self.group.digest, since)
+
+    @cached_property
+    def _firsts(self) -> list[int]:
+        return [file.first for file in self.group.files]
+
+    def meet(self, number: int, shard: Shard) -> None:
+        """Note in a shard that what follows is of the file of this input."""
+        file = self.group.files[bisect_right(self._firsts, number) - 1]
+        shard.meet(file.key, file.first)
 
 
 def _embed(work: _Work, part: int, since: Cursor | None, drawers: Drawers) -> Iterator[Record]:
     """Write the shards from one on, to the group's last or to one that is there; their pictures are one stream."""
     group, run, model = work.group, work.run, work.model
     remove(run.out / MANIFEST)  # which says that the run is complete
-    events = Events(Pipeline(stream(group, run.settings, model.recipe, since), drawers))
+    width = model.architecture.embedding_dim
+    events = Events(Pipeline(stream(group, run.settings, model.recipe, since, width), drawers))
     drawn: deque[Shard] = deque()  # whose pictures are with the network
     failed: list[InputFailed] = []  # in the last of them, which is not written
 
@@ -165,7 +218,7 @@ def _embed(work: _Work, part: int, since: Cursor | None, drawers: Drawers) -> It
         """The pictures of one shard after another, while each is noted in `drawn`."""
         begin = since
         for number in count(part):
-            shard = Shard(shard_name(group.number, number), begin)
+            shard = Shard(shard_name(group.digest, number), begin)
             drawn.append(shard)
             yield pictures(shard)
             begin = shard.next
@@ -187,44 +240,77 @@ def _embed(work: _Work, part: int, since: Cursor | None, drawers: Drawers) -> It
 
 def _write(work: _Work, shard: Shard, vectors: NDArray[np.float32]) -> Record:
     names, width = work.run.settings.representations, work.model.architecture.embedding_dim
-    shaped = vectors.reshape(len(shard.rows), len(names), width)
+    shaped = vectors.reshape(-1, len(names), width)
+    if shard.kept:
+        shaped, fresh = np.empty((len(shard.rows), len(names), width), np.float32), iter(shaped)
+        for place in range(len(shard.rows)):
+            shaped[place] = shard.kept[place] if place in shard.kept else next(fresh)
     data = to_parquet(shard, shaped, columns(names, work.run.further, width))
-    return commit(work.run.out, shard, data, work.run.digest, work.inputs)
+    return commit(work.run.out, shard, data, work.run.digest, work.group.digest)
 
 
 def _pictures(work: _Work, events: Events, shard: Shard) -> Iterator[Levels]:
     """The pictures of the next windows, as many as a shard holds, while all else about them is noted in it."""
     while (event := events.next) is not None:
         if isinstance(event, Notice):
+            work.meet(event.input, shard)
             _note(event, shard, work.run)
         elif shard.windows == work.run.settings.shard_windows:
             break
+        elif isinstance(event, KeptWindow):
+            _keep(work, event, shard)
         else:
             chunk, place, pictures = event
             segment = chunk.segment
             span = segment.spans[chunk.indices[place]]
+            work.meet(segment.number, shard)
             shard.count(segment.number, not isinstance(pictures, str), chunk.input_bytes)
             row = _row(chunk, span)
             if isinstance(pictures, str):
                 reason = pictures.removeprefix(f"{segment.filtered.where}, ")
-                notice = Notice(segment.number, row.source, "failed", reason, row.channel, row.start, row.stop)
+                notice = Notice(
+                    segment.number, row.source, "failed", reason, row.channel, row.start, row.stop,
+                    chunk.before + place, reason.endswith(NO_MEMORY),
+                )  # fmt: skip
                 _note(notice, shard, work.run)
             else:
-                shard.rows.append(row)
-                shard.further.append(segment.input.further)
-                _add_provenance(work.model, shard, row, work.run.settings)
+                _add(work, shard, row, segment.input.further)
                 yield from pictures
             work.observer.embedded(1, chunk.input_bytes)
         events.advance()
     shard.next = events.cursor()
+    if shard.next is not None and shard.files:
+        shard.files[-1].ended = shard.files[-1].first != work.group.files[shard.next.file].first
+
+
+def _keep(work: _Work, event: KeptWindow, shard: Shard) -> None:
+    """Note a window that was embedded before, or failed."""
+    work.meet(event.number, shard)
+    shard.count(event.number, event.notice is None, event.input_bytes)
+    if event.notice is not None:
+        _note(event.notice, shard, work.run)
+    elif event.row is not None and event.vectors is not None:
+        shard.kept[len(shard.rows)] = event.vectors
+        _add(work, shard, event.row, event.further)
+    work.observer.found(1, event.input_bytes)
+
+
+def _add(work: _Work, shard: Shard, row: Row, further: tuple[str, ...]) -> None:
+    shard.rows.append(row)
+    shard.further.append(further)
+    _add_provenance(work.model, shard, row, work.run.settings)
 
 
 def _note(notice: Notice, shard: Shard, run: Run) -> None:
+    _check_failure(notice, run)
+    shard.notices.append(notice)
+    shard.tally.setdefault(notice.input, [0, 0])
+
+
+def _check_failure(notice: Notice, run: Run) -> None:
     if run.stop_at_failure and notice.outcome == "failed":
         channel = f" {notice.channel}:" if notice.channel else ""
         raise InputFailed(f"{notice.source}:{channel} {notice.reason}")
-    shard.notices.append(notice)
-    shard.tally.setdefault(notice.input, [0, 0])
 
 
 def _row(chunk: Chunk, span: tuple[int, int]) -> Row:
@@ -249,9 +335,9 @@ def _add_provenance(model: Embedder, shard: Shard, row: Row, settings: Settings)
         shard.provenance[key] = facts | {"window": settings.window, "stride": stride, "short": settings.short}
 
 
-def _remove_beyond(out: Path, number: int, last: int) -> None:
-    """Remove shards of a group beyond its last one: an earlier half of the run saw inputs that have since changed."""
-    for part in sorted(parts(out, number), reverse=True):
+def _remove_beyond(out: Path, group: str, last: int) -> None:
+    """Remove shards of a group beyond its last one, from a run in which an input of it failed or did not."""
+    for part in sorted(parts(out, group), reverse=True):
         if part > last:
-            for path in shard_paths(out, shard_name(number, part)):
+            for path in shard_paths(out, shard_name(group, part)):
                 remove(path)

@@ -15,6 +15,7 @@ from ..signals.request import Call, Limits
 from ..signals.validation import Signal, cut, fill_gaps
 from .rendering import draw_all
 
+NO_MEMORY = "not enough memory to draw it"
 Pictures = NDArray[np.uint8]  # (n_representations, 224, 224), indices into the palette
 
 
@@ -145,5 +146,5 @@ def draw_windows(
         except SignalError as error:
             drawn.append(str(error))
         except MemoryError:
-            drawn.append(f"{where} not enough memory to draw it")
+            drawn.append(f"{where} {NO_MEMORY}")
     return drawn
