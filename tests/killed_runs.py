@@ -1,8 +1,8 @@
 """Run an embedding, kill it with SIGKILL at random moments, run it again, and compare with a run that nobody killed.
 
 A fresh process that forks: the libraries are loaded once, and no thread of a test runner is alive when it forks. The
-study makes several groups of files, with two modalities and two representations. Some of the runs that are killed draw in
-a process of their own, and are gone on with by one that does not, or the other way round.
+study makes several groups of files, with two modalities and two representations. Some of the runs that are killed draw
+in a process of their own, and are gone on with by one that does not, or the other way round.
 
 `python -c "from killed_runs import main; main(FOLDER, KILLS, 'stub' or 'real')"`: the drawing process would load the
 libraries of a script anew.

@@ -210,3 +210,46 @@ def test_a_part_of_the_inputs_is_another_run(run, study, tmp_path):
         assert code == 1
         assert "inputs" in err
     assert digests(tmp_path / "out") == before
+
+
+def test_a_study_that_grew_is_told_of_before_it_begins(run, study, tmp_path):
+    embed = "embed", study, "--window", 10, *HERE, "-o", tmp_path / "out"
+    run(*embed)
+    e4(study / "S03" / "EDA.csv", pulse(20, 4, 0.1), 4)
+    (study / "S01" / "BVP.csv").unlink()
+    code, out, err = run(*embed)
+    assert code == 2
+    assert re.sub(r" +", " ", err).splitlines() == [
+        "inputs 5",
+        " done before 3 kept as they are",
+        " failed before 1 tried again",
+        " new 1 embedded",
+        " gone 1 not counted; their rows are removed: S01/BVP.csv",
+    ]
+    assert "windows embedded            19" in out
+
+
+@pytest.mark.parametrize("output", ["out", "out.csv"])
+def test_patterns_choose_inputs(run, study, tmp_path, output):
+    chosen = "--include", "*EDA*", "--include", "*BVP*", "--exclude", "S02/*"
+    code, out, _ = run("embed", study, "--window", 10, "--workers", 0 if output == "out" else 1, *chosen, "-o",
+                       tmp_path / output)  # fmt: skip
+    assert code == 0
+    assert "12" in out
+    code, out, _ = run("embed", study, "--window", 10, *chosen, "--dry-run")
+    assert "S01/EDA.csv" in out
+    assert "S02" not in out
+
+
+def test_a_table_from_names_and_events(run, study, tmp_path):
+    (study / "S01" / "events.csv").write_text("onset,duration,label\n0,20,calm\n20,30,stress\n")
+    command = "study", study, "--subject", r"(S\d+)", "--events", "events.csv", "--include", "*EDA.csv"
+    code, out, err = run(*command, "-o", study / "study.csv")
+    assert (code, out.split(" in ")[0]) == (0, "2 rows of 1 recordings and 1 people")
+    assert "1 recordings have no events, and are left out (S02/EDA.csv)" in err
+    assert (study / "study.csv").read_text() == (
+        "path,subject,start,stop,label\nS01/EDA.csv,S01,0,20,calm\nS01/EDA.csv,S01,20,50,stress\n"
+    )
+    assert run("embed", study / "study.csv", "--window", 10, *HERE, "-o", tmp_path / "out")[0] == 0
+    assert load_embeddings(tmp_path / "out")[2]["label"].to_pylist() == ["calm"] * 2 + ["stress"] * 3
+    assert run(*command, "-o", study / "study.csv")[0] == 0  # again, over the table that is there

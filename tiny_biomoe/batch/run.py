@@ -29,7 +29,7 @@ from .parts import MANIFEST, ROOT, RUN, SHARDS, Record
 from .pipeline import Drawers
 from .plan import File, Group, groups, root_of, scan
 from .segments import Settings
-from .study_table import Study, open_study, outside
+from .study_table import open_study, outside
 from .worker import Observer, Run, embed_group
 
 # Gives the record of each shard once it is on the disk, in any order, and None from time to time while it waits.
@@ -37,7 +37,7 @@ Engine = Callable[[Embedder, Sequence[Group], Run, Observer], Iterator[Record | 
 
 
 def embed_study(
-    source: str | os.PathLike[str] | Study,
+    source: Any,
     out: str | os.PathLike[str],
     representation: str | Sequence[str] = "scalogram",
     *,
@@ -55,6 +55,8 @@ def embed_study(
     workers: int = 0,
     threads: int | None = None,
     on_error: str = "skip",
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
     engine: Engine | None = None,
     observer: Observer = Observer(),
     **reading: Any,
@@ -68,7 +70,8 @@ def embed_study(
     Parameters
     ----------
     source
-        A folder; a study file (see `studies`), whose cells win over the arguments below; or one recording.
+        A folder; a study file, whose cells win over the arguments below; one recording; a list of paths; or a table
+        with a column `path`, of pandas, polars or Arrow. See `study_table.open_study`.
     out
         The folder to write: `embeddings/` holds the shards, beside it stand `manifest.json`, `inputs.parquet` and
         `failures.parquet`.
@@ -88,6 +91,8 @@ def embed_study(
         for processes guards its own start with `if __name__ == "__main__":`.
     on_error
         "skip" notes an input that cannot be embedded in `failures.parquet` and goes on, "stop" raises.
+    include, exclude
+        Patterns of the inputs to take, and to leave out, such as ["*_EDA.csv"] and ["pilot/*"].
     engine
         What computes the shards, if not this process: `cluster.OnRay`, which makes the same bytes; see there.
     observer
@@ -119,8 +124,8 @@ def embed_study(
     reading = {name: value for name, value in reading.items() if value is not None}
     settings = Settings(names, window, stride, short, image, reading, shard_windows, batch_size, max_missing)
     out = Path(out)
+    study = outside(open_study(source, include, exclude), out)  # before a folder is made
     with held(out), use_threads(None if threads is None else check_positive(threads, "threads")) as used:
-        study = outside(source if isinstance(source, Study) else open_study(source), out)
         loaded = (model if isinstance(model, SignalEmbedding) else model()).frozen()
         settings = settings.check(loaded.recipe)
         facts = fingerprint(loaded, settings, study.further, used)

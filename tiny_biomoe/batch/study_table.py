@@ -1,7 +1,8 @@
-"""A study -> its inputs: a folder of recordings, or a table that says what each file holds and of whom.
+"""A study -> its inputs: a folder of recordings, paths, or a table that says what each file holds and of whom.
 
-A study file is delimited text with a header. Only the column `path` is required; `modality`, `fs`, `column`,
-`subject`, `label`, `start` and `stop` are known, and any further column is carried into the output as text.
+A table is a study file, which is delimited text with a header, or a DataFrame. Only the column `path` is required;
+`modality`, `fs`, `column`, `subject`, `label`, `start` and `stop` are known, and any further column is carried into the
+output as text.
 """
 
 from __future__ import annotations
@@ -9,12 +10,13 @@ from __future__ import annotations
 import csv
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError, SignalError
+from ..errors import ConfigError, SignalError, need
 from ..images.representations import REPRESENTATIONS
 from ..readers.discovery import Skipped, source_name
 from ..readers.formats import find
@@ -22,9 +24,11 @@ from ..readers.recording import excerpt, printable
 from ..readers.text_files import read_lines
 from ..signals.filters import modality_name
 from ..signals.validation import is_number
+from .labels import check_people, is_missing
 
 KNOWN = ("path", "modality", "fs", "column", "subject", "label", "start", "stop")
 FACTS = ("id", "source", "channel", "modality", "fs", "start", "stop", "unix_start", "missing", "flat", "clipped")
+FILES = {"file", "files", "filename", "file_name", "filepath", "file_path", "recording", "paths"}  # in place of `path`
 TAKEN = {*KNOWN, *FACTS, *REPRESENTATIONS}  # names that a further column cannot have
 
 
@@ -70,22 +74,112 @@ class Study:
     further: tuple[str, ...] = ()  # names of the columns that are carried into the output
 
 
-def open_study(path: str | os.PathLike[str]) -> Study:
-    """A folder, a study file, or a single recording as a study.
+def open_study(source: Any, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> Study:
+    """A study from a folder, a study file, a single recording, a list of paths, or a DataFrame.
+
+    Parameters
+    ----------
+    source
+        A path; several in a list; or a table with a column `path`: of pandas, polars or Arrow, or a dictionary of
+        columns. Rows are taken by position. Relative paths in lists and tables count from the current folder.
+    include, exclude
+        Patterns (`*`, `?`, `[...]`) of the names of the inputs to take, and to leave out. One with a slash is compared
+        with the path in the study, any other with the file's name.
 
     Raises
     ------
     SignalError
-        There is no such file or folder, it holds nothing to read, or a row of the study file cannot be used.
+        There is no such file or folder, it holds nothing to read, or a row of the study cannot be used.
+    ConfigError
+        A table without `path`, or with a column that cannot be carried along; no input fits the patterns.
     """
-    path = Path(path)
+    if isinstance(source, Study):
+        return chosen(source, include, exclude)
+    if isinstance(source, str | os.PathLike):
+        return chosen(_of_path(Path(source)), include, exclude)
+    if isinstance(source, Mapping) or hasattr(source, "columns") or hasattr(source, "__arrow_c_stream__"):
+        return chosen(_of_table(source), include, exclude)
+    if isinstance(source, Iterable):
+        paths = list(source)
+        if wrong := [each for each in paths if not isinstance(each, str | os.PathLike)]:
+            raise ConfigError(f"{wrong[0]!r} is no path: a study is a path, a list of paths, or a table with 'path'")
+        rows = ((at, {"path": os.fspath(path)}) for at, path in enumerate(paths))
+        return chosen(_collected(rows, (), Path.cwd(), "the list", "item"), include, exclude)
+    raise ConfigError(f"{type(source).__name__} is no study: pass a path, a list of paths, or a table with 'path'")
+
+
+def _of_path(path: Path) -> Study:
     if path.is_file() and is_study_file(path):
         return read_study(path)
+    if path.is_file() and (names := _study_without_path(path)):
+        raise ConfigError(
+            f"{printable(str(path))} looks like a study table, with {', '.join(map(excerpt, names))}, and has no "
+            "column 'path': call the column of the files so"
+        )
     paths, skipped = find(path)
     root = path.parent if path.is_file() else path
     tables = [each for each in paths if each.suffix.lower() in (".csv", ".tsv", ".txt") and is_study_file(each)]
     skipped += [Skipped(source_name(each, root), "a study file, which is embedded by its own name") for each in tables]
     return Study([Input(source_name(each, root), each) for each in paths if each not in tables], skipped)
+
+
+def _of_table(table: Any) -> Study:
+    """A DataFrame, an Arrow table or a dictionary of columns as a study."""
+    need("pyarrow", extra="batch", what="a table as a study")
+    import pyarrow as pa
+
+    where = "the table"
+    try:
+        by_position = hasattr(table, "reset_index")  # pandas, whose index is no column
+        rows = pa.Table.from_pandas(table, preserve_index=False) if by_position else pa.table(table)
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        raise ConfigError(f"the table cannot be read ({error}): a study has columns of text and numbers") from error
+    names = [name.lower() if name.lower() in KNOWN else name for name in rows.column_names]
+    further = _check_header(names, where)
+    cells = [[_text(value) for value in column.to_pylist()] for column in rows.columns]
+    listed = (dict(zip(names, row, strict=True)) for row in zip(*cells, strict=True))
+    return _collected(enumerate(listed), further, Path.cwd(), where)
+
+
+def _text(value: Any) -> str:
+    """A cell as a study file has it: empty where it is missing, whole numbers without a point."""
+    if value is None or is_missing(value):
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value).strip()
+
+
+def chosen(study: Study, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> Study:
+    """The inputs of a study whose names fit one pattern of `include`, where there are any, and none of `exclude`.
+
+    Raises
+    ------
+    ConfigError
+        No input is left.
+    """
+    if not include and not exclude:
+        return study
+    if text := next((each for each in (include, exclude) if isinstance(each, str)), None):
+        raise ConfigError(f"include= and exclude= are lists of patterns: [{text!r}]")
+    kept = [
+        each for each in study.inputs if (not include or fits(each.source, include)) and not fits(each.source, exclude)
+    ]
+    if study.inputs and not kept:
+        raise ConfigError(
+            f"no input fits: include {list(include)} and exclude {list(exclude)} leave none of {len(study.inputs)}, "
+            f"the first of which is {study.inputs[0].source}"
+        )
+    return replace(study, inputs=kept)
+
+
+def fits(name: str, patterns: Iterable[str]) -> bool:
+    """Whether a path fits one of several patterns; one without a slash is compared with the last part.
+
+    >>> fits("S01/rest/EDA.csv", ["EDA*"]), fits("S01/rest/EDA.csv", ["S01/*"]), fits("S01/rest/EDA.csv", ["rest"])
+    (True, True, False)
+    """
+    return any(fnmatchcase(name if "/" in each else name.rpartition("/")[2], each) for each in patterns)
 
 
 def outside(study: Study, folder: Path) -> Study:
@@ -114,19 +208,35 @@ def _absolute(path: Path) -> Path:
 
 def is_study_file(path: Path) -> bool:
     """Whether a file is a table with a column `path`, by its first row."""
+    return "path" in _header(path)
+
+
+def _study_without_path(path: Path) -> list[str]:
+    """The header of a study file whose column `path` is missing or has another name; empty of any other file."""
+    names = _header(path)
+    known = {*KNOWN, *FILES}
+    if FILES & set(names) or (len(names) > 1 and set(names) <= known and {"subject", "modality"} & set(names)):
+        return names
+    return []
+
+
+def _header(path: Path) -> list[str]:
+    """The names in the first row of a text, in lower case."""
     try:
         with path.open(encoding="utf-8-sig") as file:
             line = next((line for line in iter(lambda: file.readline(1 << 16), "") if not line.startswith("#")), "")
-        return "path" in [name.lower() for name in _cells(line.rstrip("\r\n"), _delimiter(line))]
+        return [name.lower() for name in cells_of(line.rstrip("\r\n"), delimiter_of(line))]
     except (OSError, UnicodeDecodeError, SignalError):
-        return False
+        return []
 
 
-def _delimiter(header: str) -> str:
+def delimiter_of(header: str) -> str:
+    """What stands between the cells of a table, by its first row."""
     return max(",;\t", key=header.count)
 
 
-def _cells(line: str, delimiter: str) -> list[str]:
+def cells_of(line: str, delimiter: str) -> list[str]:
+    """The cells of a row, without the space around them."""
     try:
         return [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter), [])]
     except csv.Error as error:
@@ -153,27 +263,52 @@ def read_study(path: str | os.PathLike[str], encoding: str = "utf-8") -> Study:
         raise SignalError(f"{where}: the study file cannot be read ({error.strerror})") from error
     folder = _absolute(path.parent)
     header, *lines = body.decode().split("\n")
-    delimiter = _delimiter(header)
-    names = [name.lower() if name.lower() in KNOWN else name for name in _cells(header, delimiter)]
+    delimiter = delimiter_of(header)
+    names = [name.lower() if name.lower() in KNOWN else name for name in cells_of(header, delimiter)]
     further = _check_header(names, where)
+    first = len(comments) + 2
+    rows = ((row, _row(line, names, delimiter)) for row, line in enumerate(lines, first))
+    return _collected(rows, further, folder, where)
+
+
+def _row(line: str, names: Sequence[str], delimiter: str) -> dict[str, str] | SignalError:
+    try:
+        cells = cells_of(line, delimiter)
+    except SignalError as error:
+        return error
+    if len(cells) != len(names):
+        return SignalError(f"{len(cells)} cells under {len(names)} names")
+    return dict(zip(names, cells, strict=True))
+
+
+def _collected(
+    rows: Iterable[tuple[int, Mapping[str, str] | SignalError]],
+    further: tuple[str, ...],
+    folder: Path,
+    where: str,
+    kind: str = "row",
+) -> Study:
+    """The study of some rows, sorted, once every one is found to be possible."""
     inputs: dict[tuple[Any, ...], Input] = {}
     skipped: list[Skipped] = []
-    for row, line in enumerate(lines, len(comments) + 2):
+    for at, row in rows:
         try:
-            cells = _cells(line, delimiter)
-            if len(cells) != len(names):
-                raise SignalError(f"{len(cells)} cells under {len(names)} names")
-            found, passed = _inputs(dict(zip(names, cells, strict=True)), further, folder)
+            if isinstance(row, SignalError):
+                raise row
+            found, passed = _inputs(row, further, folder)
             for each in found:
                 if each.facts() in inputs:
                     raise SignalError(f"{each.source} is asked for a second time: leave one row out")
                 inputs[each.facts()] = each
         except (SignalError, ConfigError) as error:
-            raise type(error)(f"{where}, row {row}: {error}") from error
+            raise type(error)(f"{where}, {kind} {at}: {error}") from error
         skipped += passed
     if not inputs:
         raise SignalError(f"{where}: the study has no rows")
-    return Study(sorted(inputs.values(), key=Input.order), list(dict.fromkeys(skipped)), further)
+    named = [each for each in inputs.values() if each.subject is not None]
+    people = dict(zip(map(id, named), check_people([each.subject for each in named], len(named)), strict=True))
+    listed = [replace(each, subject=people.get(id(each))) for each in inputs.values()]
+    return Study(sorted(listed, key=Input.order), list(dict.fromkeys(skipped)), further)
 
 
 def _check_header(names: list[str], where: str) -> tuple[str, ...]:
@@ -198,10 +333,11 @@ def _inputs(row: Mapping[str, str], further: tuple[str, ...], folder: Path) -> t
     if (start or 0.0) < 0 or (stop is not None and stop <= (start or 0.0)):
         raise SignalError(f"start={start}, stop={stop}: seconds from the recording's first sample, stop after start")
     modality = modality_name(row["modality"]) if row.get("modality") else None
+    subject, label = (None if is_missing(row.get(name)) else row[name] for name in ("subject", "label"))
     path = Path(os.path.normpath(folder / row["path"]))
     paths, skipped = find(path) if path.is_dir() else ([path], [])
     root = folder if path.is_relative_to(folder) else None
-    given = (row.get("column") or None, modality, fs, start, stop, row.get("subject") or None, row.get("label") or None)
+    given = (row.get("column") or None, modality, fs, start, stop, subject, label)
     cells = tuple(row[name] for name in further)
     named = source_name(path, root)
     found = [Input(source_name(each, root), each, *given, cells) for each in paths]

@@ -50,6 +50,7 @@ class LazyCommand(click.Command):
 
 
 COMMANDS = (
+    LazyCommand("study", "study", "List a folder's recordings as a table, with people and labels."),
     LazyCommand("embed", "embed", "Embed recordings to one file, or a study to a folder."),
     LazyCommand("show", "show", "Draw the six images of a recording as one sheet."),
     LazyCommand("explore", "explore", "Write a map of a folder of embeddings, for any browser."),

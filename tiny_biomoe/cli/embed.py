@@ -41,8 +41,11 @@ FOLDER = {  # options of a run into a folder, and what they are when not given
     "actors": None,
     "shard_windows": 2048,
 }
+PATTERNS = ("include", "exclude")  # of inputs, for folders and files alike
 
 _RUN = [
+    click.option("--include", multiple=True, help="Pattern of the inputs to take, e.g. '*_EDA.csv'; repeatable."),
+    click.option("--exclude", multiple=True, help="Pattern of the inputs to leave out; repeatable."),
     click.option("--dry-run", is_flag=True, help="List what would be embedded, and do nothing."),
     click.option("--on-error", type=click.Choice(["skip", "stop"]), default="skip", help="An input that fails."),
     click.option("--workers", type=int, default=1, show_default=True, help="Processes that draw; 0: this one."),
@@ -94,19 +97,20 @@ def embed(source: Path, output: Path | None, **arguments: Any) -> None:
         raise ConfigError("--stride needs --window: both are seconds")
     reading = {key: arguments.pop(key) for key in READING}
     run = {key: arguments.pop(key) for key in FOLDER}
+    patterns = {key: arguments.pop(key) for key in PATTERNS}
     if (compiled := arguments.pop("compile")) is not None:
         named = "native" if compiled else "torch"
         click.echo(f"--{'' if compiled else 'no-'}compile is deprecated: use --backend {named}", err=True)
         arguments["backend"] = arguments["backend"] or named
     check_backend(arguments["precision"], arguments["backend"])
     if run["dry_run"]:
-        _list_windows(source, output, reading, {**arguments, "max_missing": run["max_missing"]})
+        _list_windows(source, output, reading, {**arguments, "max_missing": run["max_missing"]}, patterns)
     elif output is None:
         raise ConfigError("-o is missing: name the folder to write, or a file that ends in .csv, .npz or .parquet")
     elif _is_file(output):
-        _embed_to_file(source, output, reading, run, arguments)
+        _embed_to_file(source, output, reading, run, arguments, patterns)
     else:
-        _embed_to_folder(source, output, reading, run, arguments)
+        _embed_to_folder(source, output, reading, {**run, **patterns}, arguments)
 
 
 def _is_file(output: Path) -> bool:
@@ -189,7 +193,9 @@ def _given(reading: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in reading.items() if value is not None and value != defaults.get(key)}
 
 
-def _list_windows(source: Path, output: Path | None, reading: dict[str, Any], arguments: dict[str, Any]) -> None:
+def _list_windows(
+    source: Path, output: Path | None, reading: dict[str, Any], arguments: dict[str, Any], patterns: dict[str, Any]
+) -> None:
     from ..batch.parts import Notice
     from ..batch.segments import Settings, survey
     from ..batch.study_table import open_study, outside
@@ -205,7 +211,7 @@ def _list_windows(source: Path, output: Path | None, reading: dict[str, Any], ar
         _given(reading),
         max_missing=arguments["max_missing"],
     ).check(Recipe())
-    study = open_study(source)
+    study = open_study(source, **patterns)
     if output is not None and not _is_file(output):
         study = outside(study, output)
     total, failed, line = 0, False, "{:>9} {:>9} {:<9} {:<16} {}"
@@ -234,20 +240,27 @@ def _list_windows(source: Path, output: Path | None, reading: dict[str, Any], ar
 
 
 def _embed_to_file(
-    source: Path, output: Path, reading: dict[str, Any], run: dict[str, Any], arguments: dict[str, Any]
+    source: Path,
+    output: Path,
+    reading: dict[str, Any],
+    run: dict[str, Any],
+    arguments: dict[str, Any],
+    patterns: dict[str, Any],
 ) -> None:
     write = WRITERS[check_output(output)]
     if other := [
         name for name, value in run.items() if value != FOLDER[name] and name not in ("batch_size", "max_missing")
     ]:
         raise ConfigError(f"--{other[0].replace('_', '-')} is for a folder: give one, e.g. -o embeddings/")
-    from ..batch.study_table import is_study_file
+    from ..batch.study_table import is_study_file, open_study
     from ..embedding import Embedder
     from ..readers.columns import NoSignal
 
     if source.is_file() and is_study_file(source):
         raise ConfigError(f"{printable(str(source))} is a study file: embed it into a folder, e.g. -o embeddings/")
-    paths, root, skipped = _inputs(source)
+    study = open_study(source, **patterns)
+    paths, skipped = [each.path for each in study.inputs], [str(each) for each in study.skipped]
+    root = source.parent if source.is_file() else source
     check_spares(output, paths)
     model = Embedder.from_pretrained(arguments.pop("weights"), **{name: arguments.pop(name) for name in BACKEND})
     arguments |= {
@@ -323,13 +336,3 @@ def _embed_file(
             )
         )  # fmt: skip
     return table, lost
-
-
-def _inputs(source: Path) -> tuple[list[Path], Path, list[str]]:
-    """Files to read, the folder that their names are relative to, and what was passed over."""
-    from ..readers.formats import find
-
-    if source.is_file():
-        return [source], source.parent, []
-    paths, skipped = find(source)
-    return paths, source, [str(item) for item in skipped]

@@ -16,6 +16,7 @@ from click.core import ParameterSource
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from ..batch.labels import as_classes, check_targets
 from ..batch.study_table import Input, Study, open_study
 from ..errors import ConfigError, SignalError
 from ..readers.recording import printable
@@ -23,7 +24,6 @@ from ..sealed_files import write_whole
 from ..signals.filters import modality_name
 from ..train.classifier import DESCRIPTION, TrainedClassifier
 from ..train.labelled_study import Stretches, cut_study, restored
-from ..train.labels import as_classes, check_targets
 from ..train.samples import Samples, concatenate
 from .finetune import LAYOUT, layout_options
 from .options import once, options

@@ -100,6 +100,17 @@ def _facts(path: Path) -> dict[str, Any]:
     return facts
 
 
+def start_time(path: Path) -> float:
+    """When a recording began, in seconds of the scan's events: `StartTime` of its sidecar, else 0.
+
+    Raises
+    ------
+    SignalError
+        No sidecar says what the recording holds.
+    """
+    return float(_facts(path).get("StartTime") or 0.0)
+
+
 def _stem(path: Path) -> str:
     return printable(path.name.partition(".")[0])
 

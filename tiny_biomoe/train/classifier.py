@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..batch.labels import Label, as_classes, check_labels, classes_of, person_key
 from ..errors import ConfigError, SignalError, WeightsError, warn
 from ..images.rendering import Levels
 from ..inference.torch_backend import evaluating
@@ -28,7 +29,6 @@ from ..weights.tensor_files import read_safetensors, require_finite
 from .drawing import Drawing
 from .evaluation import Evaluation, Progress, RegressionEvaluation, Scores, draw_learning_curve
 from .fusion import FusionClassifier
-from .labels import Label, as_classes, check_labels, classes_of, person_key
 from .sample_images import Window, draw_samples
 from .samples import Samples, View, check_labelled
 from .settings import LEVELS, POOLINGS

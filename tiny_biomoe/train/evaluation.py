@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix
 
+from ..batch.labels import Label
 from ..errors import ConfigError
-from .labels import Label
 
 Progress = dict[str, float]  # one epoch: its number, and loss and score in training and, where scored, validation
 Interval = tuple[float, float]

@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..batch.labels import check_people, is_missing
 from ..batch.study_table import Input, Study
 from ..config import Recipe
 from ..errors import ConfigError, SignalError, unknown
@@ -22,7 +23,6 @@ from ..readers.recording import excerpt, printable
 from ..signals.request import Call
 from ..signals.validation import windows
 from .drawing import Drawing, Window
-from .labels import check_people, is_missing
 
 FILES_KEPT = 16  # recordings that stay filtered in memory for the rows that follow
 

@@ -8,12 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..config import IMAGE_SIZE, Recipe
-from ..errors import ConfigError, SignalError, unknown, warn
-from ..signals.filters import MODALITY_BAND, modality_name
-from ..signals.request import representation_name
-from .drawing import Drawing, Window
-from .labels import (
+from ..batch.labels import (
     UNLABELLED,
     by_position,
     check_classes,
@@ -23,6 +18,11 @@ from .labels import (
     classes_of,
     codes_of,
 )
+from ..config import IMAGE_SIZE, Recipe
+from ..errors import ConfigError, SignalError, unknown, warn
+from ..signals.filters import MODALITY_BAND, modality_name
+from ..signals.request import representation_name
+from .drawing import Drawing, Window
 from .samples import MISSING, TASKS, Samples, View, name_of
 
 __all__ = ["Window", "draw_samples"]

@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..batch.labels import Label, check_people, person_key
 from ..config import IMAGE_SIZE
 from ..errors import ConfigError, unknown
 from .drawing import Drawing
-from .labels import Label, check_people, person_key
 
 MISSING = ("error", "mask")
 TASKS = ("classification", "regression")

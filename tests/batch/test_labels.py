@@ -10,7 +10,7 @@ import pytest
 from toy import beats, toy_samples
 
 from tiny_biomoe import ConfigError, SignalWarning
-from tiny_biomoe.train.labels import check_labels, check_people, check_targets, classes_of, is_missing
+from tiny_biomoe.batch.labels import check_labels, check_people, check_targets, classes_of, is_missing
 from tiny_biomoe.train.sample_images import draw_samples
 from tiny_biomoe.train.samples import check_apart, split_subjects
 
