@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pretraining.sources import Row, gather
-from pretraining.validation import Trial, score, trials
+from pretraining.validation import Trial, counts, gain, score, trials
 from tiny_biomoe import Recipe
 
 
@@ -103,3 +103,23 @@ def test_classes_count_alike(rng):
     labels = np.where(np.arange(120) % 10 == 0, 1, 0)
     rare = Trial(**{**vars(trial), "labels": labels})
     assert score(np.zeros((120, 3)), rare) == pytest.approx(0.5)
+
+
+def test_counts_are_of_each_person_and_the_score_their_sum():
+    trial = toy_trial(people=3, n=8)
+    vectors = np.where(trial.people == 2, 1 - trial.labels, trial.labels)[:, None].astype(float)
+    found = counts(vectors, trial)
+    assert found[..., 1].tolist() == [[4, 4]] * 3
+    assert found[2, :, 0].tolist() == [0, 0]  # read by what the others' labels mean, which is the contrary
+    assert score(vectors, trial) == pytest.approx(found[..., 0].sum() / 24)
+
+
+def test_gain_is_paired_over_people():
+    all_right = np.array([[[4.0, 4], [4, 4]]] * 5)
+    half = np.array([[[4.0, 4], [0, 4]]] * 5)
+    assert gain([all_right], [half]) == (0.5, 0.5, 0.5)  # people are alike, so that no draw differs
+    assert gain([all_right, half], [half, half]) == (0.25, 0.25, 0.25)
+    mixed = np.array([[[4.0, 4], [4, 4]]] * 4 + [[[0.0, 4], [0, 4]]])
+    value, low, high = gain([mixed], [half])
+    assert (value, low, high) == (pytest.approx(0.3), pytest.approx(-0.1), pytest.approx(0.5))
+    assert gain([mixed, all_right], [mixed, all_right]) == (0, 0, 0)
