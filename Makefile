@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-first test-second setup lint clean
+.PHONY: demo test test-first test-second docs wheel setup lint clean
 
 FIRST := tests/readers tests/batch tests/train tests/pretraining tests/benchmarks
 
@@ -25,6 +25,14 @@ test-first:
 
 test-second:
 	$(BIN)/python -m pytest tests tiny_biomoe $(addprefix --ignore=,$(FIRST))
+
+# the pages, from docs/ and the docstrings, into build/docs; a warning is an error
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir build/docs
+
+# dist/: the sdist and the wheel of this platform, checked and tried in an empty environment
+wheel: setup
+	$(BIN)/python wheels/build.py
 
 lint: setup
 	$(BIN)/ruff check .

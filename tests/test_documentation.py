@@ -1,0 +1,214 @@
+"""README and docs/: every code block runs, the pages build and need no network, numbers of rows lead to their tests."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from conftest import ROOT
+
+from tiny_biomoe.cli.main import main
+
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
+EXAMPLES = ROOT / "examples"
+EXTRAS = set(re.findall(r"^(\w+) = \[", (ROOT / "pyproject.toml").read_text(), re.MULTILINE))
+SHOWN = {"", "text", "csv", "bibtex", "toml", "yaml"}  # languages of blocks that show what is in a file
+
+
+class Block(NamedTuple):
+    """A fenced block of a page, with the line that it begins at."""
+
+    language: str
+    code: str
+    line: int
+
+
+def blocks(page: Path) -> list[Block]:
+    text = page.read_text()
+    found = re.finditer(r"^( *)```(\w*)\n(.*?)^ *```$", text, re.DOTALL | re.MULTILINE)
+    return [
+        Block(each[2], re.sub(f"^{each[1]}", "", each[3], flags=re.MULTILINE), text[: each.start()].count("\n") + 2)
+        for each in found
+    ]
+
+
+def label(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory) -> Path:
+    """What a reader has at hand: a recording, files of three devices, a study of eight people, and its vectors."""
+    folder = tmp_path_factory.mktemp("at hand")
+    shutil.copy(EXAMPLES / "recordings" / "eda.csv", folder / "recording.csv")
+    shutil.copytree(EXAMPLES / "devices", folder / "devices")
+    command = [sys.executable, EXAMPLES / "made_up_study.py", folder / "recordings"]
+    subprocess.run(command, check=True)
+    rows, rated = ["path,subject,label,start,stop"], ["path,subject,rating,start,stop"]
+    for person in range(1, 9):
+        path = f"recordings/S{person:02d}/EDA.csv,S{person:02d}"
+        rows += [f"{path},rest,0,120", f"{path},task,120,240"]
+        rated += [f"{path},{person},0,120", f"{path},{person + 4},120,240"]
+    (folder / "study.csv").write_text("\n".join(rows) + "\n")
+    (folder / "rated.csv").write_text("\n".join(rated) + "\n")
+    embed = ["embed", str(folder / "study.csv"), "--window", "20", "--workers", "0", "-o", str(folder / "embeddings")]
+    assert CliRunner().invoke(main, embed, catch_exceptions=False).exit_code == 0
+    return folder
+
+
+@pytest.fixture
+def at_hand(recordings, tmp_path, monkeypatch) -> Path:
+    """A copy of it, as the working folder."""
+    shutil.copytree(recordings, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def signals_in_parquet(at_hand) -> None:
+    """A folder signals/ with a column of signals, for Ray."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    (at_hand / "signals").mkdir()
+    pulse = np.sin(np.arange(640) / 9).tolist()
+    parquet.write_table(pa.table({"signal": [pulse, pulse[:500]]}), at_hand / "signals" / "part.parquet")
+
+
+@pytest.fixture
+def ray_cluster() -> Any:
+    import ray
+
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+def run_shell(code: str) -> None:
+    """Each line: the program's commands here and now; of others, that what they name is there."""
+    for line in code.replace("\\\n", " ").splitlines():
+        words = shlex.split(line, comments=True)
+        match words:
+            case []:
+                continue
+            case ["tiny-biomoe", *arguments]:
+                run_command(arguments, line)
+            case ["pip", "install", *arguments]:
+                for extra in re.findall(r"\[([\w,]+)\]", " ".join(arguments)):
+                    assert set(extra.split(",")) <= EXTRAS, line
+            case ["make", *targets]:
+                makefile = (ROOT / "Makefile").read_text()
+                assert [name for name in targets if not re.search(rf"^{name}:", makefile, re.MULTILINE)] == [], line
+            case ["python" | ".venv/bin/python", "-m", "pytest", *paths]:
+                assert [path for path in paths if not path.startswith("-") and not (ROOT / path).exists()] == [], line
+            case ["python", path, *_]:
+                assert (ROOT / path).exists(), line
+            case _:
+                pytest.fail(f"no test knows how to run {line!r}")
+
+
+def run_command(arguments: list[str], line: str) -> None:
+    if arguments[0] == "finetune":
+        arguments = [*arguments, "--epochs", "1"]  # the paper's 200 take hours
+    if arguments[0] == "explore" and "--method" not in arguments:
+        arguments = [*arguments, "--workers", "1"]
+    done = CliRunner().invoke(main, arguments, catch_exceptions=False)
+    assert done.exit_code == 0, f"{line}\n{done.output}"
+
+
+WITH_CODE = [page for page in PAGES if any(block.language not in SHOWN for block in blocks(page))]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("page", WITH_CODE, ids=label)
+def test_the_code_of_a_page_runs(page, at_hand, request):
+    if page.name == "clusters.md":
+        request.getfixturevalue("ray_cluster")
+        request.getfixturevalue("signals_in_parquet")
+        shutil.rmtree(at_hand / "embeddings")
+    names: dict[str, Any] = {"__name__": "page"}
+    for language, code, line in blocks(page):
+        if language == "python":
+            exec(compile("\n" * (line - 1) + code, str(page), "exec"), names)
+        elif language == "bash":
+            run_shell(code)
+        else:
+            assert language in SHOWN, f"{label(page)}:{line}: {language}"
+
+
+def test_readme_is_short():
+    assert len((ROOT / "README.md").read_text().split()) <= 900
+
+
+def test_every_link_and_picture_is_there():
+    broken = []
+    for page in PAGES:
+        for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)):
+            if not link.startswith("http") and not (page.parent / link).exists():
+                broken.append(f"{label(page)}: {link}")
+    assert broken == []
+
+
+def test_every_path_of_the_repository_that_is_named_is_there():
+    named = {
+        (label(page), path)
+        for page in PAGES
+        for path in re.findall(r"`((?:tests|examples|benchmarks|pretraining|tiny_biomoe|wheels)/[\w./]*\w)`", page.read_text())
+    }
+    assert len(named) > 10
+    assert sorted(each for each in named if not (ROOT / each[1]).exists()) == []
+
+
+def test_the_pages_build_without_a_warning_and_open_without_a_network(tmp_path):
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", tmp_path / "site"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    pages = list((tmp_path / "site").rglob("*.html"))
+    assert {path.stem for path in pages} >= {page.stem for page in DOCS.glob("*.md")}
+    fetched = re.compile(
+        r"<(?:script|img|iframe|source)\b[^>]*\ssrc=[\"']?(?:https?:)?//|<link\b[^>]*\shref=[\"']?(?:https?:)?//"
+    )
+    for path in pages:
+        text = path.read_text()
+        assert [each for each in fetched.findall(text) if 'rel="canonical"' not in each] == [], path
+    for sheet in (tmp_path / "site").rglob("*.css"):
+        assert not re.search(r"url\([\"']?(?:https?:)?//|@import", sheet.read_text()), sheet
+
+
+# --- the table of bad inputs and faults ------------------------------------------------------------------------------
+
+
+def rows_of_tests() -> dict[int, set[str]]:
+    """Row number -> the test files that carry it in a test's name or in their first lines."""
+    carried: dict[int, set[str]] = {}
+    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+        text, numbers = path.read_text(), set[int]()
+        for name in re.findall(r"def test_\w*?row_((?:\d+_)+(?:and_\d+_)?)", text):
+            numbers |= {int(number) for number in re.findall(r"\d+", name)}
+        for span in re.findall(r"\brows? ((?:\d+(?:(?:-| to )\d+)?(?:, | and )?)+)", text.split('"""')[1]):
+            for first, last in re.findall(r"(\d+)(?:(?:-| to )(\d+))?", span):
+                numbers |= set(range(int(first), int(last or first) + 1))
+        for number in numbers:
+            carried.setdefault(number, set()).add(path.relative_to(ROOT / "tests").as_posix())
+    return carried
+
+
+def test_rows_of_the_table_of_faults_lead_to_tests_that_carry_them():
+    lines = re.findall(r"^\| (\d+) \| .+ \| .+ \| (.*) \|$", (DOCS / "guarantees.md").read_text(), re.MULTILINE)
+    assert [int(number) for number, _ in lines] == list(range(1, len(lines) + 1))
+    shown = {int(number): set(re.findall(r"`([^`]+)`", files)) for number, files in lines}
+    carried = rows_of_tests()
+    assert set(carried) <= set(shown)
+    assert {number: files - carried.get(number, set()) for number, files in shown.items() if files - carried.get(number, set())} == {}
+    assert [number for number in carried if not shown[number]] == []  # a row that has a test names one
