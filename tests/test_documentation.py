@@ -153,7 +153,9 @@ def test_readme_is_short():
 def test_every_link_and_picture_is_there():
     broken = []
     for page in PAGES:
-        for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)):
+        for link in re.findall(
+            r"\]\(([^)#]+)(?:#[^)]*)?\)", re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+        ):
             if not link.startswith("http") and not (page.parent / link).exists():
                 broken.append(f"{label(page)}: {link}")
     assert broken == []
@@ -163,7 +165,9 @@ def test_every_path_of_the_repository_that_is_named_is_there():
     named = {
         (label(page), path)
         for page in PAGES
-        for path in re.findall(r"`((?:tests|examples|benchmarks|pretraining|tiny_biomoe|wheels)/[\w./]*\w)`", page.read_text())
+        for path in re.findall(
+            r"`((?:tests|examples|benchmarks|pretraining|tiny_biomoe|wheels)/[\w./]*\w)`", page.read_text()
+        )
     }
     assert len(named) > 10
     assert sorted(each for each in named if not (ROOT / each[1]).exists()) == []
@@ -210,5 +214,9 @@ def test_rows_of_the_table_of_faults_lead_to_tests_that_carry_them():
     shown = {int(number): set(re.findall(r"`([^`]+)`", files)) for number, files in lines}
     carried = rows_of_tests()
     assert set(carried) <= set(shown)
-    assert {number: files - carried.get(number, set()) for number, files in shown.items() if files - carried.get(number, set())} == {}
+    assert {
+        number: files - carried.get(number, set())
+        for number, files in shown.items()
+        if files - carried.get(number, set())
+    } == {}
     assert [number for number in carried if not shown[number]] == []  # a row that has a test names one
