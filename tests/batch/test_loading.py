@@ -81,6 +81,69 @@ def test_row_101_a_manifest_names_shards_and_nothing_else(folder, tmp_path, name
         load_embeddings(tmp_path)
 
 
+def test_any_column_filters(folder, loaded, tmp_path):
+    ids = load_embeddings(folder, source=["S01/EDA.csv", "S02/BVP.csv"])[0]
+    assert ids == [each for each in loaded[0] if each.startswith(("S01/EDA", "S02/BVP"))]
+    assert len(load_embeddings(folder, fs=4, start=[0, 10])[0]) == 4
+    assert load_embeddings(folder, modality="gsr", subject=None)[0] == load_embeddings(folder, modality="eda")[0]
+    assert len(load_embeddings(folder, subject=[None])[0]) == 23
+    ids, matrix, table = load_embeddings(folder, label="stress")
+    assert (ids, matrix.shape, len(table)) == ([], (0, 384), 0)
+    with pytest.raises(ConfigError, match="unknown column 'lable': .*did you mean 'label'"):
+        load_embeddings(folder, lable="stress")
+    with pytest.raises(ConfigError, match="unknown column 'psd'"):
+        load_embeddings(folder, psd=1)
+    with pytest.raises(ConfigError, match="fs='fast': the column holds double"):
+        load_embeddings(folder, fs="fast")
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory):
+    """Another study, with a column of its own, by the same weights; one representation alone."""
+    place = tmp_path_factory.mktemp("other")
+    study = make_study(place / "study")
+    (study / "study.csv").write_text("path,label,room\nS01/EDA.csv,calm,A\n")
+    embed_study(study / "study.csv", place / "out", "psd", model=Stub, window=10, stride=5)
+    return place / "out"
+
+
+def test_several_folders(folder, other, loaded):
+    ids, matrix, table = load_embeddings([folder, other], "psd", modality="eda")
+    assert (len(ids), matrix.shape) == (11 + 11, (22, 192))
+    assert table["folder"].to_pylist() == [str(folder)] * 11 + [str(other)] * 11
+    assert table["room"].to_pylist() == [None] * 11 + ["A"] * 11
+    assert sorted(json.loads(table.schema.metadata[b"tiny_biomoe"])) == [
+        "bvp 64 Hz", "eda 4 Hz", f"eda 4 Hz in {other}"
+    ]  # whose strides differ  # fmt: skip
+    with pytest.raises(ConfigError, match="holds psd, no waveform: name those that all folders hold"):
+        load_embeddings([folder, other])
+    with pytest.raises(ConfigError, match="name each folder of embeddings once"):
+        load_embeddings([folder, folder])
+
+
+def test_folders_that_do_not_mix_are_refused(folder, tmp_path):
+    study = make_study(tmp_path / "study")
+    embed_study(study, tmp_path / "out", ["waveform", "psd"], model=Stub("other"), window=20, scale="recording")
+    with pytest.raises(
+        ConfigError, match=r"may not be mixed: weights: stub, stub and other, other; scale: window and recording; window: 10"
+    ):
+        load_embeddings([folder, tmp_path / "out"])
+
+
+def test_a_run_that_gave_no_vector_says_so(tmp_path):
+    study = make_study(tmp_path / "study")
+    embed_study(study, tmp_path / "out", model=Stub, window=600)
+    with pytest.raises(ConfigError, match=r"holds no vector: none of 6 inputs could be embedded; .*failures\.parquet"):
+        load_embeddings(tmp_path / "out")
+
+
+def test_the_provenance_of_all_parts_is_in_the_manifest_and_the_table(folder, loaded):
+    manifest = unsealed((folder / "manifest.json").read_bytes())
+    assert set(manifest["provenance"]) == {"bvp 64 Hz", "eda 4 Hz"}
+    assert json.loads(loaded[2].schema.metadata[b"tiny_biomoe"]) == manifest["provenance"]
+    assert manifest["provenance"]["eda 4 Hz"]["tensors_sha256"] == "stub"
+
+
 def test_provenance_is_in_every_shard(folder):
     kinds = set()
     for path in (folder / "embeddings").iterdir():
@@ -108,6 +171,24 @@ def test_duckdb_reads_it(folder, loaded):
     expected = {each: vector[192:] for each, vector in zip(*loaded[:2], strict=True) if "EDA" in each}
     assert [row[0] for row in rows] == sorted(expected)
     np.testing.assert_array_equal(np.array([row[1] for row in rows], np.float32), [expected[row[0]] for row in rows])
+
+
+def test_duckdb_compares_vectors_by_the_cast_that_the_docs_show(folder, loaded):
+    ((found,),) = duckdb.sql(
+        "select array_cosine_similarity(a.psd::FLOAT[192], b.psd::FLOAT[192]) from "
+        f"read_parquet('{folder}/embeddings/*.parquet') a, read_parquet('{folder}/embeddings/*.parquet') b "
+        f"where a.id = '{loaded[0][0]}' and b.id = '{loaded[0][1]}'"
+    ).fetchall()
+    first, second = loaded[1][:2, 192:].astype(np.float64)
+    assert found == pytest.approx(first @ second / np.linalg.norm(first) / np.linalg.norm(second), abs=1e-6)
+
+
+def test_a_folder_as_a_whole_is_read_or_says_which_to_give(folder, loaded, tmp_path):
+    found = datasets.load_dataset(str(folder), split="train", cache_dir=str(tmp_path))
+    assert sorted(found["id"][:]) == sorted(loaded[0])
+    with pytest.raises(Exception, match=r"README\.md|manifest\.json"):
+        pandas.read_parquet(folder)
+    assert "folder `embeddings`" in (folder / "README.md").read_text()
 
 
 def test_datasets_reads_it(folder, loaded, tmp_path):

@@ -1,20 +1,22 @@
-"""A folder of embeddings -> ids, vectors and facts in memory."""
+"""Folders of embeddings -> ids, vectors and facts in memory."""
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ConfigError, need
-from ..sealed_files import read_sealed, sha256_of
+from ..errors import ConfigError, need, unknown
+from ..sealed_files import plain_json, read_sealed, sha256_of
 from ..signals.filters import modality_name
 from ..signals.request import representation_name
-from .parts import FORMAT, MANIFEST, NAME, NAME_1, READ, SHARDS
+from .mixing import check_mixable
+from .parts import FAILURES, FORMAT, MANIFEST, METADATA, NAME, NAME_1, READ, SHARDS
 
 need("pyarrow", extra="batch", what="embedding folders")
 
@@ -24,40 +26,89 @@ from pyarrow import parquet  # noqa: E402
 
 
 def load_embeddings(
-    folder: str | os.PathLike[str], representation: str | Sequence[str] | None = None, *, modality: str | None = None
+    folder: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    representation: str | Sequence[str] | None = None,
+    **where: Any,
 ) -> tuple[list[str], NDArray[np.float32], pa.Table]:
     """Read what `embed_study` wrote, each shard verified by its sha256.
 
     Parameters
     ----------
+    folder
+        One, or several whose vectors may be mixed; the table then has a column `folder`.
     representation
-        One or several of those in the folder; all of them otherwise.
-    modality
-        Leave out the windows of any other.
+        One or several of those in the folders; all of them otherwise.
+    where
+        Columns, each with the value or the list of values that is wanted: modality="eda", subject=["S01", "S02"],
+        label="stress", or any column of your own; [None] where the cell is empty.
 
     Returns
     -------
     ids : (n,) path#channel@start of each window
     matrix : (n, n_representations * 192) float32, the representations side by side
-    table : the other columns, n rows
+    table : the other columns, n rows; `table.schema.metadata[b"tiny_biomoe"]` is the provenance of all of them as JSON
 
     Raises
     ------
     ConfigError
-        Not such a folder, a run that is not complete, or a damaged file: which, and what to do.
+        Not such a folder, a run that is not complete or gave no vector, or a damaged file: which, and what to do.
+        Folders whose vectors do not belong together: in what they differ. A column that there is not.
     """
-    folder = Path(folder)
-    manifest = read_manifest(folder)
-    held = manifest["fingerprint"]["arguments"]["representations"]
+    folders = [Path(folder)] if isinstance(folder, str | os.PathLike) else [Path(each) for each in folder]
+    if not folders or len({os.path.realpath(each) for each in folders}) < len(folders):
+        raise ConfigError(f"folder={list(map(str, folders))!r}: name each folder of embeddings once")
+    manifests = [read_manifest(each) for each in folders]
+    held = manifests[0]["fingerprint"]["arguments"]["representations"]
     wanted = held if representation is None else [representation] if isinstance(representation, str) else representation
     names = [representation_name(name) for name in wanted]
     if missing := [name for name in names if name not in held]:
-        raise ConfigError(f"{str(folder)!r} holds {', '.join(held)}, no {missing[0]}: embed the study again for it")
+        raise ConfigError(f"{str(folders[0])!r} holds {', '.join(held)}, no {missing[0]}: embed the study again for it")
+    check_mixable([(str(place), each) for place, each in zip(folders, manifests, strict=True)], names)
+    tables = [_folder(*each, names, where) for each in zip(folders, manifests, strict=True)]
+    if len(folders) > 1:
+        tables = [
+            each.append_column("folder", pa.array([str(place)] * len(each), pa.string()))
+            for place, each in zip(folders, tables, strict=True)
+        ]
+    table = pa.concat_tables(tables, promote_options="default")
+    about = provenance_of(
+        dict(zip(map(str, folders), (_provenance(*e) for e in zip(folders, manifests, strict=True)), strict=True))
+    )
+    matrix = np.concatenate([_vectors(table, name) for name in names], axis=1)
+    facts = table.drop_columns(["id", *names]).replace_schema_metadata({METADATA: plain_json(about)})
+    return table["id"].to_pylist(), matrix, facts
+
+
+def provenance_of(folders: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The provenance of several folders together; what is not the same in all is named after its folder."""
+    found: dict[str, Any] = {}
+    for name, about in folders.items():
+        for key, facts in about.items():
+            found[key if found.get(key, facts) == facts else f"{key} in {name}"] = facts
+    return found
+
+
+def _provenance(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Of each modality and rate in a folder, such as "ecg 360 Hz"; folders of format 1 hold it in the shards alone."""
+    if "provenance" in manifest:
+        return dict(manifest["provenance"])
+    shards = (parquet.read_schema(folder / SHARDS / each["name"]) for each in manifest["shards"])
+    return {
+        key: facts for each in shards for key, facts in json.loads((each.metadata or {}).get(METADATA, b"{}")).items()
+    }
+
+
+def _folder(folder: Path, manifest: Mapping[str, Any], names: Sequence[str], where: Mapping[str, Any]) -> pa.Table:
+    """The rows of one folder that are wanted, with the vectors of some representations."""
+    held = manifest["fingerprint"]["arguments"]["representations"]
     drop = [name for name in held if name not in names]
-    tables = [_shard(folder, each, drop, modality) for each in manifest["shards"]]
-    table = pa.concat_tables([each.replace_schema_metadata(None) for each in tables])
-    parts = [_vectors(table, name) for name in names]
-    return table["id"].to_pylist(), np.concatenate(parts, axis=1), table.drop_columns(["id", *names])
+    if not sum(each["rows"] for each in manifest["shards"]):
+        raise ConfigError(
+            f"{str(folder)!r} holds no vector: none of {manifest['summary']['inputs']} inputs could be embedded; "
+            f"{str(folder / FAILURES)!r} says why"
+        )
+    shards = [_shard(folder, each, drop, where) for each in manifest["shards"]]
+    return pa.concat_tables([each.replace_schema_metadata(None) for each in shards])
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -97,11 +148,32 @@ def verified_shard(folder: Path, facts: dict[str, Any]) -> Path:
     return path
 
 
-def _shard(folder: Path, facts: dict[str, Any], drop: list[str], modality: str | None) -> pa.Table:
+def _shard(folder: Path, facts: dict[str, Any], drop: list[str], where: Mapping[str, Any]) -> pa.Table:
     path = verified_shard(folder, facts)
     kept = [name for name in parquet.read_schema(path).names if name not in drop]
     table = parquet.read_table(path, columns=kept)
-    return table if modality is None else table.filter(pc.equal(table["modality"], modality_name(modality)))
+    for name, value in where.items():
+        if value is None:
+            continue
+        vectors = pa.types.is_fixed_size_list(table.schema.field(name).type) if name in kept else False
+        if name not in kept or vectors:
+            columns = [each for each in kept if not pa.types.is_fixed_size_list(table.schema.field(each).type)]
+            raise unknown("column", name, columns)
+        table = table.filter(_is_one_of(table[name], name, value))
+    return table
+
+
+def _is_one_of(column: pa.ChunkedArray, name: str, value: Any) -> pa.ChunkedArray:
+    """Where a column holds a value, or one of several."""
+    values = list(value) if isinstance(value, Iterable) and not isinstance(value, str | bytes) else [value]
+    if name == "modality":
+        values = [each if each is None else modality_name(each) for each in values]
+    elif pa.types.is_string(column.type):
+        values = [each if each is None else str(each) for each in values]
+    try:
+        return pc.is_in(column, pa.array(values, column.type))
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        raise ConfigError(f"{name}={value!r}: the column holds {column.type}") from error
 
 
 def _vectors(table: pa.Table, name: str) -> NDArray[np.float32]:

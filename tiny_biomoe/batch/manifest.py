@@ -25,6 +25,7 @@ from .parts import (
     MANIFEST,
     NAME,
     NAME_1,
+    README,
     RUN,
     SHARDS,
     Notice,
@@ -42,6 +43,15 @@ import pyarrow as pa  # noqa: E402
 from pyarrow import parquet  # noqa: E402
 
 PLAN = "plan.json"
+GUIDE = f"""---
+configs:
+- config_name: default
+  data_files: {SHARDS}/*.parquet
+---
+Embeddings of physiological signals, a row a window. Give pandas, polars, DuckDB or Ray the folder `{SHARDS}`;
+`datasets.load_dataset` takes this one. `{INPUTS}` says what became of every input, `{FAILURES}` why something
+was not embedded, `{MANIFEST}` what made the vectors (`tiny-biomoe info`).
+"""
 NOTICES = pa.schema(
     [("source", pa.string()), ("channel", pa.string()), ("start", pa.float64()), ("stop", pa.float64())]
     + [("outcome", pa.string()), ("reason", pa.string())]
@@ -204,6 +214,7 @@ class Ledger:
         self._tally: dict[int, list[int]] = {}
         self._noticed: dict[int, set[str]] = {}
         self._shards: list[dict[str, Any]] = []
+        self._provenance: dict[str, Any] = {}
 
     def add(self, record: Record) -> None:
         """Count a shard."""
@@ -213,6 +224,7 @@ class Ledger:
             held[:] = held[0] + counts[0], held[1] + counts[1]
         for notice in record.notices:
             self._noticed.setdefault(first + notice["input"], set()).add(notice["outcome"])
+        self._provenance |= record.provenance
         self._shards.append({key: getattr(record, key) for key in ("name", "sha256", "bytes", "rows")})
 
     def _order(self, name: str) -> tuple[int, int]:
@@ -256,15 +268,16 @@ class Ledger:
         return found
 
     def write(self, out: Path, facts: dict[str, Any]) -> Summary:
-        """Write `inputs.parquet`, `failures.parquet` and, last, `manifest.json`: the run is complete."""
+        """Write `inputs.parquet`, `failures.parquet`, `README.md` and, last, `manifest.json`: the run is complete."""
         summary = self.summary()
         write(out / INPUTS, self._inputs())
         write(out / FAILURES, _failures(self._notices(out, run_digest(facts))))
         began = [each.record() for each in self._files]
         counts = {"count": _count(self._files), "sha256": digest(began)}
+        write(out / README, GUIDE.encode())
         manifest = {"format": FORMAT, "fingerprint": _plain(facts), "inputs": counts, "summary": asdict(summary)}
         shards = sorted(self._shards, key=lambda each: self._order(each["name"]))
-        write(out / MANIFEST, sealed({**manifest, "shards": shards}))
+        write(out / MANIFEST, sealed({**manifest, "provenance": _plain(self._provenance), "shards": shards}))
         return summary
 
     def _inputs(self) -> bytes:

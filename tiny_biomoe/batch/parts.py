@@ -30,6 +30,7 @@ FORMAT = "tiny-biomoe-embeddings/2"
 READ = (FORMAT, "tiny-biomoe-embeddings/1")  # formats that are read; runs go on in the first alone
 MANIFEST = "manifest.json"
 FAILURES, INPUTS = "failures.parquet", "inputs.parquet"
+README = "README.md"  # for people, and for `datasets`, which reads in it where the shards lie
 SHARDS, RUN = "embeddings", ".run"  # folders of an output: what readers read, and what only a run needs
 ROOT = "root"  # file of `RUN`: the folder that the inputs' names are relative to, for whoever draws their windows again
 OLD = "old"  # folder of `RUN`: shards of a study that has changed since, while a run takes from them what it can
@@ -151,6 +152,7 @@ class Record:
     tally: Mapping[str, Sequence[int]]
     notices: Sequence[Mapping[str, Any]]
     files: Sequence[Mapping[str, Any]]  # a `Piece` each
+    provenance: Mapping[str, Any]  # of each modality and rate met
     begin: Sequence[int] | None  # (file, window) with which this shard begins; None for the first of a group
     next: Sequence[int] | None  # (file, window) with which the next shard of the group begins; None after the last
 
@@ -240,6 +242,7 @@ def commit(out: Path, shard: Shard, data: bytes, run: str, inputs: str) -> Recor
         {str(number): counts for number, counts in sorted(shard.tally.items())},
         [asdict(notice) for notice in shard.notices],
         [asdict(piece) for piece in shard.files],
+        shard.provenance,
         _plain(shard.begin),
         _plain(shard.next),
     )  # fmt: skip

@@ -52,6 +52,8 @@ class LazyCommand(click.Command):
 COMMANDS = (
     LazyCommand("study", "study", "List a folder's recordings as a table, with people and labels."),
     LazyCommand("embed", "embed", "Embed recordings to one file, or a study to a folder."),
+    LazyCommand("info", "info", "Say what made a folder of embeddings."),
+    LazyCommand("compare", "info", "Say whether the vectors of two folders may be mixed."),
     LazyCommand("show", "show", "Draw the six images of a recording as one sheet."),
     LazyCommand("explore", "explore", "Write a map of a folder of embeddings, for any browser."),
     LazyCommand("similar", "similar", "Find the windows of a study that are most like one of yours."),

@@ -144,6 +144,8 @@ def _embed_to_folder(
             source, output, arguments.pop("representation"), observer=bar,
             model=lambda: Embedder.from_pretrained(weights, **backend), **arguments, **run, **_given(reading),
         )  # fmt: skip
+    if not summary.windows:
+        click.echo(f"no vector: none of {summary.inputs} inputs could be embedded")
     click.echo(summary.table())
     click.echo(f"embeddings in {printable(str(output))}")
     if summary.failed or summary.in_part or summary.warned or not summary.windows:

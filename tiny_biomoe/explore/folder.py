@@ -98,8 +98,10 @@ class EmbeddingFolder:
     @cached_property
     def provenance(self) -> dict[str, dict[str, Any]]:
         """Of each modality and rate in the folder, such as "ecg 360 Hz"."""
+        if "provenance" in self.manifest:
+            return dict(self.manifest["provenance"])
         found: dict[str, dict[str, Any]] = {}
-        for shard in self.shards:
+        for shard in self.shards:  # of a folder of format 1
             found |= json.loads((parquet.read_schema(shard).metadata or {}).get(METADATA, b"{}"))
         return found
 
