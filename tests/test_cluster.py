@@ -7,15 +7,17 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import ray
 from conftest import ROOT
 from stub_study import Stub, digests, make_study, pulse
 
-from tiny_biomoe import ConfigError, TinyBioMoE, cluster
+from tiny_biomoe import ConfigError, SignalError, TinyBioMoE, cluster
 from tiny_biomoe.batch.run import embed_study
 from tiny_biomoe.batch.worker import InputFailed, Observer
 
@@ -138,15 +140,101 @@ def test_row_75_ctrl_c_keeps_the_whole_shards_and_gives_up_those_begun(tmp_path)
     assert digests(tmp_path / "cluster") == expected
 
 
+def stage(table, names=("waveform",), columns=("fs", "modality", "signal"), **options):
+    """The stage of a data set, on one batch."""
+    return cluster._Embedder(list(names), columns, None, options)(pa.table(table))
+
+
 def test_a_row_that_cannot_be_embedded_says_why():
-    stage = cluster._Embedder(["waveform"], ("fs", "modality", "signal"), None, {})
-    signals = np.empty(3, object)
-    signals[:] = [pulse(10, 64), pulse(10, 64), None]
-    found = stage({"signal": signals, "fs": np.array([64, 64, 64]), "modality": np.array(["bvp", "voice", "bvp"])})
+    whole = pulse(10, 64).tolist()
+    signals = [whole, whole, None, whole, whole[:3], [2.0] * 640]
+    found = stage({"signal": signals, "fs": [64, 64, 64, None, 64, 64], "modality": ["bvp", "voice", *["bvp"] * 4]})
     errors = found["error"].to_pylist()
     assert errors[0] is None
-    assert "voice" in errors[1]
-    assert errors[2]
+    assert [message[:20] for message in errors[1:4]] == [
+        "unknown modality 'vo",
+        "the row has no signa",
+        "fs is missing: give ",
+    ]
+    assert "too short" in errors[4]
+    assert "is flat" in errors[5]
+    assert [each is None for each in found["waveform"].to_pylist()] == [False, *[True] * 5]
+    nested = stage({"signal": [[whole, whole]]}, columns=(64, "bvp", "signal"))
+    assert nested["error"].to_pylist() == ["the row holds several signals, and one is meant: give each a row"]
+
+
+def test_a_fault_that_is_no_rows_is_raised(monkeypatch):
+    def broken(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(cluster.Embedder, "embed", broken)
+    with pytest.raises(MemoryError):
+        stage({"signal": [pulse(10, 64).tolist()]}, columns=(64, "bvp", "signal"))
+
+
+def test_row_137_columns_pass_as_they_are():
+    athens = pa.timestamp("us", "Europe/Athens")
+    carried = {
+        "id": pa.array([2**60 + 1, None], pa.int64()),
+        "when": pa.array([datetime(2024, 10, 27, 1, tzinfo=UTC)] * 2, athens),
+        "day": pa.array([date(2024, 1, 1), None]),
+        "label": pa.array([None, None], pa.string()),
+        "kind": pa.array(["a", "b"]).dictionary_encode(),
+        "nested": pa.array([[1, 2], []]),
+    }
+    found = stage({"signal": [pulse(10, 64).tolist()] * 2, **carried}, columns=(64, "bvp", "signal"))
+    assert found.column_names == [*carried, "waveform", "error"]
+    for name, values in carried.items():
+        assert found.schema.field(name).type == values.type
+        assert found[name].combine_chunks().equals(values) or found[name].to_pylist() == values.to_pylist()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"bandd": 3}, "unknown option 'bandd': .*did you mean 'band'"),
+        ({"band": (40, 2)}, "band"),
+        ({"scale": "huge"}, "scale='huge'"),
+        ({"fusion": "add"}, "every representation has a column of its own"),
+        ({"window": 2}, "a row is one signal; embed_study cuts"),
+        ({"representation": "psdd"}, "did you mean 'psd'"),
+        ({"fs": -1}, "fs=-1"),
+        ({"fs": "rate"}, "unknown column 'rate'"),
+        ({"modality": "kind"}, "unknown column 'kind'"),
+        ({"signal": "samples"}, "unknown column 'samples'"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"concurrency": 0}, "concurrency=0"),
+        ({"representation": "psd"}, "has a column 'psd', which the result has as well"),
+    ],
+)
+def test_row_137_wrong_options_and_collisions_are_errors_before_the_first_row(options, message):
+    made = ray.data.from_arrow(pa.table({"signal": [[1.0, 2.0]], "fs": [64], "psd": [1]}))
+    chosen = {"representation": "waveform", "modality": "bvp", **options}
+    with pytest.raises((ConfigError, SignalError), match=message):
+        cluster.embed_dataset(made, **chosen)
+
+
+def test_row_137_as_many_rows_come_out_where_actors_are_killed_and_none_loads_torch(monkeypatch):
+    class Watched(cluster._Embedder):
+        def __call__(self, table):
+            found = super().__call__(table)
+            if not os.path.exists(mark):
+                open(mark, "w").close()
+                os.kill(os.getpid(), signal.SIGKILL)
+            return found.append_column("torch", pa.array(["torch" in sys.modules] * len(found)))
+
+    mark = f"/tmp/{os.getpid()}-{time.time_ns()}.killed"
+    monkeypatch.setattr(cluster, "_Embedder", Watched)
+    rows = pa.table({"row": list(range(24)), "signal": [pulse(10, 64, 1 + n / 100).tolist() for n in range(24)]})
+    try:
+        made = cluster.embed_dataset(ray.data.from_arrow(rows), "waveform", fs=64, modality="bvp", batch_size=6)
+        found = made.take_all()
+        assert os.path.exists(mark)
+    finally:
+        os.unlink(mark)
+    assert sorted(row["row"] for row in found) == list(range(24))
+    assert [row["error"] for row in found] == [None] * 24
+    assert not any(row["torch"] for row in found)
 
 
 def test_a_data_set_is_embedded_as_a_stage(tmp_path):

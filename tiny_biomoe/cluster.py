@@ -8,22 +8,21 @@ machine sees them under the same path.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from .batch.parts import Record
 from .batch.pipeline import Drawers
 from .batch.plan import Group
 from .batch.worker import Observer, Run, embed_group
+from .config import Recipe
 from .embedding import Embedder
-from .errors import ConfigError, SignalError, TinyBioMoEError, need
+from .errors import ConfigError, SignalError, TinyBioMoEError, need, unknown
 from .inference.threads import thread_count, use_threads
-from .signals.filters import MODALITIES
-from .signals.request import representation_name
-from .signals.validation import check_positive
+from .signals.filters import MODALITIES, modality_name
+from .signals.request import Call, representation_name
+from .signals.validation import check_fs, check_positive, check_signals
 
 need("ray", extra="ray", what="embedding on a cluster")
 
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
 
 RETRIES = 10  # of a group whose actor died; each goes on where the last one stopped
 WAITING = 2  # groups an actor has at hand, so that it never waits for the driver
+OPTIONS = ("band", "scale", "nan_policy", "max_gap")  # of `embed`, for the rows of a data set
 TICK = 0.5  # seconds between two looks at whether the driver was asked to stop
 
 
@@ -175,19 +175,70 @@ def embed_dataset(
     Returns
     -------
     Dataset
-        All columns but the signal; one of 192 float32 a representation, null where the row could not be embedded; and
-        `error`, which says why, null elsewhere.
+        As many rows: all columns but the signal, as they are; one of 192 float32 a representation, null where the row
+        could not be embedded; and `error`, which says why, null elsewhere.
+
+    Raises
+    ------
+    SignalError, ConfigError
+        An option, a rate or a modality that no row can have; a column that is missing, or whose name a new one takes.
+        Where the columns of the data set are not known yet, the last two are raised when it is computed.
     """
     names = [representation] if isinstance(representation, str) else list(representation)
     canonical = [representation_name(name) for name in names]
+    check_options(canonical, fs, options)
     least, most = (concurrency, concurrency) if isinstance(concurrency, int) else concurrency
+    for value, name in ((least, "concurrency"), (most, "concurrency"), (batch_size, "batch_size")):
+        check_positive(value, name)
+    if (schema := dataset.schema(fetch_if_missing=False)) is not None:
+        check_columns(list(schema.names), canonical, fs, modality, signal)
     return dataset.map_batches(
         _Embedder,
         fn_constructor_args=(canonical, (fs, modality, signal), weights, options),
         batch_size=batch_size,
-        batch_format="numpy",
+        batch_format="pyarrow",
         compute=ray.data.ActorPoolStrategy(min_size=least, max_size=most),
     )
+
+
+def check_options(names: Sequence[str], fs: float | str, options: Mapping[str, Any]) -> None:
+    """Refuse options that no row can have.
+
+    Raises
+    ------
+    SignalError, ConfigError
+    """
+    if "fusion" in options:
+        raise ConfigError("fusion=: every representation has a column of its own, which you join as you like")
+    if "window" in options:
+        raise ConfigError(
+            "window=: a row is one signal; embed_study cuts recordings into windows, on a cluster as well"
+        )
+    for name in options:
+        if name not in OPTIONS:
+            raise unknown("option", name, OPTIONS)
+    if not isinstance(fs, str):
+        check_fs(fs)
+    Call.check(Recipe(), 1e6, "ecg", list(names), **options)
+
+
+def check_columns(held: Sequence[str], names: Sequence[str], fs: float | str, modality: str, signal: str) -> None:
+    """Refuse a data set without the columns that are named, or with one that a new column is called like.
+
+    Raises
+    ------
+    ConfigError
+    """
+    wanted = [signal, *([fs] if isinstance(fs, str) else []), *([] if _is_modality(modality) else [modality])]
+    for name in wanted:
+        if name not in held:
+            raise unknown("column", name, held)
+    if taken := [name for name in (*names, "error") if name in held and name != signal]:
+        raise ConfigError(f"the data set has a column {taken[0]!r}, which the result has as well: rename it")
+
+
+def _is_modality(name: str) -> bool:
+    return name.lower() in {alias for key, row in MODALITIES.items() for alias in (key, *row.aliases)}
 
 
 class _Embedder:
@@ -197,27 +248,44 @@ class _Embedder:
         self._model, self._names, self._options = Embedder.from_pretrained(weights), names, options
         self._fs, self._modality, self._signal = columns
 
-    def __call__(self, batch: dict[str, Any]) -> pa.Table:
-        signals = batch[self._signal]
-        n = len(signals)
-        rates = batch[self._fs] if isinstance(self._fs, str) else [self._fs] * n
-        known = self._modality.lower() in {alias for name, row in MODALITIES.items() for alias in (name, *row.aliases)}
-        modalities = [self._modality] * n if known else batch[self._modality]
+    def __call__(self, table: pa.Table) -> pa.Table:
+        check_columns(table.column_names, self._names, self._fs, self._modality, self._signal)
+        n = len(table)
+        rates = table[self._fs].to_pylist() if isinstance(self._fs, str) else [self._fs] * n
+        same = _is_modality(self._modality)
+        modalities = [self._modality] * n if same else table[self._modality].to_pylist()
         vectors: list[Any] = []
         errors: list[str | None] = []
-        for row, rate, modality in zip(signals, rates, modalities, strict=True):
-            try:
-                samples = np.asarray(row, np.float64)
-                with use_threads(1):
-                    found = self._model.embed(samples, float(rate), str(modality), self._names, **self._options)
-                vectors.append(found.reshape(len(self._names), -1))
-                errors.append(None)
-            except (SignalError, ConfigError, TypeError, ValueError) as error:  # a cell may hold anything
-                vectors.append(None)
-                errors.append(str(error))
-        columns = {name: pa.array(list(values)) for name, values in batch.items() if name != self._signal}
+        for cell, rate, modality in zip(table[self._signal], rates, modalities, strict=True):
+            found = self._row(cell, rate, modality)
+            vectors.append(None if isinstance(found, str) else found)
+            errors.append(found if isinstance(found, str) else None)
+        kept = table.drop_columns([self._signal])
         kind = pa.list_(pa.float32(), self._model.architecture.embedding_dim)
         for place, name in enumerate(self._names):
-            columns[name] = pa.array([None if each is None else each[place] for each in vectors], kind)
-        columns["error"] = pa.array(errors, pa.string())
-        return pa.table(columns)
+            kept = kept.append_column(name, pa.array([None if v is None else v[place] for v in vectors], kind))
+        return kept.append_column("error", pa.array(errors, pa.string()))
+
+    def _row(self, cell: Any, rate: Any, modality: Any) -> Any:
+        """The vectors of a row, (n_representations, 192), or what is wrong with it; other faults are raised."""
+        try:
+            known = modality_name(modality)
+        except ConfigError as error:
+            return str(error)
+        try:
+            (samples, *others), single = check_signals(_samples(cell))
+            if others or not single:
+                return "the row holds several signals, and one is meant: give each a row"
+            with use_threads(1):
+                found = self._model.embed(samples, check_fs(rate), known, self._names, **self._options)
+            return found.reshape(len(self._names), -1)
+        except SignalError as error:
+            return str(error)
+
+
+def _samples(cell: Any) -> Any:
+    """A cell of a column of signals: lists, or tensors."""
+    if not cell.is_valid:
+        raise SignalError("the row has no signal")
+    values = getattr(cell, "values", None)
+    return cell.as_py() if values is None else values.to_numpy(zero_copy_only=False)

@@ -7,6 +7,9 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+import pandas
+import polars
+import pyarrow as pa
 import pytest
 import torch
 from hypothesis import given, settings
@@ -189,6 +192,60 @@ def test_row_13_real_dtypes_become_float64(dtype):
     ((row,), _) = check_signals(np.array([0, 1, 1, 0]).astype(dtype))
     assert row.dtype == np.float64
     assert row.tolist() == [0, 1, 1, 0]
+
+
+def lazily_negated(values):
+    """A view of a tensor whose sign is not worked out yet."""
+    return (
+        torch.complex(torch.zeros(len(values), dtype=torch.float64), -torch.tensor(values, dtype=torch.float64))
+        .conj()
+        .imag
+    )
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda values: np.array(values, object),
+        lambda values: np.array([1, Fraction(5, 2), -3.0, True], object),
+        lambda values: torch.tensor(values, dtype=torch.bfloat16, requires_grad=True),
+        lazily_negated,
+        lambda values: pandas.Series(values, index=[5, 5, 1, 0], dtype="Float64"),
+        lambda values: polars.Series(values),
+        lambda values: pa.chunked_array([values[:2], values[2:]]),
+    ],
+    ids=["objects", "fractions", "bfloat16", "negated", "pandas", "polars", "arrow"],
+)
+def test_row_13_other_kinds_of_one_signal(made):
+    ((row,), single) = check_signals(made([1.0, 2.5, -3.0, 1.0]))
+    assert single
+    assert row.dtype == np.float64
+    assert row.tolist() == [1.0, 2.5, -3.0, 1.0]
+
+
+LISTS = [[1.0, 2.0, 3.0], [4.0, 5.0]]
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda: LISTS,
+        lambda: pandas.Series([np.array(each) for each in LISTS], index=[3, 3]),
+        lambda: polars.Series(LISTS),
+        lambda: pa.array(LISTS),
+        lambda: np.array([np.array(each) for each in LISTS], object),
+        lambda: [torch.tensor(each, dtype=torch.bfloat16) for each in LISTS],
+    ],
+    ids=["lists", "pandas", "polars", "arrow", "objects", "bfloat16"],
+)
+def test_row_13_columns_of_signals_of_different_lengths(made):
+    rows, single = check_signals(made())
+    assert not single
+    assert [row.tolist() for row in rows] == LISTS
+    with pytest.raises(SignalTypeError, match=r"signal\[1\] is a NoneType"):
+        check_signals(pandas.Series([np.ones(3), None]))
+    with pytest.raises(SignalTypeError, match="several of different lengths are a list in which every item is one"):
+        check_signals([1.0, np.ones(3)])
 
 
 class Column:

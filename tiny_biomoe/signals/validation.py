@@ -53,8 +53,9 @@ def check_signals(signals: Any, where: str = "signal") -> tuple[list[Signal], bo
     Parameters
     ----------
     signals
-        One signal, (n_samples,), or several: an array (n_signals, n_samples), or a list whose items may
-        differ in length. Any real dtype; NumPy, torch and pandas are read alike, and never written to.
+        One signal, (n_samples,), or several: an array (n_signals, n_samples), or a list or a column (of pandas, polars
+        or Arrow) whose items may differ in length. Any real dtype, bfloat16 as well, and objects that are all numbers.
+        Nothing is written to.
 
     Returns
     -------
@@ -74,6 +75,7 @@ def check_signals(signals: Any, where: str = "signal") -> tuple[list[Signal], bo
         An array of many more signals than samples that is smoother from signal to signal than from sample to
         sample, as a transposed one is. It is read as it stands: the axis is never guessed.
     """
+    signals = _rows(signals)
     if isinstance(signals, list | tuple) and signals and not np.isscalar(signals[0]) and np.ndim(signals[0]) > 0:
         rows = [_real_array(item, f"{where}[{index}]") for index, item in enumerate(signals)]
         for index, row in enumerate(rows):
@@ -102,6 +104,22 @@ def check_signals(signals: Any, where: str = "signal") -> tuple[list[Signal], bo
     return rows, single
 
 
+def _rows(signals: Any) -> Any:
+    """The items of a column of signals as a list; anything else as it is."""
+    if isinstance(signals, list | tuple | str) or hasattr(signals, "detach") or not hasattr(signals, "__len__"):
+        return signals
+    try:
+        array = np.asarray(signals)
+    except (ValueError, TypeError):
+        return signals
+    nested = array.dtype == object and array.ndim == 1 and any(_is_nested(each) for each in array)
+    return list(array) if nested else signals
+
+
+def _is_nested(item: Any) -> bool:
+    return not isinstance(item, str | bytes) and hasattr(item, "__len__")
+
+
 def _warn_if_transposed(array: NDArray[np.float64], where: str) -> None:
     n_signals, n_samples = array.shape
     head = array[:4096]
@@ -116,14 +134,22 @@ def _warn_if_transposed(array: NDArray[np.float64], where: str) -> None:
 
 
 def _real_array(values: Any, where: str) -> NDArray[np.float64]:
-    if hasattr(values, "detach"):  # a torch tensor, perhaps with a gradient or on a device
-        values = values.detach().cpu()
+    if hasattr(values, "detach"):  # a torch tensor, perhaps with a gradient, on a device, or a view not worked out yet
+        values = values.detach().cpu().resolve_conj().resolve_neg()
+        if values.dtype.is_floating_point and values.dtype.itemsize < 4:  # bfloat16 and smaller are unknown to NumPy
+            values = values.float()
     if isinstance(values, np.ma.MaskedArray):
         raise SignalTypeError(f"{where} is a masked array: fill its gaps with NaN first, values.filled(numpy.nan)")
     try:
         array = np.asarray(values)
     except (ValueError, TypeError) as error:
-        raise SignalTypeError(f"{where} cannot be read as an array of numbers ({error})") from error
+        raise SignalTypeError(
+            f"{where} cannot be read as an array of numbers ({error}): one signal is (n_samples,); several of "
+            "different lengths are a list in which every item is one"
+        ) from error
+    objects = array.dtype.kind == "O" and array.ndim and all(isinstance(each, numbers.Real) for each in array.flat)
+    if objects or array.dtype.name.startswith(("bfloat16", "float8")):  # of ml_dtypes
+        return array.astype(np.float64)
     if array.dtype.kind not in "biuf":
         raise SignalTypeError(f"{where} {_what_is_wrong(values, array)}")
     return np.asarray(array, dtype=np.float64, order="C")
