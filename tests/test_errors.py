@@ -51,3 +51,34 @@ def test_a_warning_names_the_callers_line_however_deep_it_arises(use):
     with pytest.warns(errors.SignalWarning, match="slow for ecg") as seen:
         use(np.random.default_rng(0).standard_normal(400))
     assert {warning.filename for warning in seen} == {__file__}
+
+
+def test_row_120_repeated_warnings_are_one_a_kind_with_count_and_places():
+    def clipped(where):
+        errors.warn(f"{where}: clipped", where)
+
+    @errors.one_warning_a_kind()
+    def call():
+        with errors.one_warning_a_kind():  # within another call it waits for that one's end
+            for number in range(5):
+                clipped(f"signal[{number}]")
+        errors.warn("slow")
+
+    for expected in (
+        ["signal[0]: clipped (and 4 more like this: signal[1], signal[2] ...)", "slow"],
+        ["signal[0]: clipped (and 4 more like this: signal[1], signal[2] ...)", "slow"],
+    ):
+        with pytest.warns(errors.SignalWarning) as caught:
+            call()
+        assert [str(each.message) for each in caught] == expected
+        assert {each.filename for each in caught} == {__file__}
+
+
+def test_row_120_many_clipped_signals_are_one_warning():
+    clipped = np.clip(np.sin(np.arange(640) / 8), -0.3, 0.3)
+    with pytest.warns(errors.SignalWarning) as caught:
+        tiny_biomoe.embed([clipped] * 3, 64, "bvp", "waveform")
+    assert len(caught) == 1
+    assert str(caught[0].message).startswith("signal[0]: ")
+    assert str(caught[0].message).endswith("(and 2 more like this: signal[1], signal[2])")
+    assert caught[0].filename == __file__

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas
 import pytest
+import torch
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
@@ -251,3 +252,11 @@ def test_the_extra_asks_for_the_first_scikit_learn_that_has_tags_and_validate_da
     text = (Path(__file__).parents[1] / "pyproject.toml").read_text()
     (bound,) = re.findall(r'^sklearn = \["scikit-learn>=(\d+)\.(\d+)"\]', text, re.MULTILINE)
     assert tuple(map(int, bound)) >= (1, 6)
+
+
+def test_tensors_that_numpy_cannot_take_are_read_as_embed_reads_them():
+    signals = torch.tensor(np.random.default_rng(0).standard_normal((2, 500)), dtype=torch.bfloat16, requires_grad=True)
+    lazy = torch.complex(torch.zeros(2, 500), -signals.detach().float()).conj().imag
+    expected = TinyBioMoEEmbedder(100, "ecg").fit_transform(signals.detach().float().numpy())
+    for given in (signals, lazy):
+        assert TinyBioMoEEmbedder(100, "ecg").fit_transform(given).tobytes() == expected.tobytes()

@@ -18,7 +18,7 @@ from .batch.plan import Group
 from .batch.worker import Observer, Run, embed_group
 from .config import Recipe
 from .embedding import Embedder
-from .errors import ConfigError, SignalError, TinyBioMoEError, need, unknown
+from .errors import ConfigError, SignalError, TinyBioMoEError, need, one_warning_a_kind, unknown
 from .inference.threads import thread_count, use_threads
 from .signals.filters import MODALITIES, modality_name
 from .signals.request import Call, representation_name
@@ -248,6 +248,7 @@ class _Embedder:
         self._model, self._names, self._options = Embedder.from_pretrained(weights), names, options
         self._fs, self._modality, self._signal = columns
 
+    @one_warning_a_kind()
     def __call__(self, table: pa.Table) -> pa.Table:
         check_columns(table.column_names, self._names, self._fs, self._modality, self._signal)
         n = len(table)

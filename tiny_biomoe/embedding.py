@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .config import Architecture, Config, Recipe, config_digest
-from .errors import ConfigError, SignalError, WeightsError, unknown, warn
+from .errors import ConfigError, SignalError, WeightsError, one_warning_a_kind, unknown, warn
 from .images.rendering import Levels, draw_all, read_images
 from .images.windows import FilteredRecording
 from .inference.backends import Backend, make_backend
@@ -73,6 +73,7 @@ class SignalEmbedding:
         """The weights as they are now, and what computes them."""
         raise NotImplementedError
 
+    @one_warning_a_kind()
     def embed(
         self,
         signals: Any,
@@ -164,6 +165,7 @@ class SignalEmbedding:
             vectors = _without_bad(vectors, bad, len(rows), on_bad)
         return vectors[0] if single and len(vectors) else vectors
 
+    @one_warning_a_kind()
     def embed_windows(
         self,
         signal: Any,

@@ -6,9 +6,13 @@ import difflib
 import importlib.util
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 
-THROUGH = (__name__.partition(".")[0], "sklearn", "torch")
+THROUGH = (__name__.partition(".")[0], "sklearn", "torch", "contextlib")
+PLACES = 3  # that a warning names of many
 
 
 class TinyBioMoEError(Exception):
@@ -47,12 +51,51 @@ class SignalWarning(UserWarning):
     """A signal can be used, but part of it is doubtful (clipped, interpolated, flat)."""
 
 
-def warn(message: str) -> None:
-    """A `SignalWarning` that names the caller's line: the first outside this package and those that call it."""
+def warn(message: str, where: str = "") -> None:
+    """A `SignalWarning` that names the caller's line: the first outside this package and those that call it.
+
+    where : what the message is about, by which `one_warning_a_kind` lists repeated ones
+    """
     frame, level = sys._getframe(1), 2
+    if (held := _HELD.get()) is not None:
+        kind = held.setdefault((frame.f_code.co_filename, frame.f_lineno), _Repeated(message))
+        kind.count += 1
+        if where and len(kind.places) < PLACES:
+            kind.places[where] = None
+        return
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in THROUGH:
         frame, level = frame.f_back, level + 1
     warnings.warn(message, SignalWarning, stacklevel=level)
+
+
+@dataclass
+class _Repeated:
+    """A kind of warning, while it is counted."""
+
+    message: str  # the first
+    count: int = 0
+    places: dict[str, None] = field(default_factory=dict)  # the first that differ
+
+
+_HELD: ContextVar[dict[tuple[str, int], _Repeated] | None] = ContextVar("warnings", default=None)
+
+
+@contextmanager
+def one_warning_a_kind() -> Iterator[None]:
+    """Let repeated warnings of one kind be one, with their number and the first places; it comes at the end."""
+    if _HELD.get() is not None:
+        yield
+        return
+    token = _HELD.set({})
+    try:
+        yield
+    finally:
+        held = _HELD.get() or {}
+        _HELD.reset(token)
+        for kind in held.values():
+            others = list(kind.places)[1:]
+            more = f"{': ' if others else ''}{', '.join(others)}{' ...' if others and kind.count > PLACES else ''}"
+            warn(kind.message if kind.count == 1 else f"{kind.message} (and {kind.count - 1} more like this{more})")
 
 
 class MissingExtra(ConfigError, ImportError):

@@ -28,7 +28,7 @@ from .model import TinyBioMoE  # noqa: E402
 from .sealed_files import plain_json  # noqa: E402
 from .signals.filters import MODALITY_BAND  # noqa: E402
 from .signals.request import Call  # noqa: E402
-from .signals.validation import check_positive, check_signals  # noqa: E402
+from .signals.validation import check_positive, check_signals, without_torch  # noqa: E402
 
 KEPT = 64 << 20  # bytes of vectors that a process remembers: 80 000 rows of 192 numbers
 
@@ -235,8 +235,7 @@ class TinyBioMoEEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def _validated(self, X: Any, reset: bool, nan_policy: str) -> NDArray[np.float64]:
         """What scikit-learn demands of a table, and `embed` of signals."""
-        if hasattr(X, "detach"):
-            X = X.detach().cpu().numpy()
+        X = without_torch(X)
         if np.ma.isMaskedArray(X) or isinstance(X, list | tuple):
             check_signals(X)  # masked and ragged signals are refused by name
         finite: bool | str = "allow-nan" if nan_policy == "interpolate" else True

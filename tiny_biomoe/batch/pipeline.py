@@ -13,6 +13,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextvars import copy_context
 from typing import Any
 
 from ..errors import TinyBioMoEError
@@ -98,7 +99,7 @@ class Pipeline:
         self._source = source
         self._queue: queue.Queue[tuple[Any, Any]] = queue.Queue(drawers.depth)
         self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread = threading.Thread(target=copy_context().run, args=(self._read,), daemon=True)
         self._thread.start()
 
     def _read(self) -> None:

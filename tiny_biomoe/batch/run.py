@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..embedding import Embedder, SignalEmbedding
-from ..errors import ConfigError
+from ..errors import ConfigError, one_warning_a_kind
 from ..inference.threads import use_threads
 from ..sealed_files import remove, write
 from ..signals.validation import check_positive
@@ -36,6 +36,7 @@ from .worker import Observer, Run, embed_group
 Engine = Callable[[Embedder, Sequence[Group], Run, Observer], Iterator[Record | None]]
 
 
+@one_warning_a_kind()
 def embed_study(
     source: Any,
     out: str | os.PathLike[str],

@@ -13,7 +13,7 @@ import click
 from tqdm import tqdm
 
 from ..config import PRECISIONS
-from ..errors import ConfigError, SignalError, SignalWarning
+from ..errors import ConfigError, SignalError, SignalWarning, one_warning_a_kind
 from ..images.representations import REPRESENTATIONS
 from ..inference.backends import BACKENDS, check_backend, require_native
 from ..inference.threads import processors
@@ -195,6 +195,7 @@ def _given(reading: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in reading.items() if value is not None and value != defaults.get(key)}
 
 
+@one_warning_a_kind()
 def _list_windows(
     source: Path, output: Path | None, reading: dict[str, Any], arguments: dict[str, Any], patterns: dict[str, Any]
 ) -> None:
@@ -241,6 +242,7 @@ def _list_windows(
     raise SystemExit(1 if not total else 2 if failed else 0)
 
 
+@one_warning_a_kind()
 def _embed_to_file(
     source: Path,
     output: Path,

@@ -251,11 +251,14 @@ def read(
         found = stated.all_recordings(channels, options)
     if failed := [each for each in found.left_out if each.failed]:
         more = f", and {len(failed) - 1} more columns" if len(failed) > 1 else ""
-        warn(f"{printable(str(path))}: column {failed[0].channel!r} is not read: {failed[0].reason}{more}")
+        warn(
+            f"{printable(str(path))}: column {failed[0].channel!r} is not read: {failed[0].reason}{more}",
+            printable(str(path)),
+        )
     if doubtful := [each for each in found if each.held_fs is not None]:
         more = f", and {len(doubtful) - 3} more columns" if len(doubtful) > 3 else ""
         listed = "; ".join(f"column {each.channel!r} {each.held_reason()}" for each in doubtful[:3])
-        warn(f"{printable(str(path))}: {listed}{more}: {REDUCE}")
+        warn(f"{printable(str(path))}: {listed}{more}: {REDUCE}", printable(str(path)))
     return found
 
 

@@ -208,7 +208,8 @@ def warn_if_slow(fs: float, modality: str, edges: Passband, recipe: Recipe, wher
     if fs < SLOWEST * high and edges.shown_high == fs / 2:
         warn(
             f"{where}: fs={fs:g} Hz is slow for {modality}, which shows up to {high:g} Hz: fs is in samples a second, "
-            "neither their interval nor kHz; give band=(low, high) where a slow signal is meant"
+            "neither their interval nor kHz; give band=(low, high) where a slow signal is meant",
+            where,
         )
 
 
@@ -219,6 +220,7 @@ def warn_if_outside(signal: Signal, fs: float, edges: Passband, where: str = "si
             f"{where}: of its power above {edges.shown_low or 0:g} Hz only a share of {share:.0e} lies in the band "
             f"that is shown, up to {edges.shown_high:g} Hz: an image shows little but leakage and rounding; check fs "
             "and modality, or pass band=",
+            where,
         )
 
 

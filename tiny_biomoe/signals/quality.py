@@ -55,4 +55,5 @@ def warn_if_clipped(measured: Quality, where: str = "signal") -> None:
         warn(
             f"{where}: {measured.clipped:.0%} of the samples rest on the lowest or highest value: the sensor may have "
             "been saturated, and the embedding shows the clipped signal",
+            where,
         )

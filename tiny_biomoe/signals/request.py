@@ -164,6 +164,7 @@ def _warn_if_beyond(filtered: Signal, limits: Limits, where: str) -> None:
         warn(
             f"{where}: {beyond:.0%} of the filtered samples lie outside scale={limits}, where an image shows only its "
             "border; give the range in the signal's own units",
+            where,
         )
 
 

@@ -133,11 +133,17 @@ def _warn_if_transposed(array: NDArray[np.float64], where: str) -> None:
         )
 
 
+def without_torch(values: Any) -> Any:
+    """What a torch tensor holds as an array, with a gradient, on a device or as a lazy view; anything else as it is."""
+    if not hasattr(values, "detach"):
+        return values
+    values = values.detach().cpu().resolve_conj().resolve_neg()
+    small = values.dtype.is_floating_point and values.dtype.itemsize < 4  # bfloat16 and smaller are unknown to NumPy
+    return (values.float() if small else values).numpy()
+
+
 def _real_array(values: Any, where: str) -> NDArray[np.float64]:
-    if hasattr(values, "detach"):  # a torch tensor, perhaps with a gradient, on a device, or a view not worked out yet
-        values = values.detach().cpu().resolve_conj().resolve_neg()
-        if values.dtype.is_floating_point and values.dtype.itemsize < 4:  # bfloat16 and smaller are unknown to NumPy
-            values = values.float()
+    values = without_torch(values)
     if isinstance(values, np.ma.MaskedArray):
         raise SignalTypeError(f"{where} is a masked array: fill its gaps with NaN first, values.filled(numpy.nan)")
     try:

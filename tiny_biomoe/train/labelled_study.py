@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from ..batch.labels import check_people, is_missing
 from ..batch.study_table import Input, Study
 from ..config import Recipe
-from ..errors import ConfigError, SignalError, unknown
+from ..errors import ConfigError, SignalError, one_warning_a_kind, unknown
 from ..images.windows import FilteredRecording
 from ..readers.formats import Recording, check_reading, read
 from ..readers.recording import excerpt, printable
@@ -94,6 +94,7 @@ class _Columns:
         return None if value is None or is_missing(value) else value.strip()
 
 
+@one_warning_a_kind()
 def cut_study(
     study: Study,
     modalities: Iterable[str] | None,
@@ -248,7 +249,7 @@ def _filtered(
             recipe, chosen[0].fs, kind, band=drawing.band, scale=drawing.scale, nan_policy=drawing.nan_policy,
             max_gap=drawing.max_gap, windowed=True,
         )  # fmt: skip
-        filtered = FilteredRecording.of(chosen[0].signal, call, name)
+        filtered = FilteredRecording.by_window(chosen[0].signal, call, name)  # a gap costs the windows that it touches
         found[kind] = _Channel(chosen[0].channel, filtered, chosen[0].start)
     return found
 
@@ -319,7 +320,9 @@ def _spans(
 
 
 def _window(recording: FilteredRecording, span: tuple[int, int]) -> Window:
-    _, part = recording.window(span)
+    name, part = recording.window(span)
+    if not part.size:
+        raise SignalError(name)
     share = recording.quality(span).missing
     return Window(part, recording.call.fs, recording.limits, True, recording.noise, share)
 

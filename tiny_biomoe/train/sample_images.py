@@ -19,7 +19,7 @@ from ..batch.labels import (
     codes_of,
 )
 from ..config import IMAGE_SIZE, Recipe
-from ..errors import ConfigError, SignalError, unknown, warn
+from ..errors import ConfigError, SignalError, one_warning_a_kind, unknown, warn
 from ..signals.filters import MODALITY_BAND, modality_name
 from ..signals.request import representation_name
 from .drawing import Drawing, Window
@@ -28,6 +28,7 @@ from .samples import MISSING, TASKS, Samples, View, name_of
 __all__ = ["Window", "draw_samples"]
 
 
+@one_warning_a_kind()
 def draw_samples(
     windows: Sequence[Mapping[str, Window]],
     labels: Sequence[Any] | None,
