@@ -11,11 +11,13 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jsonschema
 import numpy as np
 import pytest
-from click.testing import CliRunner
+import yaml
 from conftest import ROOT
 
+from tiny_biomoe import __version__
 from tiny_biomoe.cli.main import main
 
 DOCS = ROOT / "docs"
@@ -62,7 +64,7 @@ def recordings(tmp_path_factory) -> Path:
     (folder / "study.csv").write_text("\n".join(rows) + "\n")
     (folder / "rated.csv").write_text("\n".join(rated) + "\n")
     embed = ["embed", str(folder / "study.csv"), "--window", "20", "--workers", "0", "-o", str(folder / "embeddings")]
-    assert CliRunner().invoke(main, embed, catch_exceptions=False).exit_code == 0
+    assert exit_code(embed) == 0
     return folder
 
 
@@ -122,8 +124,13 @@ def run_command(arguments: list[str], line: str) -> None:
         arguments = [*arguments, "--epochs", "1"]  # the paper's 200 take hours
     if arguments[0] == "explore" and "--method" not in arguments:
         arguments = [*arguments, "--workers", "1"]
-    done = CliRunner().invoke(main, arguments, catch_exceptions=False)
-    assert done.exit_code == 0, f"{line}\n{done.output}"
+    assert exit_code(arguments) == 0, line
+
+
+def exit_code(arguments: list[str]) -> int | str | None:
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    return stopped.value.code
 
 
 WITH_CODE = [page for page in PAGES if any(block.language not in SHOWN for block in blocks(page))]
@@ -161,13 +168,15 @@ def test_every_link_and_picture_is_there():
     assert broken == []
 
 
+PATH = r"`((?:tests|examples|benchmarks|pretraining|tiny_biomoe|wheels)/[\w./]*\w)`"
+
+
 def test_every_path_of_the_repository_that_is_named_is_there():
     named = {
         (label(page), path)
         for page in PAGES
-        for path in re.findall(
-            r"`((?:tests|examples|benchmarks|pretraining|tiny_biomoe|wheels)/[\w./]*\w)`", page.read_text()
-        )
+        for path in re.findall(PATH, page.read_text())
+        if page.name != "guarantees.md"  # paths below tests/, which the last test looks for
     }
     assert len(named) > 10
     assert sorted(each for each in named if not (ROOT / each[1]).exists()) == []
@@ -188,6 +197,65 @@ def test_the_pages_build_without_a_warning_and_open_without_a_network(tmp_path):
         assert [each for each in fetched.findall(text) if 'rel="canonical"' not in each] == [], path
     for sheet in (tmp_path / "site").rglob("*.css"):
         assert not re.search(r"url\([\"']?(?:https?:)?//|@import", sheet.read_text()), sheet
+
+
+# --- the files that a repository's host reads -------------------------------------------------------------------------
+
+NAME = {"type": "string", "minLength": 1}
+PERSON = {
+    "anyOf": [
+        {
+            "type": "object",
+            "properties": {key: NAME for key in ("family-names", "given-names", "affiliation", "orcid", "email")},
+            "required": ["family-names"],
+            "additionalProperties": False,
+        },
+        {"type": "object", "properties": {"name": NAME}, "required": ["name"], "additionalProperties": False},
+    ]
+}
+PEOPLE = {"type": "array", "minItems": 1, "items": PERSON}
+KEYS = ("abstract", "commit", "license", "message", "title", "version")
+CITATION = {  # what the Citation File Format 1.2.0 asks for, of the keys that we use
+    "type": "object",
+    "properties": {
+        **{key: NAME for key in KEYS},
+        "cff-version": {"const": "1.2.0"},
+        "type": {"enum": ["software", "dataset"]},
+        "authors": PEOPLE,
+        "keywords": {"type": "array", "minItems": 1, "uniqueItems": True, "items": NAME},
+        "preferred-citation": {
+            "type": "object",
+            "properties": {
+                "type": {"enum": ["article", "conference-paper", "generic", "report", "unpublished"]},
+                "authors": PEOPLE,
+                "title": NAME,
+                "year": {"type": "integer"},
+                "doi": {"type": "string", "pattern": r"^10\.\d{4,9}/\S+$"},
+            },
+            "required": ["type", "authors", "title"],
+            "additionalProperties": False,
+        },
+    },
+    "required": ["authors", "cff-version", "message", "title"],
+    "additionalProperties": False,
+}
+
+
+def test_the_citation_is_valid_and_of_this_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    jsonschema.validate(citation, CITATION)
+    assert str(citation["version"]) == __version__
+    assert citation["preferred-citation"]["title"] in (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", ["fault", "device"])
+def test_the_forms_ask_for_selfcheck_and_a_dry_run(name):
+    form = yaml.safe_load((ROOT / ".github" / "ISSUE_TEMPLATE" / f"{name}.yml").read_text())
+    assert {"name", "description", "body"} <= set(form)
+    assert {field["type"] for field in form["body"]} <= {"textarea", "input", "dropdown", "checkboxes", "markdown"}
+    labels = {field["id"]: field["attributes"]["label"] for field in form["body"]}
+    assert "`tiny-biomoe selfcheck`" in labels["selfcheck"]
+    assert "dry run" in labels["dry-run"] or "--dry-run" in labels["dry-run"]
 
 
 # --- the table of bad inputs and faults ------------------------------------------------------------------------------

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
 import venv
 from itertools import combinations
 from pathlib import Path
+from zipfile import ZipFile
 
+import nbformat
 import numpy as np
 import pytest
+from nbclient import NotebookClient
 from PIL import Image
 
-from tiny_biomoe import TinyBioMoE
+from tiny_biomoe import TinyBioMoE, __version__
+from tiny_biomoe.inference.build import PROGRAMS
 from tiny_biomoe.readers.formats import read
 from tiny_biomoe.train import TrainedClassifier
 
@@ -75,11 +81,45 @@ def test_fuse_modalities_learns_from_what_is_there_and_says_the_same_again(tmp_p
     assert said("fuse_modalities", tmp_path / "again") == text
 
 
+@pytest.mark.parametrize("name", ["quickstart", "study"])
+def test_a_notebook_runs_and_keeps_its_outputs(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    shutil.copy(ROOT / "examples" / "made_up_study.py", tmp_path)
+    kept = nbformat.read(ROOT / "examples" / f"{name}.ipynb", 4)
+    notebook = copy.deepcopy(kept)
+    place = {"metadata": {"path": tmp_path}}
+    NotebookClient(notebook, timeout=300, kernel_name="python3", resources=place).execute()
+
+    def kinds(cells):
+        return [
+            [sorted(each.get("data", {each["output_type"]: 0})) for each in cell.get("outputs", [])] for cell in cells
+        ]
+
+    assert kinds(kept.cells) == kinds(notebook.cells)
+    assert "image/png" in str(kinds(kept.cells))
+    assert (ROOT / "examples" / f"{name}.ipynb").stat().st_size < 300_000
+
+
+COPY = """\
+import shutil, sys
+(level,) = [path for path in {paths} if path.split("/")[-1] == sys.argv[sys.argv.index("-o") + 1].split("/")[-1]]
+shutil.copy(level, sys.argv[sys.argv.index("-o") + 1])
+"""  # in the compiler's place: the native programs that `make setup` compiled, from the same source by the same options
+
+
 def test_wheel_installs_into_an_empty_environment_and_embeds_without_a_network(tmp_path):
+    """Of the programs that are here; `make wheel` compiles them and lets pip find the dependencies."""
+    compiler = tmp_path / "compiler.py"
+    compiler.write_text(COPY.format(paths=[str(path) for path in PROGRAMS.glob("*.so")]))
     command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", tmp_path, ROOT]
-    subprocess.run(command, check=True)
+    subprocess.run(command, check=True, env={**os.environ, "CXX": f"{sys.executable} {compiler}"})
     (wheel,) = tmp_path.glob("*.whl")
     assert wheel.stat().st_size < 16e6
+    names = ZipFile(wheel).namelist()
+    assert {name.split("/")[0] for name in names} == {"tiny_biomoe", f"tiny_biomoe-{__version__}.dist-info"}
+    assert {name.split("/")[-1] for name in names if name.endswith(".so")} == {
+        path.name for path in PROGRAMS.glob("*.so")
+    }
     venv.create(tmp_path / "env", with_pip=True)
     python = tmp_path / "env" / "bin" / "python"
     install = [python, "-I", "-m", "pip", "install", "-q", "--no-deps", "--no-index", wheel]  # -I: as if PYTHONPATH

@@ -1,11 +1,11 @@
-"""`make wheel`: the source distribution, and from it a wheel for every Linux with glibc 2.28 or newer, checked and tried.
+"""`make wheel`: the source distribution, and from it a wheel for Linux with glibc 2.28 or newer, checked and tried.
 
     python wheels/build.py [--out dist] [--wheelhouse build/wheelhouse] [--no-trial]
 
 On a system with a newer glibc the native programs would ask for the newer versions of its functions. Here they are
 linked against stand-ins that offer the old versions, and what old systems lack is linked in (`glibc_2_28.cpp`).
-auditwheel then says for which systems the wheel is good. In a manylinux container, as cibuildwheel uses, none of this is
-needed and `python -m build` does.
+auditwheel then says for which systems the wheel is good. In a manylinux container, as cibuildwheel uses, none of this
+is needed and `python -m build` does.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ def refuse(*arguments: object) -> None:
 socket.socket.connect = refuse  # type: ignore[method-assign, assignment]
 
 import numpy  # noqa: E402
+
 from tiny_biomoe import __file__, __version__, embed, render  # noqa: E402
 from tiny_biomoe.embedding import Embedder  # noqa: E402
 
