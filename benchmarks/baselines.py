@@ -5,6 +5,7 @@ Every extractor sees the same filtered windows as the network does. `pip install
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -20,6 +21,7 @@ from tiny_biomoe.signals.filters import passband
 BANDS = 6  # log-spaced, of the spectrum's shares
 TSFEL_RATE = 4.0  # Hz, the lowest for which TSFEL's own names of features stay distinct; slower signals are called this
 KERNELS = 10_000  # of MiniRocket, its authors' number; it makes 9 996 of them
+WAVELETS = 8  # of scattering, an octave of its first order
 
 
 def hand(dataset: Dataset) -> Features:
@@ -114,6 +116,41 @@ def minirocket(dataset: Dataset) -> Fitted:
     return fitted
 
 
+def multirocket_hydra(dataset: Dataset) -> Fitted:
+    """MultiRocket and Hydra side by side (Dempster et al. 2023), both fitted to the training rows of each fold."""
+    need("aeon", extra="bench", what="MultiRocket-Hydra")
+    from aeon.transformations.collection.convolution_based import HydraTransformer, MultiRocket
+
+    series = {modality: dataset.matrix(modality)[:, None].astype(np.float32) for modality in dataset.modalities}
+
+    def fitted(training: NDArray[np.intp]) -> Features:
+        parts = []
+        for x in series.values():
+            for transformer in (MultiRocket(random_state=0, n_jobs=1), HydraTransformer(random_state=0, n_jobs=1)):
+                parts.append(np.asarray(transformer.fit(x[training]).transform(x), np.float32))
+        return np.concatenate(parts, axis=1)
+
+    return fitted
+
+
+def scattering(dataset: Dataset) -> Features:
+    """Logarithms of the means over time of a scattering transform of two orders (Andén and Mallat 2014)."""
+    need("kymatio", extra="bench", what="scattering")
+    # kymatio.numpy imports its three-dimensional part as well, which asks SciPy for a function that is gone
+    from kymatio.scattering1d.frontend.numpy_frontend import ScatteringNumPy1D
+
+    def extract(windows: NDArray[np.float64], fs: float, band: tuple[float, float]) -> Features:
+        octaves = max(1, int(np.log2(windows.shape[1])) - 2)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # the longest wavelets reach beyond the window's edges
+            transform = ScatteringNumPy1D(J=octaves, shape=windows.shape[1], Q=WAVELETS)
+            coefficients = np.concatenate([transform(part) for part in np.array_split(windows, -(-len(windows) // 64))])
+        means = np.abs(coefficients).mean(axis=2)
+        return np.asarray(np.log(means + 1e-6 * np.abs(windows).max()))
+
+    return side_by_side(extract, dataset)
+
+
 Extractor = Callable[[NDArray[np.float64], float, tuple[float, float]], Features]
 
 
@@ -131,6 +168,9 @@ BASELINES: dict[str, Callable[[Dataset], Features | Fitted]] = {
     "hand-made": hand,
     "catch22": catch22,
     "TSFEL": tsfel,
+    "scattering": scattering,
     "MiniRocket": minirocket,
+    "MultiRocket-Hydra": multirocket_hydra,
 }
-TOGETHER = ("hand-made", "catch22", "TSFEL")  # a fifth baseline: these three side by side
+FITTED = ("MiniRocket", "MultiRocket-Hydra")  # to the training rows of each fold
+TOGETHER = ("hand-made", "catch22", "TSFEL")  # one baseline more: these three side by side

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,12 @@ from tiny_biomoe.weights.loading import tensor_digest
 
 BATCH = 16  # images at once; more no longer fit the cache of a CPU
 SCALES = ("window", "recording")
+READINGS = (
+    "embedding",
+    "encoder 1",
+    "encoder 2",
+    "rows",
+)  # of one pass: the 192, their halves, rows of last maps
 SCALE_FREE = ("angle", "phase")  # the same image whatever the signal's level and gain, so computed once
 BLANK = np.zeros((IMAGE_SIZE, IMAGE_SIZE), np.uint8)  # of a flat window, which has no range of its own to be drawn in
 
@@ -34,7 +40,7 @@ BLANK = np.zeros((IMAGE_SIZE, IMAGE_SIZE), np.uint8)  # of a flat window, which 
 class Embedded:
     """Vectors of all windows, and what one window costs: drawing and network, in seconds."""
 
-    vectors: NDArray[np.float32]  # (n, 192), or several such side by side
+    vectors: NDArray[np.float32]  # (n, 192) or of another reading, or several such side by side
     seconds: float  # a window
 
 
@@ -53,14 +59,21 @@ class Embedder:
         facts = tensor_digest(model.state_dict()) + recipe + json.dumps(model.frozen().backend.facts(), sort_keys=True)
         self.digest = hashlib.sha256(facts.encode()).hexdigest()
 
-    def embed(self, dataset: Dataset, scale: str, representation: str) -> Embedded:
-        """Vectors of all modalities side by side: (n, n_modalities * 192)."""
+    def embed(self, dataset: Dataset, scale: str, representation: str, reading: str = "embedding") -> Embedded:
+        """Vectors of all modalities side by side: (n, n_modalities * 192), or as many numbers as the reading has."""
+        width = self.model.architecture.embedding_dim
+        columns = {
+            "embedding": slice(width), "encoder 1": slice(width // 2), "encoder 2": slice(width // 2, width),
+            "rows": slice(width, None),
+        }[reading]  # fmt: skip
         parts = [self._embed(dataset, modality, scale, representation) for modality in dataset.modalities]
-        return Embedded(np.concatenate([part.vectors for part in parts], axis=1), sum(part.seconds for part in parts))
+        vectors = np.concatenate([part.vectors[:, columns] for part in parts], axis=1)
+        return Embedded(vectors, sum(part.seconds for part in parts))
 
     def _embed(self, dataset: Dataset, modality: str, scale: str, representation: str) -> Embedded:
+        """All readings of one modality: (n, 192 + 1056)."""
         scale = "window" if representation in SCALE_FREE else scale
-        key = f"{self.digest} {dataset.digest(modality)} {scale} {representation}"
+        key = f"{self.digest} {dataset.digest(modality)} {scale} {representation} with rows"
         path = self.cache / f"{hashlib.sha256(key.encode()).hexdigest()}.npz"
         if not path.exists():
             name = f"{self.model.config.name}: {dataset.name} {modality} {representation}, {scale}"
@@ -68,7 +81,7 @@ class Embedder:
                 self._images(dataset, modality, scale, representation), name, len(dataset.windows), leave=False
             )
             begin = time.perf_counter()
-            vectors = embed_levels(self.model, images, BATCH)
+            vectors = embed_levels(self.model, images, BATCH, rows=True)
             seconds = (time.perf_counter() - begin) / len(vectors)
             save(path, vectors=vectors, seconds=np.array(seconds))
         with np.load(path) as kept:
@@ -105,14 +118,20 @@ def fuse(parts: list[Embedded], fusion: str) -> Embedded:
     return Embedded(vectors, sum(part.seconds for part in parts))
 
 
-def all_embeddings(embedder: Embedder, dataset: Dataset, scales: tuple[str, ...]) -> dict[tuple[str, str], Embedded]:
+def all_embeddings(
+    embedder: Embedder,
+    dataset: Dataset,
+    scales: Sequence[str],
+    representations: Sequence[str] = tuple(REPRESENTATIONS),
+    reading: str = "embedding",
+) -> dict[tuple[str, str], Embedded]:
     """Every representation at every scale, by (representation, scale); what has no scale comes once, as "any"."""
     found = {}
     for scale in scales:
-        for representation in REPRESENTATIONS:
+        for representation in representations:
             key = (representation, "any" if representation in SCALE_FREE else scale)
             if key not in found:
-                found[key] = embedder.embed(dataset, scale, representation)
+                found[key] = embedder.embed(dataset, scale, representation, reading)
     return found
 
 

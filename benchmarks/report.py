@@ -27,7 +27,7 @@ def markdown(results: dict[str, Any], picture: str) -> str:
     ]
     for name, task in results["tasks"].items():
         lines += ["", f"### {name}", "", *_task(task)]
-    return "\n".join([*lines, "", PAPER, ""])
+    return "\n".join([*lines, "", *summary(results), "", PAPER, ""])
 
 
 def _task(task: dict[str, Any]) -> list[str]:
@@ -62,6 +62,33 @@ def _task(task: dict[str, Any]) -> list[str]:
         for row in task["differences"]:
             shown = interval([row["value"], row["low"], row["high"]], sign="+")
             lines.append(f"| {TITLES[row['protocol']]} | {row['first']} | {row['second']} | {shown} |")
+    return lines
+
+
+def summary(results: dict[str, Any]) -> list[str]:
+    """Ours against each other row, over all tasks and protocols: where it lies above, level, or below.
+
+    Above and below mean beyond the 95 % interval of the paired difference.
+    """
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for task in results["tasks"].values():
+        for row in task["differences"]:
+            if "(best in the table)" not in row["first"] and "mean of" not in row["first"]:
+                found.setdefault((row["first"], row["second"]), []).append(row)
+    if not found:
+        return []
+    lines = [
+        "### Ours against each",
+        "",
+        "Lines are tasks and protocols; above and below: beyond the 95 % interval of the paired difference.",
+        "",
+        "| ours | against | above | level | below | mean difference |",
+        "|---|---|---|---|---|---|",
+    ]
+    for (first, second), rows in found.items():
+        above, below = sum(row["low"] > 0 for row in rows), sum(row["high"] < 0 for row in rows)
+        mean = sum(row["value"] for row in rows) / len(rows)
+        lines.append(f"| {first} | {second} | {above} | {len(rows) - above - below} | {below} | {100 * mean:+.1f} |")
     return lines
 
 

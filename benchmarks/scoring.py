@@ -13,13 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import baselines, protocol
-from benchmarks.baselines import BASELINES, TOGETHER
+from benchmarks.baselines import BASELINES, FITTED, TOGETHER, minirocket
 from benchmarks.datasets import Dataset
 from benchmarks.embeddings import Embedded, fuse, save
 from benchmarks.protocol import Estimate, Features, Fitted, Probed
+from tiny_biomoe.images.representations import REPRESENTATIONS
 
 PROTOCOLS = ("plain", "per person")
 SHUFFLES = 5  # of the labels, whose mean score is shown
+OTHER_READINGS = (", rows", ", encoder 1", ", encoder 2")  # ends of names of rows that are not of the 192 numbers
 FEWEST_UNITS = 5  # persons; where fewer are tested, windows are drawn anew for the intervals instead
 
 
@@ -84,7 +86,7 @@ class Scorer:
         """A baseline's features, their number, and the seconds they cost for 1000 windows."""
         path = self.cache / "baselines" / f"{name} {source(baselines)[:8]} {self.digest}.npz"
         thousands = self.labels.size / 1000
-        if name == "MiniRocket":
+        if name in FITTED:
             fitted = extract(self.dataset)
             assert callable(fitted)
             dims = fitted(self.folds[0][0]).shape[1]  # the first call compiles
@@ -117,11 +119,37 @@ class Scorer:
 
         singles = [of(f"{name}, {scale}", part) for (name, scale), part in embedded.items()]
         six = []
-        for scale in dict.fromkeys(scale for _, scale in embedded if scale != "any"):
+        several = len({name for name, _ in embedded}) == len(REPRESENTATIONS)
+        for scale in dict.fromkeys(scale for _, scale in embedded if scale != "any" and several):
             parts = [part for (_, other), part in embedded.items() if other in (scale, "any")]
             six += [of(f"all six by {fusion}, {scale}", fuse(parts, fusion)) for fusion in ("concat", "add")]
-        rows = [*singles, *six, self._best_two(group, singles, list(embedded.values()))]
+        rows = [*singles, *six]
+        if len(singles) > 1:
+            rows.append(self._best_two(group, singles, list(embedded.values())))
         return [*rows, self._chosen(group, rows)]
+
+    def readings(self, group: str, reading: str, embedded: dict[tuple[str, str], Embedded]) -> list[Row]:
+        """Rows of another reading of the same passes: each representation, and the best of them inside the folds."""
+        rows = [
+            self.row(group, f"{name}, {scale}, {reading}", part.vectors, part.vectors.shape[1], 1000 * part.seconds)
+            for (name, scale), part in embedded.items()
+        ]
+        return [*rows, self._chosen(group, rows, f", {reading}")] if len(rows) > 1 else rows
+
+    def joined(self, group: str, name: str, part: Embedded) -> Row:
+        """A vector beside MiniRocket's features, repeated until both have as many numbers: what it adds to them.
+
+        A probe with an L2 penalty would all but overlook 192 numbers among 9 996.
+        """
+        extract, vectors = minirocket(self.dataset), part.vectors
+
+        def fitted(training: NDArray[np.intp]) -> Features:
+            others = extract(training)
+            return np.concatenate([others, np.tile(vectors, max(1, others.shape[1] // vectors.shape[1]))], axis=1)
+
+        digest = hashlib.sha256(np.ascontiguousarray(vectors).tobytes()).hexdigest()
+        probed = {kind: self.probe(fitted, kind, f"MiniRocket and {digest}") for kind in self.protocols}
+        return Row(group, f"{name} + MiniRocket", None, 1000 * part.seconds, probed)
 
     def _best_two(self, group: str, singles: list[Row], parts: list[Embedded]) -> Row:
         probed, picked, seconds = {}, {}, []
@@ -141,12 +169,12 @@ class Scorer:
             picked[kind] = [" + ".join(singles[i].name for i in sorted(pair)) for pair in pairs]
         return Row(group, "best two by concat", 2 * parts[0].vectors.shape[1], float(np.mean(seconds)), probed, picked)
 
-    def _chosen(self, group: str, rows: list[Row]) -> Row:
+    def _chosen(self, group: str, rows: list[Row], reading: str = "") -> Row:
         picks = {kind: protocol.choose([row.probed[kind] for row in rows])[:, 0] for kind in self.protocols}
         seconds = [rows[i].seconds for pick in picks.values() for i in pick]
         return Row(
             group,
-            "chosen inside the folds",
+            f"chosen inside the folds{reading}",
             None,
             float(np.mean(seconds)),
             {kind: protocol.chosen([row.probed[kind] for row in rows]) for kind in self.protocols},
@@ -183,10 +211,11 @@ class Scorer:
         return protocol.estimate(self.confusions(row, kind), metric or protocol.balanced_accuracy)
 
     def differences(self, rows: list[Row]) -> list[dict[str, object]]:
-        """Paired differences: ours as chosen inside the folds, and ours as it came out best (which flatters it: that
-        choice has seen the scores), against each baseline and the untrained network; the mean gain over like rows."""
+        """Paired differences: ours as chosen inside the folds, by either reading, and ours as it came out best (which
+        flatters it: that choice has seen the scores), against each baseline and the untrained networks; both joined
+        with MiniRocket against MiniRocket; rows against the 192 numbers; the mean gain over like rows."""
         ours = {row.name: row for row in rows if row.group == "ours"}
-        untrained = {row.name: row for row in rows if row.group == "untrained"}
+        untrained = [row for row in rows if row.group.startswith("untrained")]
         found: list[dict[str, object]] = []
         for kind in self.protocols if ours else ():
 
@@ -199,11 +228,32 @@ class Scorer:
             best = max(ours.values(), key=lambda row: protocol.balanced_accuracy(of(row).sum(axis=0)))
             others = [row for row in rows if row.group == "baseline"]
             if untrained:
-                others.append(untrained["chosen inside the folds"])
-                alike = [name for name in ours if name in untrained]
-                gain = protocol.paired_difference([of(ours[n]) for n in alike], [of(untrained[n]) for n in alike])
-                note(f"ours, mean of {len(alike)} rows", "untrained, the same rows", gain)
-            for first, title in ((ours["chosen inside the folds"], ""), (best, " (best in the table)")):
-                for other in others:
-                    note(first.label + title, other.label, protocol.paired_difference([of(first)], [of(other)]))
+                others += [row for row in untrained if row.name == "chosen inside the folds"]
+                alike = [row for row in untrained if row.name in ours and not row.name.endswith(OTHER_READINGS)]
+                mine = [of(ours[name]) for name in dict.fromkeys(row.name for row in alike)]
+                gain = protocol.paired_difference(mine, [of(row) for row in alike])
+                note(f"ours, mean of {len(mine)} rows", "untrained, the same rows", gain)
+                halves = [row for row in untrained if row.name in ours and row.name.endswith(OTHER_READINGS[1:])]
+                pairs = [(ours[row.name], row) for row in halves]
+            else:
+                pairs = []
+            firsts = [(ours["chosen inside the folds"], "")]
+            if (by_rows := self._of_rows(ours)) is not None:
+                firsts.append((by_rows, ""))
+                pairs.append((by_rows, ours["chosen inside the folds"]))
+            pairs += [(ours[f"{name}, rows"], ours[name]) for name in ours if f"{name}, rows" in ours]
+            mini = [row for row in others if row.name == "MiniRocket"]
+            pairs += [(row, other) for row in ours.values() if row.name.endswith(" + MiniRocket") for other in mini]
+            pairs += [(first, other) for first, _ in firsts for other in others]
+            for first, second in dict.fromkeys(pairs):
+                note(first.label, second.label, protocol.paired_difference([of(first)], [of(second)]))
+            for other in others:
+                difference = protocol.paired_difference([of(best)], [of(other)])
+                note(f"{best.label} (best in the table)", other.label, difference)
         return found
+
+    @staticmethod
+    def _of_rows(ours: dict[str, Row]) -> Row | None:
+        """Readout "rows" as chosen inside the folds, or the one row that there is of it."""
+        found = [row for name, row in ours.items() if name.endswith(", rows")]
+        return ours.get("chosen inside the folds, rows", found[0] if len(found) == 1 else None)

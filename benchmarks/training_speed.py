@@ -3,10 +3,18 @@ ones), the same loop in the precision that this processor is quick in, and the l
 
 `python benchmarks/training_speed.py --rounds 3` prints a table. Rounds take turns, so that other work on the machine
 slows all rows alike; seconds are of the processor (all threads), and the medians of ratios are the result.
+
+With `--base CHECKOUT` (of commit 2b6f5ba, say) the loop of that code takes turns with this one, each in a process of
+its own on the same batches, and with `--loss-steps 300` their losses after so many steps stand beside each other, two
+seeds each.
 """
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,10 +26,12 @@ import numpy as np
 import torch
 
 from pretraining.batches import Batch
-from pretraining.examples import Examples
+from pretraining.descriptors import COUNT as FACTS
+from pretraining.examples import Drawing, Examples, draw_examples
 from pretraining.late import KeptMaps, keep_maps, late_loss
 from pretraining.objectives import MultitaskModel, Objectives, read_loss
 from pretraining.precision import quick_precision
+from pretraining.profiles import COUNT as PROFILE
 from pretraining.readout import TARGETS, Readout, Weights
 from pretraining.sources import Row, Source, gather
 from pretraining.stages import late_parameters, set_training
@@ -137,15 +147,109 @@ def cases(folder: Path, sizes: tuple[int, ...], images: int, slow: bool) -> list
     return found
 
 
+class Loop:
+    """The multitask loop of one checkout, in a process of its own."""
+
+    def __init__(self, checkout: Path, batches: Path):
+        script = Path(__file__).with_name("training_loop.py")
+        self.process = subprocess.Popen(
+            [sys.executable, str(script), str(batches)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env={**os.environ, "PYTHONPATH": str(checkout.resolve())},
+        )  # fmt: skip
+
+    def __enter__(self) -> Loop:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+
+    def run(self, size: int, precision: str, images: int, steps: int, seed: int = 0) -> tuple[float, list[float]]:
+        """Images a second of the processor's time over some steps more, and their losses."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        asked = {"size": size, "precision": precision, "images": images, "seed": seed, "steps": steps}
+        print(json.dumps(asked), file=self.process.stdin, flush=True)
+        line = self.process.stdout.readline()
+        if not line:
+            raise click.ClickException("a training loop ended before it answered; its error stands above")
+        answer = json.loads(line)
+        return steps * images / answer["seconds"], answer["losses"]
+
+
+def keep_batches(folder: Path) -> Path:
+    """Pictures of made windows and of a toy source, with what is to be read of them, for both loops."""
+    examples = draw_examples([toy_source()], Drawing(0), 250, folder)
+    facts, profiles = np.split(examples.targets[:, : FACTS + PROFILE], [FACTS], axis=1)
+    path = folder / "batches.npz"
+    np.savez(
+        path, levels=examples.levels, tasks=np.zeros(len(facts), np.int64), representations=examples.representations,
+        labels=examples.labels, facts=facts, profiles=profiles, spectra=examples.spectra,
+    )  # fmt: skip
+    return path
+
+
+def beside(base: Path, rounds: int, steps: int, sizes: tuple[int, ...], images: int, slow: bool) -> list[str]:
+    """Rows of a table: the loop of another checkout in each precision, and this one in the quick one."""
+    precisions = ["bfloat16", "float32"] if slow else [quick_precision()]
+    lines = []
+    with TemporaryDirectory() as folder:
+        batches = keep_batches(Path(folder))
+        with Loop(base, batches) as theirs, Loop(Path(__file__).parent.parent, batches) as ours:
+            for size in sizes:
+                asked = [(theirs, precision) for precision in precisions] + [(ours, quick_precision())]
+                for loop_, precision in asked:
+                    loop_.run(size, precision, images, 1)
+                rates = np.array(
+                    [[each.run(size, kind, images, steps)[0] for each, kind in asked] for _ in range(rounds)]
+                )
+                for index, (loop_, precision) in enumerate(asked):
+                    name = "that checkout" if loop_ is theirs else "this one"
+                    ratio = np.median(rates[:, -1] / rates[:, index])
+                    rate = np.median(rates[:, index])
+                    lines.append(f"| {name}, {precision} | {size} | {images} | {rate:.2f} | {ratio:.2f} |")
+    return lines
+
+
+def losses_beside(base: Path, steps: int, size: int, images: int) -> list[str]:
+    """Rows of a table: mean loss on facts over the last tenth of the steps, two seeds each, in the quick precision."""
+    lines = []
+    with TemporaryDirectory() as folder:
+        batches = keep_batches(Path(folder))
+        for name, checkout in (("that checkout", base), ("this one", Path(__file__).parent.parent)):
+            with Loop(checkout, batches) as loop_:
+                for seed in (0, 1):
+                    _, losses = loop_.run(size, quick_precision(), images, steps, seed)
+                    begin, end = np.mean(losses[: steps // 10 or 1]), np.mean(losses[-(steps // 10 or 1) :])
+                    lines.append(f"| {name} | {size} | {seed} | {begin:.4f} | {end:.4f} |")
+    return lines
+
+
 @click.command()
 @click.option("--rounds", default=3, show_default=True)
 @click.option("--steps", default=2, show_default=True, help="Of each row in a round.")
 @click.option("--size", "sizes", default=(112, 224), multiple=True, show_default=True, help="Pixels a side.")
 @click.option("--images", default=LOOP_IMAGES, show_default=True, help="Of a step of the whole network.")
 @click.option("--skip-slow", is_flag=True, help="Leave out a precision that this processor is slow in.")
-def main(rounds: int, steps: int, sizes: tuple[int, ...], images: int, skip_slow: bool) -> None:
+@click.option("--base", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Another checkout.")
+@click.option("--loss-steps", default=0, help="After which losses are compared with that checkout's; 0: not at all.")
+def main(
+    rounds: int, steps: int, sizes: tuple[int, ...], images: int, skip_slow: bool, base: Path | None, loss_steps: int
+) -> None:
     """Print the table."""
     torch.set_num_threads(1)
+    if base is not None:
+        click.echo(f"{torch.cpu.get_capabilities()['cpu_name']}, one thread, torch {torch.__version__}\n")
+        click.echo("| loop | pixels | images a step | images a second | this one over it |\n|---|---|---|---|---|")
+        for line in beside(base, rounds, steps, sizes, images, not skip_slow):
+            click.echo(line)
+        if loss_steps:
+            head = f"first and last tenth of {loss_steps} steps of {images} images, {quick_precision()}"
+            click.echo(f"\n| loss on facts, {head} | pixels | seed | first | last |\n|---|---|---|---|---|")
+            for line in losses_beside(base, loss_steps, sizes[0], images):
+                click.echo(line)
+        return
     torch.set_flush_denormal(True)
     with TemporaryDirectory() as folder:
         rows = cases(Path(folder), sizes, images, not skip_slow)

@@ -101,7 +101,7 @@ def score(vectors: NDArray[np.floating], trial: Trial, per_person: bool = False)
 
 
 def counts(vectors: NDArray[np.floating], trial: Trial, per_person: bool = False) -> NDArray[np.float64]:
-    """What `score` sums up: of each person and class, windows that are read rightly and all: (n_people, n_classes, 2)."""
+    """Windows of each person and class that are read rightly, and all, which `score` sums: (n_people, n_classes, 2)."""
     x = np.asarray(vectors, np.float64).reshape(len(trial.labels), -1)
     if per_person:
         x = _standardised(x, trial.people)
@@ -119,7 +119,7 @@ def counts(vectors: NDArray[np.floating], trial: Trial, per_person: bool = False
 def gain(
     first: Sequence[NDArray[np.float64]], second: Sequence[NDArray[np.float64]], draws: int = 2000, seed: int = 0
 ) -> tuple[float, float, float]:
-    """Mean score of one kind of vectors less that of another, and its 95 % interval: people drawn anew, the same for both.
+    """Mean score of one kind of vectors less that of another, and its 95 % interval over people drawn anew.
 
     Parameters
     ----------

@@ -69,3 +69,22 @@ def test_minirocket_takes_its_thresholds_from_training_rows(dataset):
     assert first.shape == (12, 2 * 9996)
     assert (first != second).any()
     np.testing.assert_array_equal(first, fitted(np.arange(6)))
+
+
+def test_multirocket_and_hydra_are_fitted_to_training_rows(dataset):
+    pytest.importorskip("aeon")
+    fitted = baselines.multirocket_hydra(dataset)
+    first = fitted(np.arange(6))
+    assert first.shape[0] == 12
+    assert first.shape[1] > 2 * 49_000
+    np.testing.assert_array_equal(first, fitted(np.arange(6)))
+    assert (first != fitted(np.arange(6, 12))).any()
+
+
+def test_scattering_tells_a_slow_pulse_from_a_fast_one(dataset):
+    pytest.importorskip("kymatio")
+    x = baselines.scattering(dataset)
+    assert np.isfinite(x).all()
+    of_pulse = x[:, -176:]  # of 640 samples
+    within = np.abs(of_pulse[0] - of_pulse[2]).mean()
+    assert within < 0.3 * np.abs(of_pulse[0] - of_pulse[1]).mean()

@@ -31,13 +31,14 @@ def dataset() -> Dataset:
 
 @pytest.fixture
 def counting(monkeypatch):
-    """A stand-in for the network: four coarse sums of each image, and how many images it was shown."""
+    """A stand-in for the network: sums of each image as 192 numbers, 8 rows, and how many images it was shown."""
     seen = []
 
-    def embed(network, images, batch_size):
-        rows = [image.reshape(4, -1).mean(axis=1) for image in images]
-        seen.extend(rows)
-        return np.array(rows, np.float32)
+    def embed(network, images, batch_size, rows):
+        assert rows
+        vectors = [np.append(np.repeat(image.reshape(4, -1).mean(axis=1), 48), np.arange(8)) for image in images]
+        seen.extend(vectors)
+        return np.array(vectors, np.float32)
 
     monkeypatch.setattr(embeddings, "embed_levels", embed)
     return seen
@@ -112,6 +113,39 @@ def test_differences_name_what_beats_what(scored):
     assert all(row["low"] > 0.2 for row in found if row["second"] == "hand-made")
 
 
+def test_each_reading_is_a_part_of_the_same_pass(dataset, counting, tmp_path):
+    embedder = Embedder(TinyBioMoE(), tmp_path)
+    whole, first, second, rows = (embedder.embed(dataset, "window", "psd", name) for name in embeddings.READINGS)
+    assert len(counting) == 80
+    assert (whole.vectors.shape, rows.vectors.shape) == ((80, 192), (80, 8))
+    np.testing.assert_array_equal(np.concatenate([first.vectors, second.vectors], axis=1), whole.vectors)
+    assert (rows.vectors == np.arange(8)).all()
+
+
+def test_ours_counts_as_much_as_what_it_is_joined_with(dataset, tmp_path, monkeypatch):
+    noise = np.random.default_rng(4).standard_normal((80, 400))
+    monkeypatch.setattr(scoring, "minirocket", lambda dataset: lambda training: noise)
+    known = Embedded(np.column_stack([dataset.labels, noise[:, :3]]).astype(np.float32), 0.01)
+    row = Scorer(dataset, tmp_path).joined("ours", "scalogram, window", known)
+    assert row.label == "ours: scalogram, window + MiniRocket"
+    assert Scorer(dataset, tmp_path).estimate(row, "plain").value == 1.0
+    other = Embedded(noise[:, :4].astype(np.float32), 0.01)  # other vectors are not taken for these
+    assert Scorer(dataset, tmp_path).estimate(Scorer(dataset, tmp_path).joined("ours", "x", other), "plain").value < 0.8
+
+
+def test_the_last_table_counts_lines_above_level_and_below():
+    def difference(low, value, high):
+        return {"protocol": "plain", "first": "a", "second": "b", "value": value, "low": low, "high": high}
+
+    three = [difference(0.01, 0.02, 0.03), difference(-0.01, 0.0, 0.01), difference(-0.03, -0.05, -0.01)]
+    tasks = {
+        "x": {"differences": three[:2]},
+        "y": {"differences": [*three[2:], three[0] | {"first": "a (best in the table)"}]},
+    }
+    assert report.summary({"tasks": tasks})[-1] == "| a | b | 1 | 1 | 1 | -1.0 |"
+    assert report.summary({"tasks": {"x": {"differences": []}}}) == []
+
+
 def test_what_was_probed_is_not_probed_again(scored, monkeypatch):
     scorer, rows = scored
     x = np.random.default_rng(3).standard_normal((80, 5))
@@ -145,15 +179,23 @@ def test_the_command_writes_a_table_a_picture_and_json(dataset, counting, tmp_pa
         "RR3",
         "--per-person",
         "6",
+        "--representations",
+        "scalogram",
+        "--scales",
+        "window",
     ]
     out = tmp_path / "out"
-    done = CliRunner().invoke(quality.main, [*arguments, "--rows", "ours,untrained,controls", "-o", str(out)])
+    done = CliRunner().invoke(
+        quality.main, [*arguments, "--rows", "ours,untrained,controls", "--seeds", "1", "-o", str(out)]
+    )
     assert done.exit_code == 0, done.output
     task = json.loads((out / "quality.json").read_text())["tasks"]["RR3"]
     assert sum(task["sizes"]) == 60
-    assert len(task["rows"]) == 2 * (10 + 4 + 1 + 1)
+    assert len(task["rows"]) == 2 * (1 + 1 + 1 + 2)  # the 192 numbers, as chosen, rows, halves
     table = (out / "quality.md").read_text()
     assert "| ours: chosen inside the folds |" in table
+    assert "| ours: scalogram, window, rows | ours: scalogram, window |" in table
+    assert "| ours: scalogram, window, encoder 1 | untrained 0: scalogram, window, encoder 1 |" in table
     assert "Controls, plain: labels shuffled 0." in table
     assert (out / "quality.png").read_bytes().startswith(b"\x89PNG")
 

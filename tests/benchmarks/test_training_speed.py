@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
+from click import ClickException
 from click.testing import CliRunner
 
 from benchmarks import training_speed
@@ -25,3 +29,24 @@ def test_it_prints_rows_of_every_loop(monkeypatch):
     ]  # fmt: skip
     assert all(float(row[3]) > 0 for row in rows[1:])
     assert float(rows[1][4]) == 1
+
+
+def test_another_checkout_takes_turns_on_the_same_batches_and_learns_alike():
+    here = str(Path(training_speed.__file__).parent.parent)
+    options = ["--rounds", "1", "--steps", "1", "--size", "32", "--images", "2", "--base", here, "--loss-steps", "2"]
+    result = CliRunner().invoke(training_speed.main, [*options, "--skip-slow"], catch_exceptions=False)
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in result.output.splitlines() if "|" in line]
+    speeds, losses = rows[2:4], rows[6:]
+    assert [row[0].split(",")[0] for row in speeds] == ["that checkout", "this one"]
+    assert float(speeds[1][4]) == 1
+    assert [row[2] for row in losses] == ["0", "1", "0", "1"]
+    assert losses[0][1:] == losses[2][1:]  # the same code learns the same
+    assert losses[0][3:] != losses[1][3:]
+
+
+def test_a_loop_that_dies_is_an_error(tmp_path):
+    with (
+        training_speed.Loop(tmp_path, tmp_path / "none.npz") as loop,
+        pytest.raises(ClickException, match="ended before"),
+    ):
+        loop.run(32, "float32", 2, 1)
