@@ -1,4 +1,4 @@
-"""The batch road: windows a second and how well its stages overlap, memory, resuming, and ten million windows.
+"""Embedding a study: windows a second and how well its stages overlap, memory, resuming, and ten million windows.
 
     python benchmarks/batch.py speed [--representation scalogram] [--workers 1] [--threads 1] [--windows 400]
                                      [--rounds 3]
