@@ -46,12 +46,12 @@ def made_folder(out: Path, n: int) -> None:
     """A folder of embeddings of n windows, 1000 a recording, as `embed_study` writes it."""
     (out / SHARDS).mkdir(parents=True)
     vectors, shards = made_vectors(n), []
-    schema = columns(["scalogram"], [], WIDTH)
+    schema = columns({"scalogram": WIDTH}, [])
     for number, first in enumerate(range(0, n, SHARD)):
         rows = [_row(place) for place in range(first, min(first + SHARD, n))]
         shard = Shard(shard_name(0, number), rows=rows, provenance={"ecg 360 Hz": {}})
         path = out / SHARDS / shard.name
-        path.write_bytes(to_parquet(shard, vectors[first : first + SHARD, None], schema))
+        path.write_bytes(to_parquet(shard, {"scalogram": vectors[first : first + SHARD]}, schema))
         shards.append({"name": shard.name, "sha256": sha256_of(path), "bytes": path.stat().st_size, "rows": len(rows)})
     arguments = {"representations": ["scalogram"], "further": [], "window": WINDOW, "stride": None, "short": "error"}
     arguments |= {"image": {"scale": "window"}, "reading": {}}

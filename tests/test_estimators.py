@@ -108,6 +108,18 @@ def test_it_gives_what_embed_gives_with_names(weights, signals):
     assert estimator.provenance_["representation"] == views
 
 
+def test_rows_have_the_names_of_encoder_row_and_channel(weights, signals):
+    estimator = TinyBioMoEEmbedder(64, "bvp", "psd", readout="rows", weights=weights).fit(signals)
+    expected = TinyBioMoE.from_pretrained(weights).embed(signals, 64, "bvp", "psd", readout="rows")
+    assert estimator.transform(signals).tobytes() == expected.tobytes()
+    names = estimator.get_feature_names_out()
+    assert (len(names), len(set(names))) == (7 * 8 + 4 * 8, 7 * 8 + 4 * 8)
+    assert [names[0], names[8], names[56], names[-1]] == [
+        "psd_encoder1_row0_0", "psd_encoder1_row1_0", "psd_encoder2_row0_0", "psd_encoder2_row3_7",
+    ]  # fmt: skip
+    assert estimator.provenance_["readout"] == "rows"
+
+
 def test_set_output_gives_a_table_with_those_names(weights, signals):
     frame = TinyBioMoEEmbedder(64, "bvp", weights=weights).set_output(transform="pandas").fit_transform(signals)
     assert isinstance(frame, pandas.DataFrame)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 RETRIES = 10  # of a group whose actor died; each goes on where the last one stopped
 WAITING = 2  # groups an actor has at hand, so that it never waits for the driver
-OPTIONS = ("band", "scale", "nan_policy", "max_gap")  # of `embed`, for the rows of a data set
+OPTIONS = ("readout", "band", "scale", "nan_policy", "max_gap")  # of `embed`, for the rows of a data set
 TICK = 0.5  # seconds between two looks at whether the driver was asked to stop
 
 
@@ -170,13 +170,13 @@ def embed_dataset(
     concurrency, batch_size
         Actors, and rows an actor takes at a time.
     options
-        Of `TinyBioMoE.embed`: band, scale, nan_policy, max_gap.
+        Of `TinyBioMoE.embed`: readout, band, scale, nan_policy, max_gap.
 
     Returns
     -------
     Dataset
-        As many rows: all columns but the signal, as they are; one of 192 float32 a representation, null where the row
-        could not be embedded; and `error`, which says why, null elsewhere.
+        As many rows: all columns but the signal, as they are; one of 192 float32 a representation (of readout="rows" of
+        1056), null where the row could not be embedded; and `error`, which says why, null elsewhere.
 
     Raises
     ------
@@ -262,7 +262,9 @@ class _Embedder:
             vectors.append(None if isinstance(found, str) else found)
             errors.append(found if isinstance(found, str) else None)
         kept = table.drop_columns([self._signal])
-        kind = pa.list_(pa.float32(), self._model.architecture.embedding_dim)
+        network = self._model.architecture
+        rows = self._options.get("readout") == "rows"
+        kind = pa.list_(pa.float32(), network.rows_dim if rows else network.embedding_dim)
         for place, name in enumerate(self._names):
             kept = kept.append_column(name, pa.array([None if v is None else v[place] for v in vectors], kind))
         return kept.append_column("error", pa.array(errors, pa.string()))

@@ -23,6 +23,7 @@ from sklearn.base import BaseEstimator, TransformerMixin  # noqa: E402
 from sklearn.utils import Tags  # noqa: E402
 from sklearn.utils.validation import check_is_fitted, validate_data  # noqa: E402
 
+from .config import LAST_ROWS, Architecture  # noqa: E402
 from .errors import ConfigError, SignalError, WeightsError  # noqa: E402
 from .model import TinyBioMoE  # noqa: E402
 from .sealed_files import plain_json  # noqa: E402
@@ -98,7 +99,7 @@ class TinyBioMoEEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     ----------
     fs : sampling rate, Hz; there is no default rate, None is refused in `fit`
     modality : "eda", "bvp", "resp", "spo2", "ecg", "emg" or "eeg"; likewise
-    representation, fusion, band, scale, nan_policy, max_gap : as in `TinyBioMoE.embed`
+    representation, fusion, readout, band, scale, nan_policy, max_gap : as in `TinyBioMoE.embed`
     weights : folder, "Tiny-BioMoE.pth" or "owner/name" on the Hub; None for the weights that come with the package
     revision : branch, tag or commit, of weights on the Hub
     device, batch_size : where, and how many images at once
@@ -125,6 +126,7 @@ class TinyBioMoEEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         representation: str | list[str] = "scalogram",
         *,
         fusion: str = "concat",
+        readout: str = "embedding",
         band: Any = MODALITY_BAND,
         scale: Any = "window",
         nan_policy: str = "error",
@@ -139,6 +141,7 @@ class TinyBioMoEEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.modality = modality
         self.representation = representation
         self.fusion = fusion
+        self.readout = readout
         self.band = band
         self.scale = scale
         self.nan_policy = nan_policy
@@ -165,19 +168,23 @@ class TinyBioMoEEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         model = _model(weights, self.revision, self.device)
         if self.modality is None:
             raise ConfigError('modality is missing: say what was measured, e.g. modality="eda"; there is no default')
-        options = {name: getattr(self, name) for name in ("fusion", "band", "scale", "nan_policy", "max_gap")}
+        options = {
+            name: getattr(self, name) for name in ("fusion", "readout", "band", "scale", "nan_policy", "max_gap")
+        }
         call = Call.check(model.recipe, self.fs, self.modality, self.representation, **options)
         call.prepare(signals[0], "signal 0")
         self.provenance_ = model.provenance(self.fs, self.modality, self.representation, **options)  # type: ignore[arg-type]
         self.fitted_: dict[str, Any] = {
             "call": {"fs": call.fs, "modality": call.modality, "representation": list(call.representations), **options},
             "weights": (weights, self.revision, self.device), "batch_size": self.batch_size, "cache": self.cache,
-            "width": model.architecture.embedding_dim,
+            "numbers": _numbers(model.architecture, call.readout),
         }  # fmt: skip
         return self
 
     def transform(self, X: Any) -> NDArray[np.float32]:
         """Embed signals as long as those of `fit`: (n, n_samples) to (n, 192), or k * 192 for k concatenated.
+
+        With readout="rows" 1056 stands in place of 192.
 
         Raises
         ------
@@ -225,13 +232,17 @@ class TinyBioMoEEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return np.stack([fresh[k] if known is None else known for k, known in zip(keys, found, strict=True)])
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
-        """Names of the numbers: "scalogram_0", ..., or "scalogram+waveform_0", ... where they are added."""
+        """Names of the numbers: "scalogram_0", ..., or "scalogram+waveform_0", ... where they are added.
+
+        Of readout "rows" "scalogram_encoder1_row0_0", ...: the encoder, the row of its map from the upper one on, and
+        the channel.
+        """
         check_is_fitted(self)
         if input_features is not None and len(input_features) != self.n_features_in_:
             raise ValueError(f"input_features has {len(input_features)} names, and {self.n_features_in_} were fitted")
         names = self.fitted_["call"]["representation"]
         groups = ["+".join(names)] if self.fitted_["call"]["fusion"] == "add" else names
-        return np.array([f"{group}_{index}" for group in groups for index in range(self.fitted_["width"])], object)
+        return np.array([f"{group}_{number}" for group in groups for number in self.fitted_["numbers"]], object)
 
     def _validated(self, X: Any, reset: bool, nan_policy: str) -> NDArray[np.float64]:
         """What scikit-learn demands of a table, and `embed` of signals."""
@@ -254,6 +265,19 @@ class TinyBioMoEEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         tags.transformer_tags.preserves_dtype = []  # float32 whatever comes in
         tags.input_tags.allow_nan = self.nan_policy == "interpolate"
         return tags
+
+
+def _numbers(network: Architecture, readout: str) -> list[str]:
+    """What each number of a vector is called behind its representation's name."""
+    if readout == "embedding":
+        return [str(index) for index in range(network.embedding_dim)]
+    maps = zip(LAST_ROWS, (network.spectral_widths[-1], network.waterfall_widths[-1]), strict=True)
+    return [
+        f"encoder{encoder}_row{row}_{channel}"
+        for encoder, (rows, width) in enumerate(maps, 1)
+        for row in range(rows)
+        for channel in range(width)
+    ]
 
 
 def _plain(value: Any) -> Any:

@@ -51,6 +51,27 @@ def test_a_choice_of_representations_and_modality(folder, loaded):
     np.testing.assert_array_equal(both, np.roll(loaded[1], 192, axis=1))
 
 
+def test_rows_stand_beside_the_embeddings_in_columns_of_their_own(folder, loaded, tmp_path):
+    out = tmp_path / "out"
+    embed_study(folder.parent / "study", out, ["waveform", "psd"], readout="rows", model=Stub, window=10)
+    ids, matrix, table = load_embeddings(out)
+    assert (ids, matrix.tobytes(), table) == (loaded[0], loaded[1].tobytes(), loaded[2])
+    same, rows, facts = load_embeddings(out, readout="rows")
+    assert (same, rows.shape, facts) == (ids, (23, 2112), table)
+    np.testing.assert_array_equal(rows[:, :192], matrix[:, :192] + 1)
+    np.testing.assert_array_equal(rows[:, -96:], matrix[:, 192:288] + 2)
+    np.testing.assert_array_equal(load_embeddings(out, "psd", readout="rows")[1], rows[:, 1056:])
+    schema = parquet.read_schema(next((out / "embeddings").iterdir()))
+    assert schema.names[-4:] == ["waveform", "psd", "waveform_rows", "psd_rows"]
+    assert {tuple(facts["readout"]) for facts in json.loads(schema.metadata[b"tiny_biomoe"]).values()} == {
+        ("embedding", "rows")
+    }
+    with pytest.raises(ConfigError, match=r"holds no rows: .* \(--readout rows\)"):
+        load_embeddings(folder, readout="rows")
+    with pytest.raises(ConfigError, match="unknown readout 'row'"):
+        load_embeddings(out, readout="row")
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [

@@ -111,12 +111,14 @@ def test_a_row_a_window(study, tmp_path):
 
 def test_vectors_are_those_of_the_model(study, tmp_path):
     model = TinyBioMoE.from_pretrained()
-    embed(study / "S02" / "EDA.csv", tmp_path / "out", model, BOTH, scale="recording")
+    embed(study / "S02" / "EDA.csv", tmp_path / "out", model, BOTH, scale="recording", readout="rows")
     ids, matrix, table = load_embeddings(tmp_path / "out")
     (recording,) = read(study / "S02" / "EDA.csv")
     expected = model.embed_windows(recording.signal, recording.fs, "eda", BOTH, window=10, scale="recording")
     assert ids[-1] == "EDA.csv#EDA@50"
     assert matrix.tobytes() == expected.embeddings.tobytes()
+    rows = model.embed(recording.signal, recording.fs, "eda", BOTH, window=10, scale="recording", readout="rows")
+    assert load_embeddings(tmp_path / "out", readout="rows")[1].tobytes() == rows.tobytes()
     assert table["flat"].to_pylist() == expected.flat.tolist()
     metadata = parquet.read_schema(next((tmp_path / "out" / "embeddings").iterdir())).metadata
     (provenance,) = json.loads(metadata[b"tiny_biomoe"]).values()
@@ -631,6 +633,7 @@ def test_row_81_two_runs_on_one_output(study, tmp_path):
         ({"window": 20}, "arguments.window was 10, now 20"),
         ({"representation": "psd"}, r"arguments.representations was \['waveform'\], now \['psd'\]"),
         ({"scale": "recording"}, "arguments.image.scale was window, now recording"),
+        ({"readout": "rows"}, "arguments.readout was embedding, now rows"),
         ({"threads": 7}, r"threads was \d+, now 7"),
         ({"model": Stub("other")}, "weights.tensors_sha256 was stub, now other"),
         ({"model": Stub(precision="bfloat16")}, "backend.precision was float32, now bfloat16"),

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 
+import numpy as np
 import pytest
 from conftest import ROOT
 from stub_study import Stub, digests, e4, make_study, pulse
@@ -53,6 +54,20 @@ def test_another_precision_is_another_run(run, study, tmp_path):
     code, _, err = run(*embed, "--precision", "bfloat16")
     assert code == 1
     assert "backend.precision was float32, now bfloat16" in err
+
+
+def test_rows_into_a_folder_and_into_a_file(run, study, tmp_path):
+    arguments = ["embed", study, "--window", "10", "--representation", "waveform", "--readout", "rows"]
+    code, _, _ = run(*arguments, "-o", tmp_path / "out")
+    assert code == 2
+    rows, embeddings = (load_embeddings(tmp_path / "out", readout=each)[1] for each in ("rows", "embedding"))
+    assert (rows.shape, embeddings.shape) == ((23, 1056), (23, 192))
+    code, out, _ = run(*arguments, "-o", tmp_path / "out.npz")
+    assert code == 2
+    assert "23 vectors of 1056 numbers" in out
+    with np.load(tmp_path / "out.npz") as found:
+        assert found["rows"].tobytes() == rows.tobytes()
+        assert {facts["readout"] for facts in json.loads(str(found["provenance"])).values()} == {"rows"}
 
 
 @pytest.mark.parametrize("how", [[], ["--backend", "native"], ["--compile"]])

@@ -33,6 +33,21 @@ def test_csv_round_trip_to_the_last_bit_and_row_105_formula_ids(table, tmp_path)
     assert [float(row["stop"]) for row in rows] == [10.0, 20.0]
 
 
+def test_rows_have_a_column_of_their_own_name(table, tmp_path):
+    rows = Table(**{**vars(table), "embeddings": [np.arange(1056, dtype=np.float32)] * 2, "readout": "rows"})
+    for ending in WRITERS:
+        WRITERS[ending](rows, tmp_path / f"out{ending}")
+    assert (
+        (tmp_path / "out.csv")
+        .read_text()
+        .splitlines()[0]
+        .endswith(",clipped," + ",".join(f"r{i}" for i in range(1056)))
+    )
+    with np.load(tmp_path / "out.npz") as read:
+        assert (read["rows"].shape, "embedding" in read) == ((2, 1056), False)
+    assert parquet.read_table(tmp_path / "out.parquet").column_names[-1] == "rows"
+
+
 def test_row_105_numbers_and_nothing_are_left_alone():
     for text in ("", "-1", "+1", "-0.5", "S01", "a=b"):
         assert neutral(text) == text

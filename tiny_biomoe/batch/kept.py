@@ -89,7 +89,7 @@ class KeptWindow:
     number: int  # of its input in the group
     row: Row | None
     further: tuple[str, ...]
-    vectors: NDArray[np.float32] | None  # (n_representations, width)
+    vectors: NDArray[np.float32] | None  # (n_representations, width), of several readouts one behind the other
     notice: Notice | None  # in place of row and vectors
 
 
@@ -135,7 +135,7 @@ def _worth_trying(notices: Sequence[Notice], first: int, tally: Mapping[int, int
 
 
 def kept_windows(
-    shelf: Shelf, kept: Kept, file: Any, place: int, width: int, names: Sequence[str]
+    shelf: Shelf, kept: Kept, file: Any, place: int, columns: Sequence[Sequence[str]]
 ) -> Iterator[KeptWindow | Notice]:
     """The windows and notices of a file in the order in which they were met, with `file` as it is asked for now.
 
@@ -143,15 +143,14 @@ def kept_windows(
     ----------
     file : the `plan.File`
     place : its place in the group
-    width : numbers a vector
-    names : of the representations
+    columns : of each representation those that hold its vectors, one a readout
     """
     size = file.size / max(kept.windows, 1)
     window = 0
     for part in kept.parts:
         beside = deque(each for each in part.notices if each.start is None)
         failed = {each.window: each for each in part.notices if each.start is not None}
-        rows = _rows(shelf.rows(part, sum(count for _, count in part.runs) - len(failed)), width, names)
+        rows = _rows(shelf.rows(part, sum(count for _, count in part.runs) - len(failed)), columns)
         for number, count in part.runs:
             for _ in range(count):
                 yield from _up_to(beside, window, file)
@@ -177,10 +176,11 @@ def _now(notice: Notice, file: Any) -> Notice:
     return replace(notice, input=file.first + notice.input)
 
 
-def _rows(table: pa.Table, width: int, names: Sequence[str]) -> Iterator[tuple[dict[str, Any], NDArray[np.float32]]]:
+def _rows(table: pa.Table, columns: Sequence[Sequence[str]]) -> Iterator[tuple[dict[str, Any], NDArray[np.float32]]]:
     """The rows of a table, some at a time, each with its vectors, (n_representations, width)."""
     for batch in table.to_batches(TOGETHER):
-        vectors = [np.asarray(batch.column(name).flatten()).reshape(-1, width) for name in names]
+        parts = [[np.asarray(batch.column(name).flatten()).reshape(len(batch), -1) for name in own] for own in columns]
+        vectors = [np.concatenate(own, axis=1) for own in parts]
         facts = batch.select(list(Row.__dataclass_fields__)).to_pylist()
         yield from zip(facts, np.stack(vectors, axis=1), strict=True)
 

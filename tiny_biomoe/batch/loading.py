@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..errors import ConfigError, need, unknown
 from ..sealed_files import plain_json, read_sealed, sha256_of
 from ..signals.filters import modality_name
-from ..signals.request import representation_name
+from ..signals.request import READOUTS, check_readout, column_of, representation_name
 from .mixing import check_mixable
 from .parts import FAILURES, FORMAT, MANIFEST, METADATA, NAME, NAME_1, READ, SHARDS
 
@@ -28,6 +28,8 @@ from pyarrow import parquet  # noqa: E402
 def load_embeddings(
     folder: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     representation: str | Sequence[str] | None = None,
+    *,
+    readout: str = "embedding",
     **where: Any,
 ) -> tuple[list[str], NDArray[np.float32], pa.Table]:
     """Read what `embed_study` wrote, each shard verified by its sha256.
@@ -38,6 +40,8 @@ def load_embeddings(
         One, or several whose vectors may be mixed; the table then has a column `folder`.
     representation
         One or several of those in the folders; all of them otherwise.
+    readout
+        "rows" for the 1056 numbers of runs that were asked for them.
     where
         Columns, each with the value or the list of values that is wanted: modality="eda", subject=["S01", "S02"],
         label="stress", or any column of your own; [None] where the cell is empty.
@@ -45,7 +49,7 @@ def load_embeddings(
     Returns
     -------
     ids : (n,) path#channel@start of each window
-    matrix : (n, n_representations * 192) float32, the representations side by side
+    matrix : (n, n_representations * 192) float32, or * 1056 of rows; the representations side by side
     table : the other columns, n rows; `table.schema.metadata[b"tiny_biomoe"]` is the provenance of all of them as JSON
 
     Raises
@@ -54,6 +58,7 @@ def load_embeddings(
         Not such a folder, a run that is not complete or gave no vector, or a damaged file: which, and what to do.
         Folders whose vectors do not belong together: in what they differ. A column that there is not.
     """
+    check_readout(readout)
     folders = [Path(folder)] if isinstance(folder, str | os.PathLike) else [Path(each) for each in folder]
     if not folders or len({os.path.realpath(each) for each in folders}) < len(folders):
         raise ConfigError(f"folder={list(map(str, folders))!r}: name each folder of embeddings once")
@@ -64,7 +69,13 @@ def load_embeddings(
     if missing := [name for name in names if name not in held]:
         raise ConfigError(f"{str(folders[0])!r} holds {', '.join(held)}, no {missing[0]}: embed the study again for it")
     check_mixable([(str(place), each) for place, each in zip(folders, manifests, strict=True)], names)
-    tables = [_folder(*each, names, where) for each in zip(folders, manifests, strict=True)]
+    columns = [column_of(name, readout) for name in names]
+    for place, each in zip(folders, manifests, strict=True):
+        if readout not in readouts_of(each):
+            raise ConfigError(
+                f'{str(place)!r} holds no rows: embed the study again with readout="rows" (--readout rows)'
+            )
+    tables = [_folder(*each, columns, where) for each in zip(folders, manifests, strict=True)]
     if len(folders) > 1:
         tables = [
             each.append_column("folder", pa.array([str(place)] * len(each), pa.string()))
@@ -74,8 +85,8 @@ def load_embeddings(
     about = provenance_of(
         dict(zip(map(str, folders), (_provenance(*e) for e in zip(folders, manifests, strict=True)), strict=True))
     )
-    matrix = np.concatenate([_vectors(table, name) for name in names], axis=1)
-    facts = table.drop_columns(["id", *names]).replace_schema_metadata({METADATA: plain_json(about)})
+    matrix = np.concatenate([_vectors(table, name) for name in columns], axis=1)
+    facts = table.drop_columns(["id", *columns]).replace_schema_metadata({METADATA: plain_json(about)})
     return table["id"].to_pylist(), matrix, facts
 
 
@@ -98,10 +109,16 @@ def _provenance(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _folder(folder: Path, manifest: Mapping[str, Any], names: Sequence[str], where: Mapping[str, Any]) -> pa.Table:
-    """The rows of one folder that are wanted, with the vectors of some representations."""
-    held = manifest["fingerprint"]["arguments"]["representations"]
-    drop = [name for name in held if name not in names]
+def readouts_of(manifest: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a folder has columns of, for each representation."""
+    return READOUTS if manifest["fingerprint"]["arguments"].get("readout") == "rows" else READOUTS[:1]
+
+
+def _folder(folder: Path, manifest: Mapping[str, Any], columns: Sequence[str], where: Mapping[str, Any]) -> pa.Table:
+    """The rows of one folder that are wanted, with some columns of vectors."""
+    names = manifest["fingerprint"]["arguments"]["representations"]
+    held = [column_of(name, readout) for name in names for readout in readouts_of(manifest)]
+    drop = [name for name in held if name not in columns]
     if not sum(each["rows"] for each in manifest["shards"]):
         raise ConfigError(
             f"{str(folder)!r} holds no vector: none of {manifest['summary']['inputs']} inputs could be embedded; "

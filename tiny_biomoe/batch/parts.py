@@ -182,31 +182,29 @@ def parts(out: Path, group: str) -> set[int]:
     return {int(match[2]) for path in found if (match := NAME.fullmatch(f"{path.stem}.parquet"))}
 
 
-def columns(representations: Sequence[str], further: Sequence[str], width: int) -> pa.Schema:
-    """The schema of every shard of a run; `width` is the length of one vector."""
+def columns(vectors: Mapping[str, int], further: Sequence[str]) -> pa.Schema:
+    """The schema of every shard of a run; `vectors` are the columns of vectors, and how long each vector is."""
     text = {"id", "source", "channel", "modality", "subject", "label"}
     facts = [pa.field(name, pa.string() if name in text else pa.float64()) for name in Row.__dataclass_fields__]
-    vectors = [pa.field(name, pa.list_(pa.float32(), width)) for name in representations]
-    return pa.schema([*facts, *(pa.field(name, pa.string()) for name in further), *vectors])
+    lists = [pa.field(name, pa.list_(pa.float32(), width)) for name, width in vectors.items()]
+    return pa.schema([*facts, *(pa.field(name, pa.string()) for name in further), *lists])
 
 
-def to_parquet(shard: Shard, vectors: NDArray[np.float32], schema: pa.Schema) -> bytes:
+def to_parquet(shard: Shard, vectors: Mapping[str, NDArray[np.float32]], schema: pa.Schema) -> bytes:
     """A shard as the bytes of a Parquet file: the same rows give the same bytes.
 
     Parameters
     ----------
-    vectors : (n_rows, n_representations, width)
+    vectors : (n_rows, width) of each column of vectors, in the schema's order
     """
     facts = [pa.array([getattr(row, name) for row in shard.rows], schema.field(name).type) for name in vars_of(Row)]
     cells = zip(*shard.further, strict=True) if shard.further else ()
     further = [pa.array(column, pa.string()) for column in cells]
-    n_further = len(schema) - len(facts) - vectors.shape[1]
+    n_further = len(schema) - len(facts) - len(vectors)
     further = further or [pa.array([], pa.string())] * n_further
     arrays = [
-        pa.FixedSizeListArray.from_arrays(
-            pa.array(np.ascontiguousarray(vectors[:, each]).reshape(-1)), vectors.shape[2]
-        )
-        for each in range(vectors.shape[1])
+        pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(each).reshape(-1)), each.shape[1])
+        for each in vectors.values()
     ]
     metadata = {METADATA: plain_json(shard.provenance)}
     table = pa.Table.from_arrays([*facts, *further, *arrays], schema=schema.with_metadata(metadata))

@@ -42,6 +42,7 @@ def embed_study(
     out: str | os.PathLike[str],
     representation: str | Sequence[str] = "scalogram",
     *,
+    readout: str = "embedding",
     model: SignalEmbedding | Callable[[], SignalEmbedding] = Embedder.from_pretrained,
     window: float | None = None,
     stride: float | None = None,
@@ -78,6 +79,9 @@ def embed_study(
         `failures.parquet`.
     representation
         One of `REPRESENTATIONS`, or several: each becomes a column.
+    readout
+        "rows" adds, from the same pass, a second column to each of these, such as `scalogram_rows`: 1056 numbers, as
+        `TinyBioMoE.embed` describes them.
     model
         A `TinyBioMoE` or an `Embedder`, or a function that loads one, called once inputs and output are validated.
     window, stride, short, band, scale, nan_policy, max_gap
@@ -123,7 +127,7 @@ def embed_study(
     names = (representation,) if isinstance(representation, str) else tuple(representation)
     image = {"band": band, "scale": scale, "nan_policy": nan_policy, "max_gap": max_gap}
     reading = {name: value for name, value in reading.items() if value is not None}
-    settings = Settings(names, window, stride, short, image, reading, shard_windows, batch_size, max_missing)
+    settings = Settings(names, window, stride, short, image, reading, shard_windows, batch_size, max_missing, readout)
     out = Path(out)
     study = outside(open_study(source, include, exclude), out)  # before a folder is made
     with held(out), use_threads(None if threads is None else check_positive(threads, "threads")) as used:

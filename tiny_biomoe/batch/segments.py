@@ -21,7 +21,7 @@ from ..readers.formats import REDUCE, Recording, Recordings, check_reading
 from ..readers.recording import NO_MODALITY, printable
 from ..readers.wide_files import Result, read_each
 from ..signals.filters import MODALITIES
-from ..signals.request import Call
+from ..signals.request import READOUTS, Call, check_readout, column_of
 from ..signals.validation import Grid, check_positive, is_number, windows
 from .kept import KeptWindow, Shelf, kept_windows
 from .parts import Cursor, Notice
@@ -45,6 +45,12 @@ class Settings:
     shard_windows: int = 2048
     batch_size: int = 32
     max_missing: float = 1.0  # share of a window's samples that may be missing and interpolated
+    readout: str = "embedding"  # "rows": these beside the embeddings
+
+    @property
+    def readouts(self) -> tuple[str, ...]:
+        """What a folder has columns of, for each representation; their numbers stand behind one another."""
+        return READOUTS if self.readout == "rows" else READOUTS[:1]
 
     def check(self, recipe: Recipe) -> Settings:
         """The same with canonical names, once every argument is known to be possible.
@@ -61,6 +67,7 @@ class Settings:
             raise ConfigError("stride= and short= need window=, in seconds")
         if not is_number(self.max_missing) or not 0 <= self.max_missing <= 1:
             raise ConfigError(f"max_missing={self.max_missing!r} must be a share of a window's samples, from 0 to 1")
+        check_readout(self.readout)
         check_reading(self.reading)
         check_positive(self.shard_windows, "shard_windows")
         check_positive(self.batch_size, "batch_size")
@@ -236,12 +243,12 @@ def _without_repeats(found: list[Segment | Notice]) -> list[Segment | Notice]:
 
 
 def stream(
-    group: Group, settings: Settings, recipe: Recipe, since: Cursor | None, width: int = 192
+    group: Group, settings: Settings, recipe: Recipe, since: Cursor | None
 ) -> Iterator[Chunk | KeptWindow | Notice]:
     """The windows of a group and the notices about its inputs, in their order.
 
     `since` is the window to begin with; what comes before it, notices too, is left out. Windows of files that were
-    embedded before are taken from there, in vectors of `width` numbers.
+    embedded before are taken from there.
     """
     first, shelf = since or Cursor(0, 0), Shelf()
     for position in range(first.file, len(group.files)):
@@ -249,7 +256,8 @@ def stream(
         file = group.files[position]
         kept = group.kept.get(file.key)
         if kept is not None and shelf.holds(kept):
-            found = kept_windows(shelf, kept, file, position, width, settings.representations)
+            columns = [[column_of(name, each) for each in settings.readouts] for name in settings.representations]
+            found = kept_windows(shelf, kept, file, position, columns)
             yield from found if skip is None else _behind(found, skip)
         else:
             yield from _windows(file, position, settings, recipe, skip)

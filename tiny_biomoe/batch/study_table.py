@@ -23,13 +23,15 @@ from ..readers.formats import find
 from ..readers.recording import excerpt, printable
 from ..readers.text_files import read_lines
 from ..signals.filters import modality_name
+from ..signals.request import READOUTS, column_of
 from ..signals.validation import is_number
 from .labels import check_people, is_missing
 
 KNOWN = ("path", "modality", "fs", "column", "subject", "label", "start", "stop")
 FACTS = ("id", "source", "channel", "modality", "fs", "start", "stop", "unix_start", "missing", "flat", "clipped")
 FILES = {"file", "files", "filename", "file_name", "filepath", "file_path", "recording", "paths"}  # in place of `path`
-TAKEN = {*KNOWN, *FACTS, *REPRESENTATIONS}  # names that a further column cannot have
+VECTORS = {column_of(name, readout) for name in REPRESENTATIONS for readout in READOUTS}
+TAKEN = {*KNOWN, *FACTS, *VECTORS}  # names that a further column cannot have
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from ..images.rendering import Levels
 from ..images.windows import NO_MEMORY, Pictures
 from ..inference.runtime import embed_in_turn
 from ..sealed_files import remove
+from ..signals.request import column_of
 from .kept import KeptWindow, Seen, seen_in, set_aside
 from .outlook import Outlook
 from .parts import (
@@ -202,8 +203,7 @@ def _embed(work: _Work, part: int, since: Cursor | None, drawers: Drawers) -> It
     """Write the shards from one on, to the group's last or to one that is there; their pictures are one stream."""
     group, run, model = work.group, work.run, work.model
     remove(run.out / MANIFEST)  # which says that the run is complete
-    width = model.architecture.embedding_dim
-    events = Events(Pipeline(stream(group, run.settings, model.recipe, since, width), drawers))
+    events = Events(Pipeline(stream(group, run.settings, model.recipe, since), drawers))
     drawn: deque[Shard] = deque()  # whose pictures are with the network
     failed: list[InputFailed] = []  # in the last of them, which is not written
 
@@ -226,7 +226,8 @@ def _embed(work: _Work, part: int, since: Cursor | None, drawers: Drawers) -> It
                 return
 
     try:
-        with closing(embed_in_turn(model.backend, shards(), run.settings.batch_size)) as sets:
+        rows = "rows" in run.settings.readouts
+        with closing(embed_in_turn(model.backend, shards(), run.settings.batch_size, rows)) as sets:
             for vectors in sets:
                 shard = drawn.popleft()
                 if failed and not drawn:
@@ -239,13 +240,21 @@ def _embed(work: _Work, part: int, since: Cursor | None, drawers: Drawers) -> It
 
 
 def _write(work: _Work, shard: Shard, vectors: NDArray[np.float32]) -> Record:
-    names, width = work.run.settings.representations, work.model.architecture.embedding_dim
-    shaped = vectors.reshape(-1, len(names), width)
+    names, network = work.run.settings.representations, work.model.architecture
+    of = {"embedding": network.embedding_dim, "rows": network.rows_dim}
+    widths = {readout: of[readout] for readout in work.run.settings.readouts}
+    shaped = vectors.reshape(-1, len(names), sum(widths.values()))
     if shard.kept:
-        shaped, fresh = np.empty((len(shard.rows), len(names), width), np.float32), iter(shaped)
+        shaped, fresh = np.empty((len(shard.rows), *shaped.shape[1:]), np.float32), iter(shaped)
         for place in range(len(shard.rows)):
             shaped[place] = shard.kept[place] if place in shard.kept else next(fresh)
-    data = to_parquet(shard, shaped, columns(names, work.run.further, width))
+    parts, begin = {}, 0
+    for readout, width in widths.items():
+        for place, name in enumerate(names):
+            parts[column_of(name, readout)] = shaped[:, place, begin : begin + width]
+        begin += width
+    schema = columns({name: part.shape[1] for name, part in parts.items()}, work.run.further)
+    data = to_parquet(shard, parts, schema)
     return commit(work.run.out, shard, data, work.run.digest, work.group.digest)
 
 
@@ -331,6 +340,8 @@ def _add_provenance(model: Embedder, shard: Shard, row: Row, settings: Settings)
         facts: dict[str, Any] = model.provenance(row.fs, row.modality, list(settings.representations), **options)
         facts.pop("fusion")  # every representation has a column of its own
         facts.pop("weights_source")  # the same weights give the same bytes wherever they lie
+        if settings.readout == "rows":
+            facts["readout"] = list(settings.readouts)  # each in a column of its own
         stride = settings.window if settings.stride is None else settings.stride
         shard.provenance[key] = facts | {"window": settings.window, "stride": stride, "short": settings.short}
 

@@ -18,7 +18,7 @@ from ..images.representations import REPRESENTATIONS
 from ..inference.backends import BACKENDS, check_backend, require_native
 from ..inference.threads import processors
 from ..readers.recording import NO_MODALITY, printable
-from ..signals.request import FUSIONS
+from ..signals.request import FUSIONS, READOUTS
 from ..signals.validation import NAN_POLICIES
 from .options import CHOICES, IMAGE_OPTIONS, READING, READING_OPTIONS, options, read_file
 from .output_files import WRITERS, Table, check_output, check_spares
@@ -67,6 +67,10 @@ _RUN = [
 @click.option(
     "--fusion", type=click.Choice(FUSIONS), help="Into a file: concat or add; a folder has a column for each."
 )
+@click.option(
+    "--readout", type=click.Choice(READOUTS), default="embedding", show_default=True,
+    help="rows: 1056 numbers of each image; a folder has both.",
+)  # fmt: skip
 @click.option("--window", type=float, help="Cut windows of so many seconds; whole recordings otherwise.")
 @click.option("--stride", type=float, help="Seconds between the starts of two windows; the window otherwise.")
 @click.option("--short", type=click.Choice(["error", "drop", "pad"]), default="error", help="Shorter than a window.")
@@ -273,7 +277,7 @@ def _embed_to_file(
         "batch_size": run["batch_size"],
     }
     arguments["representation"] = list(arguments["representation"])
-    table, failures, dropped = Table(), [], 0
+    table, failures, dropped = Table(readout=arguments["readout"]), [], 0
     windows_lost: list[str] = []
     for path in tqdm(paths, unit="file", disable=not sys.stderr.isatty()):
         try:
@@ -336,7 +340,7 @@ def _embed_file(
                 [recording.source] * n, [recording.channel] * n, found.starts.tolist(), found.stops.tolist(),
                 [recording.fs] * n, [modality] * n, found.missing.tolist(), found.flat.tolist(),
                 found.clipped.tolist(), list(found.embeddings),
-                {f"{modality} {recording.fs:g} Hz": found.provenance},
+                {f"{modality} {recording.fs:g} Hz": found.provenance}, options["readout"],
             )
         )  # fmt: skip
     return table, lost

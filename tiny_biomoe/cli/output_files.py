@@ -34,15 +34,16 @@ class Table:
     missing: list[float] = field(default_factory=list)  # share of samples that were interpolated
     flat: list[float] = field(default_factory=list)  # share of samples equal to the one before
     clipped: list[float] = field(default_factory=list)  # share of samples on the window's extremes
-    embeddings: list[Any] = field(default_factory=list)  # (192,) float32 each
+    embeddings: list[Any] = field(default_factory=list)  # (192,) float32 each, or of readout "rows" (1056,)
     provenance: dict[str, Any] = field(default_factory=dict)  # of each modality and rate met
+    readout: str = "embedding"  # what `embeddings` are, and what their column is called
 
     def add(self, other: Table) -> None:
         """Append another table's rows."""
         for name, column in vars(other).items():
             if name == "provenance":
                 self.provenance |= column
-            else:
+            elif name != "readout":
                 getattr(self, name).extend(column)
 
     def facts(self) -> dict[str, list[Any]]:
@@ -61,11 +62,14 @@ class Table:
 
 
 def write_csv(table: Table, path: Path) -> None:
-    """One column a number, and provenance beside it in `<path>.json`; text that a spreadsheet would run is quoted."""
+    """One column a number, and provenance beside it in `<path>.json`; text that a spreadsheet would run is quoted.
+
+    The columns are e0, e1, ..., or of readout "rows" r0, r1, ...
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     width = len(table.embeddings[0]) if table.embeddings else 0
-    writer.writerow([*table.facts(), *(f"e{index}" for index in range(width))])
+    writer.writerow([*table.facts(), *(f"{table.readout[0]}{index}" for index in range(width))])
     for facts, vector in zip(zip(*table.facts().values(), strict=True), table.embeddings, strict=True):
         writer.writerow([neutral(facts[0]), neutral(facts[1]), *facts[2:], *map(np.format_float_positional, vector)])
     _replace(beside(path), (json.dumps(table.provenance, indent=2) + "\n").encode())
@@ -84,12 +88,12 @@ def neutral(text: str) -> str:
 
 
 def write_npz(table: Table, path: Path) -> None:
-    """Arrays `source`, `start`, ..., `embedding` (n, 192), and `provenance`, a JSON text."""
+    """Arrays `source`, `start`, ..., `embedding` (n, 192) or `rows` (n, 1056), and `provenance`, a JSON text."""
     buffer = io.BytesIO()
     np.savez(
         buffer,
-        embedding=np.array(table.embeddings, np.float32),
         provenance=np.array(json.dumps(table.provenance)),
+        **{table.readout: np.array(table.embeddings, np.float32)},  # type: ignore[arg-type]
         **{name: np.array(column) for name, column in table.facts().items()},  # type: ignore[arg-type]
     )
     _replace(path, buffer.getvalue())
@@ -105,7 +109,7 @@ def write_parquet(table: Table, path: Path) -> None:
     vectors = np.array(table.embeddings, np.float32)
     flat = pa.array(vectors.reshape(-1))
     columns = {name: pa.array(column) for name, column in table.facts().items()}
-    columns["embedding"] = pa.FixedSizeListArray.from_arrays(flat, vectors.shape[-1])
+    columns[table.readout] = pa.FixedSizeListArray.from_arrays(flat, vectors.shape[-1])
     buffer = io.BytesIO()
     metadata = {"tiny_biomoe": json.dumps(table.provenance)}
     parquet.write_table(pa.table(columns).replace_schema_metadata(metadata), buffer)

@@ -22,6 +22,8 @@ def check_comparable(provenance: dict[str, Any], folder: EmbeddingFolder) -> Non
     ConfigError
         They differ; the message lists in what. Or the provenance does not say.
     """
+    if provenance.get("readout") == "rows":
+        raise ConfigError('the query holds rows, and embeddings are compared: embed it with readout="embedding"')
     found = differences(facts_of_vector(provenance), facts_of(folder.manifest), ("weights", "recipe", "scale"))
     if found:
         told = "; ".join(f"{each} in the folder" for each in found)
