@@ -24,7 +24,8 @@ class BuildPrograms(build_ext):
 
     def finalize_options(self) -> None:
         super().finalize_options()
-        self.parallel = self.parallel or len(os.sched_getaffinity(0)) if self.extensions else None
+        processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        self.parallel = self.parallel or processors if self.extensions else None
 
     def run(self) -> None:
         self._clear(Path(self.build_lib) / PACKAGE / tools["PROGRAMS"].name)
@@ -56,7 +57,8 @@ class Wheel(bdist_wheel):
 
     def get_tag(self) -> tuple[str, str, str]:
         made = list(Path(self.bdist_dir).glob(f"**/{tools['PROGRAMS'].name}/*.so"))
-        return ("py3", "none", super().get_tag()[2] if made else "any")
+        platform = super().get_tag()[2].replace("universal2", "arm64")  # a program of macOS is for its processors alone
+        return ("py3", "none", platform if made else "any")
 
 
 def programs() -> list[Extension]:
@@ -68,8 +70,7 @@ def programs() -> list[Extension]:
     source = [str(PACKAGE / "cpp" / "network.cpp")]
     return [
         Extension(".".join([*PACKAGE.parts, "programs", name]), source, extra_compile_args=level.options, optional=True)
-        for name, level in tools["LEVELS"].items()
-        if tools["has_levels"]()
+        for name, level in tools["levels"]().items()
     ]
 
 

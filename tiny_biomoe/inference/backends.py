@@ -116,7 +116,8 @@ def require_native(precision: str) -> Program:
     if (program := native_program(precision)) is None:
         raise ConfigError(
             'backend="native": this installation has no native program for this processor (they are built where '
-            'tiny-biomoe is installed with a C++ compiler, for 64-bit x86 with AVX2): use backend="onnx" or "torch"'
+            "tiny-biomoe is installed with a C++ compiler, for 64-bit x86 with AVX2 on Linux, and for 64-bit ARM on "
+            'Linux and macOS): use backend="onnx" or "torch"'
         )
     return program
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import platform
 import struct
+import sys
 import warnings
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from .build import LEVELS, has_levels, program_path
+from .build import levels, program_path
+
+SEGMENT = 0x19  # of a library of macOS, the command that names a piece of the file
 
 
 class Program(NamedTuple):
@@ -34,8 +38,8 @@ def native_program(precision: str) -> Program | None:
     UserWarning
         It was built and cannot be loaded, so another backend computes.
     """
-    able = abilities() if has_levels() else set[str]()
-    for name, level in LEVELS.items():
+    able = abilities()
+    for name, level in levels().items():
         if precision in level.precisions and level.abilities <= able and (path := program_path(name)).exists():
             try:
                 data = path.read_bytes()
@@ -52,9 +56,11 @@ def native_program(precision: str) -> Program | None:
 
 def abilities() -> set[str]:
     """The instructions of this processor, by Linux's names; the processors of a machine are alike."""
+    if sys.platform == "darwin":
+        return {"asimd"} if platform.machine() == "arm64" else set()
     try:
         with open("/proc/cpuinfo") as lines:
-            flags = next((line for line in lines if line.startswith("flags")), "")
+            flags = next((line for line in lines if line.startswith(("flags", "Features"))), "")
     except OSError:
         return set()
     return set(flags.partition(":")[2].split())
@@ -67,14 +73,22 @@ def require_whole(data: bytes) -> None:
     ------
     ValueError
     """
-    if data[:6] != b"\x7fELF\x02\x01":
-        raise ValueError("it is no 64-bit library of Linux")
     try:
-        start, sections, size, count, wide, many = struct.unpack_from("<QQ6xHHHH", data, 32)
-        segments = [struct.unpack_from("<8xQ16xQ", data, start + i * size) for i in range(count)]
+        if data[:6] == b"\x7fELF\x02\x01":  # of Linux
+            start, sections, size, count, wide, many = struct.unpack_from("<QQ6xHHHH", data, 32)
+            segments = [struct.unpack_from("<8xQ16xQ", data, start + i * size) for i in range(count)]
+            ends = [sections + wide * many, *(offset + length for offset, length in segments)]
+        elif data[:4] == b"\xcf\xfa\xed\xfe":  # of macOS
+            ends, place = [], 32
+            for _ in range(*struct.unpack_from("<I", data, 16)):
+                kind, size = struct.unpack_from("<II", data, place)
+                ends += [sum(struct.unpack_from("<QQ", data, place + 40))] if kind == SEGMENT else [place + size]
+                place += size
+        else:
+            raise ValueError("it is no 64-bit library")
     except struct.error as error:
         raise ValueError("it is cut off") from error
-    if max([sections + wide * many, *(offset + length for offset, length in segments)]) > len(data):
+    if max(ends, default=0) > len(data):
         raise ValueError("it is cut off")
 
 

@@ -83,8 +83,8 @@ struct Attention {
     // exp(scale * (x + bias - the largest)) of N rows, nothing worth telling behind them, then zeros; and their sums.
     template <int N>
     void exponentials(float* x, const float* bias, float scale, T* out, float* sums) const {
-        const int end = int(whole(tokens, LANES)), ld = columns();
-        Vec tops[N], totals[N]{};
+        const int end = int(whole(tokens, PARTS * LANES)), ld = columns();
+        Vec tops[N], totals[N][PARTS]{};
         float most[N];
         for (int n = 0; n < N; ++n) {
             if (bias)
@@ -97,13 +97,15 @@ struct Attention {
             for (int n = 0; n < N; ++n) tops[n] = larger(tops[n], load(x + n * ld + i));
 #pragma GCC unroll 2
         for (int n = 0; n < N; ++n) most[n] = largest(tops[n]);
-        for (int i = 0; i < end; i += LANES)
+        for (int i = 0; i < end; i += PARTS * LANES)
 #pragma GCC unroll 2
-            for (int n = 0; n < N; ++n) {
-                const Vec e = exponential((load(x + n * ld + i) - most[n]) * scale);
-                store(out + n * ld + i, e);
-                totals[n] += e;
-            }
+            for (int n = 0; n < N; ++n)
+#pragma GCC unroll 2
+                for (int p = 0; p < PARTS; ++p) {
+                    const Vec e = exponential((load(x + n * ld + i + p * LANES) - most[n]) * scale);
+                    store(out + n * ld + i + p * LANES, e);
+                    totals[n][p] += e;
+                }
 #pragma GCC unroll 2
         for (int n = 0; n < N; ++n) {
             for (int i = end; i < ld; i += LANES) store(out + n * ld + i, Vec{});

@@ -60,24 +60,28 @@ struct Norm {
     // N tokens, each as if it were alone: while one waits for a sum, the others are computed.
     template <int N, class Out>
     void together(const float* x, Out* out) const {
-        const int whole = channels / LANES * LANES;
-        Vec totals[N]{}, squares[N]{};
+        const int whole = channels / (PARTS * LANES) * (PARTS * LANES);
+        Vec totals[N][PARTS]{}, squares[N][PARTS]{};
         float mean[N], scale[N];
-        for (int c = 0; c < whole; c += LANES)
+        for (int c = 0; c < whole; c += PARTS * LANES)
 #pragma GCC unroll 4
-            for (int n = 0; n < N; ++n) totals[n] += load(x + n * channels + c);
+            for (int n = 0; n < N; ++n)
+#pragma GCC unroll 2
+                for (int p = 0; p < PARTS; ++p) totals[n][p] += load(x + n * channels + c + p * LANES);
 #pragma GCC unroll 4
         for (int n = 0; n < N; ++n) {
             mean[n] = sum(totals[n]);
             for (int c = whole; c < channels; ++c) mean[n] += x[n * channels + c];
             mean[n] /= channels;
         }
-        for (int c = 0; c < whole; c += LANES)
+        for (int c = 0; c < whole; c += PARTS * LANES)
 #pragma GCC unroll 4
-            for (int n = 0; n < N; ++n) {
-                const Vec d = load(x + n * channels + c) - mean[n];
-                squares[n] += d * d;
-            }
+            for (int n = 0; n < N; ++n)
+#pragma GCC unroll 2
+                for (int p = 0; p < PARTS; ++p) {
+                    const Vec d = load(x + n * channels + c + p * LANES) - mean[n];
+                    squares[n][p] += d * d;
+                }
 #pragma GCC unroll 4
         for (int n = 0; n < N; ++n) {
             float variance = sum(squares[n]);

@@ -9,6 +9,8 @@
 #include <utility>
 #if defined(__x86_64__)
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
 #endif
 
 #if defined(__AVX512F__)
@@ -18,8 +20,9 @@ constexpr int LANES = 8, ROWS = 6;  // 12 of 16
 #elif defined(__x86_64__)
 constexpr int LANES = 4, ROWS = 6;  // 12 of 16
 #else
-constexpr int LANES = 4, ROWS = 14;  // 28 of 32, as on ARM
+constexpr int LANES = 4, ROWS = 14;  // 28 of 32, as of NEON
 #endif
+constexpr int PARTS = LANES < 8 ? 8 / LANES : 1;  // vectors that a sum of many is gathered in: so 4 lanes round as 8 do
 constexpr int PANEL = 2 * LANES;  // columns of a product that are computed at once
 
 typedef float Vec __attribute__((vector_size(4 * LANES)));
@@ -143,6 +146,15 @@ inline void store2(bf16* p, Two x) {
     std::memcpy(p, &w, sizeof w);
 }
 
+// a * b + c * d, and a * b - c * d. A compiler rounds one of the products, and on ARM not the one that it rounds on x86.
+#if defined(__aarch64__)
+inline Vec products(Vec a, Vec b, Vec c, Vec d) { return (Vec)vfmaq_f32((float32x4_t)(c * d), (float32x4_t)a, (float32x4_t)b); }
+inline Vec less_product(Vec a, Vec b, Vec c, Vec d) { return (Vec)vfmaq_f32((float32x4_t)(-(c * d)), (float32x4_t)a, (float32x4_t)b); }
+#else
+inline Vec products(Vec a, Vec b, Vec c, Vec d) { return a * b + c * d; }
+inline Vec less_product(Vec a, Vec b, Vec c, Vec d) { return a * b - c * d; }
+#endif
+
 inline void add_product(Two& sum, Two x, Two y) {
     sum.a += x.a * y.a;
     sum.b += x.b * y.b;
@@ -198,8 +210,10 @@ inline Vec larger(Vec x, Vec least) { return x < least ? least : x; }
 inline Vec smaller(Vec x, Vec most) { return x > most ? most : x; }
 #endif
 
-// Of all numbers of a vector, half by half.
-inline float sum(Vec v) {
+// Of all numbers of some vectors, half by half.
+inline float sum(const Vec (&parts)[PARTS]) {
+    Vec v = parts[0];
+    for (int i = 1; i < PARTS; ++i) v += parts[i];
 #if defined(__AVX512F__)
     return _mm512_reduce_add_ps((__m512)v);
 #else

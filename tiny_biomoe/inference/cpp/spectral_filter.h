@@ -85,8 +85,8 @@ struct SpectralFilter {
             for (int v = 0; v < PANEL; v += LANES) {
                 const Vec p = load(a + y * PANEL + v), q = load(b + y * PANEL + v);
                 const Vec r = load(real.data() + y * ld + place + v), i = load(imaginary.data() + y * ld + place + v);
-                store(a + y * PANEL + v, p * r - q * i);
-                store(b + y * PANEL + v, p * i + q * r);
+                store(a + y * PANEL + v, less_product(p, r, q, i));
+                store(b + y * PANEL + v, products(p, i, q, r));
             }
         transform(a, b, -1, b + n * PANEL);
         for (int y = 0; y < n; ++y) {
