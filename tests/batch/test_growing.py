@@ -70,6 +70,15 @@ def test_an_input_that_came_is_embedded_and_no_other(study, out, tmp_path):
     assert is_fresh(study, out, tmp_path)
 
 
+def test_rows_of_inputs_that_did_not_change_are_kept_as_embeddings_are(study, tmp_path):
+    embed(study, tmp_path / "out", readout="rows")
+    e4(study / "S01" / "EDA2.csv", 1 + pulse(30, 4, 0.07), 4)
+    seen, _ = embed(study, tmp_path / "out", readout="rows")
+    embed(study, tmp_path / "fresh", readout="rows")
+    assert seen == 3
+    assert digests(tmp_path / "out") == digests(tmp_path / "fresh")
+
+
 def test_an_input_that_changed_is_embedded_anew_and_one_that_went_is_gone(study, out, tmp_path):
     e4(study / "S01" / "EDA.csv", 3 + pulse(60, 4, 0.06), 4)
     (study / "S02" / "BVP.csv").unlink()

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
+import platform
 import shutil
 import stat
+import struct
 import subprocess
 import sys
 import sysconfig
@@ -21,14 +24,14 @@ from toy_networks import plain, randomised
 from tiny_biomoe import Config, ConfigError, TinyBioMoE
 from tiny_biomoe.inference import backends, native, program
 from tiny_biomoe.inference import build as compiler
-from tiny_biomoe.inference.build import LEVELS
 from tiny_biomoe.model import embed_levels
 from tiny_biomoe.weights.loading import arrays
 
 pytestmark = [
     needs_compiler,  # the package was installed with the one that is here
-    pytest.mark.skipif(not compiler.has_levels(), reason="programs come for Linux on x86-64"),
+    pytest.mark.skipif("avx2" not in compiler.levels(), reason="the levels that are tried are those of x86-64"),
 ]
+LEVELS = compiler.levels()
 HERE = program.abilities()
 
 
@@ -57,6 +60,42 @@ def test_there_is_a_program_for_every_level_that_the_compiler_knows():
     expected = {compiler.program_path(name).name for name in LEVELS if knows(name)}
     assert {path.name for path in compiler.PROGRAMS.iterdir()} == expected
     assert len(expected) >= 2  # any compiler of the last ten years
+
+
+@pytest.mark.parametrize(
+    ("platform", "levels"),
+    [
+        ("linux-x86_64", {"amx", "avx512_bf16", "avx512", "avx2"}),
+        ("linux-aarch64", {"neon"}),
+        ("macosx-11.0-arm64", {"neon"}),
+        ("macosx-11.0-x86_64", set()),
+        ("linux-armv7l", set()),
+        ("win-arm64", set()),
+        ("win-amd64", set()),
+    ],
+)
+def test_a_platform_has_the_levels_of_its_processors(platform, levels, monkeypatch):
+    monkeypatch.setattr(sysconfig, "get_platform", lambda: platform)
+    assert compiler.levels().keys() == levels
+
+
+def test_abilities_are_read_as_each_system_names_them(monkeypatch):
+    text = "processor\t: 0\nBogoMIPS\t: 243.75\nFeatures\t: fp asimd evtstrm\n"
+    monkeypatch.setattr("builtins.open", lambda path: io.StringIO(text))
+    assert program.abilities() == {"fp", "asimd", "evtstrm"}
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(platform, "machine", lambda: "arm64")
+    assert compiler.LEVELS["neon"].abilities <= program.abilities()
+    assert not {*compiler.LINUX} & {*compiler.flags()}
+
+
+def test_a_program_of_macos_is_known_whole_or_cut_off():
+    piece = struct.pack("<II16sQQQQ", program.SEGMENT, 72, b"__TEXT", 0, 4096, 0, 4096) + bytes(16)
+    whole = (b"\xcf\xfa\xed\xfe" + struct.pack("<IIIIIII", 0x100000C, 0, 6, 1, 72, 0, 0) + piece).ljust(4096, b"\0")
+    program.require_whole(whole)
+    for damaged in (whole[:4095], whole[:50], whole[:20]):
+        with pytest.raises(ValueError, match="cut off"):
+            program.require_whole(damaged)
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -232,6 +271,14 @@ def test_a_wheel_holds_what_the_compiler_could_make(tree, monkeypatch):
     for level in able:  # behind what CXX says, so that a file is what its name tells
         words = programs[compiler.program_path(level).name].split()
         assert words[words.index("-march=native") + 1 :][: len(LEVELS[level].options)] == LEVELS[level].options
+
+
+def test_a_wheel_for_another_platform_is_named_after_it_and_holds_its_level(tree, monkeypatch):
+    monkeypatch.setenv("_PYTHON_HOST_PLATFORM", "linux-aarch64")
+    name, files = wheel(tree, monkeypatch, tree / "fake-c++")
+    assert name.endswith("-py3-none-linux_aarch64.whl")
+    made = [path.rpartition("/")[2] for path in files.namelist() if "/programs/" in path]
+    assert made == [compiler.program_path("neon").name]
 
 
 @pytest.mark.parametrize("cxx", ["nothing-of-this-name", "false"])
