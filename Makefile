@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-first test-second docs wheel setup lint clean
+.PHONY: demo test test-first test-second docs wheel wheel-arm64 setup lint clean
 
 FIRST := tests/readers tests/batch tests/train tests/pretraining tests/benchmarks
 
@@ -33,6 +33,11 @@ docs: setup
 # dist/: the sdist and the wheel of this platform, checked and tried in an empty environment
 wheel: setup
 	$(BIN)/python wheels/build.py
+
+# dist/arm64/: the wheel for Linux on 64-bit ARM, by Debian's g++-aarch64-linux-gnu; its program is tried by qemu-user
+wheel-arm64: setup
+	CXX=aarch64-linux-gnu-g++ _PYTHON_HOST_PLATFORM=linux-aarch64 $(BIN)/python wheels/build.py --no-trial --out dist/arm64
+	NEON_WHEEL=$$(echo $(CURDIR)/dist/arm64/*.whl) $(BIN)/python -m pytest tests/inference/test_neon.py
 
 lint: setup
 	$(BIN)/ruff check .

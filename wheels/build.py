@@ -5,25 +5,27 @@
 On a system with a newer glibc the native programs would ask for the newer versions of its functions. Here they are
 linked against stand-ins that offer the old versions, and what old systems lack is linked in (`glibc_2_28.cpp`).
 auditwheel then says for which systems the wheel is good. In a manylinux container, as cibuildwheel uses, none of this
-is needed and `python -m build` does.
+is needed and `python -m build` does. `make wheel-arm64` builds for 64-bit ARM with a cross compiler, and tries the program
+of that wheel under emulation.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import platform
 import shlex
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import venv
 import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-SYSTEM = f"manylinux_2_28_{platform.machine()}"
+MACHINE = sysconfig.get_platform().removeprefix("linux-")  # another one where `_PYTHON_HOST_PLATFORM` names it
+SYSTEM = f"manylinux_2_28_{MACHINE}"
 OLDEST = {"x86_64": "GLIBC_2.2.5", "aarch64": "GLIBC_2.17"}  # the version that each platform's functions began with
 STAND_INS = {  # functions that were given a new version after 2.28, by the library that holds the old one
     "libpthread.so.0": [
@@ -64,12 +66,11 @@ def compiler_for_old_glibc(folder: Path) -> str:
     folder : where the stand-ins are written; needed as long as the compiler is used
     """
     compiler = shlex.split(os.environ.get("CXX", "g++"))
-    machine = platform.machine()
     made = []
     for library, functions in STAND_INS.items():
         source, versions, out = (folder / f"{library}{suffix}" for suffix in (".c", ".map", ""))
         source.write_text("".join(f"void {name}(void) {{}}\n" for name in functions))
-        versions.write_text(f"{OLDEST[machine]} {{ global: {'; '.join(functions)}; local: *; }};\n")
+        versions.write_text(f"{OLDEST[MACHINE]} {{ global: {'; '.join(functions)}; local: *; }};\n")
         options = ["-shared", "-nostdlib", "-fPIC", "-fno-builtin", "-w", f"-Wl,--version-script,{versions}"]
         run(compiler[0], "-x", "c", *options, f"-Wl,-soname,{library}", source, "-o", out)
         made.append(str(out))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import shutil
 import subprocess
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -48,14 +50,20 @@ def files(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory) -> tuple[Path, Path]:
-    """The level's program, and what runs it, both for 64-bit ARM."""
+    """The level's program, built here or taken from the wheel that `NEON_WHEEL` names, and what runs it."""
     folder = tmp_path_factory.mktemp("programs")
     library, driver = folder / "neon.so", folder / "embed_once"
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setenv("CXX", CXX)
-        command = compiler.command(*compiler.LEVELS["neon"].options)
+    if wheel := os.environ.get("NEON_WHEEL"):
+        with zipfile.ZipFile(wheel) as packed:
+            (held,) = (name for name in packed.namelist() if name.endswith(".so"))
+            library.write_bytes(packed.read(held))
+    else:
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setenv("CXX", CXX)
+            command = compiler.command(*compiler.LEVELS["neon"].options)
+        subprocess.run([*command, compiler.SOURCE / "network.cpp", "-o", library], check=True)
+    program.require_whole(library.read_bytes())
     source = Path(__file__).with_name("embed_once.c")
-    subprocess.run([*command, compiler.SOURCE / "network.cpp", "-o", library], check=True)
     subprocess.run([CXX.replace("g++", "gcc"), "-O1", "-Wall", "-Werror", source, "-o", driver, "-ldl"], check=True)
     return library, driver
 
