@@ -95,10 +95,11 @@ def speed(folder: Path, representation: str, workers: int, threads: int, windows
     model, reading = TinyBioMoE.from_pretrained(), {"modality": "bvp"}
     make_files(folder / "study", windows, 64.0, WINDOW, 200)
     settings = Settings((representation,), WINDOW, reading=reading).check(model.recipe)
-    (group,) = groups(scan(open_study(folder / "study")))
+    plan = list(groups(scan(open_study(folder / "study"))))
 
     def read() -> list[tuple[Any, ...]]:
-        return [each.job() for each in stream(group, settings, model.recipe, None) if isinstance(each, Chunk)]
+        found = (each for group in plan for each in stream(group, settings, model.recipe, None))
+        return [each.job() for each in found if isinstance(each, Chunk)]
 
     jobs = read()
     drawn = [each for job in jobs for each in draw_windows(*job)]

@@ -49,7 +49,7 @@ def made_folder(out: Path, n: int) -> None:
     schema = columns({"scalogram": WIDTH}, [])
     for number, first in enumerate(range(0, n, SHARD)):
         rows = [_row(place) for place in range(first, min(first + SHARD, n))]
-        shard = Shard(shard_name(0, number), rows=rows, provenance={"ecg 360 Hz": {}})
+        shard = Shard(shard_name("0" * 16, number), rows=rows, provenance={"ecg 360 Hz": {}})
         path = out / SHARDS / shard.name
         path.write_bytes(to_parquet(shard, {"scalogram": vectors[first : first + SHARD]}, schema))
         shards.append({"name": shard.name, "sha256": sha256_of(path), "bytes": path.stat().st_size, "rows": len(rows)})

@@ -60,7 +60,7 @@ def timed(study: Path, out: Path, model: object, workers: int, expected: dict[st
     return took
 
 
-def main(folder: str, kills: int, network: str) -> None:
+def main(folder: str, kills: int, network: str, seed: int = 20251123) -> None:
     """Print how often runs were killed, of which kind, and how many were completed in spite of it."""
     shard_plan.GROUP_FILES = 2
     model = Stub() if network == "stub" else TinyBioMoE.from_pretrained()
@@ -70,7 +70,7 @@ def main(folder: str, kills: int, network: str) -> None:
     assert len({name[:33] for name in expected if name.startswith("embeddings")}) >= GROUPS
     shutil.rmtree(out)
     whole = [timed(study, out, model, workers, expected) for workers in (0, 1)]
-    moments, killed, drawing, middle, completed = random.Random(20251123), 0, 0, 0, 0
+    moments, killed, drawing, middle, completed = random.Random(seed), 0, 0, 0, 0
     while killed < kills or out.exists():
         workers = int(killed < kills and killed % DRAWING == DRAWING // 2)
         child = start(study, out, model, workers)

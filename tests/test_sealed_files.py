@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tiny_biomoe import ConfigError
+from tiny_biomoe import ConfigError, sealed_files
 from tiny_biomoe.sealed_files import read_sealed, sealed, sha256_of, unsealed, write
 
 PLAIN = st.recursive(
@@ -62,3 +64,22 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monke
     with pytest.raises(ConfigError, match="No space left on device; 3 bytes are needed"):
         write(tmp_path / "x", b"new")
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("x", b"old")]
+
+
+def test_a_write_reaches_the_disk_with_its_name(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(sealed_files.os, "fsync", lambda handle: synced.append(os.readlink(f"/proc/self/fd/{handle}")))
+    sealed_files.write_whole(tmp_path / "a.json", b"{}")
+    assert [Path(each).name.startswith(".a.json.") for each in synced] == [True, False]
+    assert synced[1] == str(tmp_path)
+
+
+def test_row_124_a_cached_file_that_others_may_write_is_not_read(tmp_path, monkeypatch):
+    path = tmp_path / "cached"
+    sealed_files.write_checked(path, b"weights")
+    assert sealed_files.read_checked(path) == b"weights"
+    path.chmod(0o666)
+    assert sealed_files.read_checked(path) is None
+    path.chmod(0o644)
+    monkeypatch.setattr(sealed_files.os, "geteuid", lambda: os.getuid() + 1)
+    assert sealed_files.read_checked(path) is None

@@ -214,6 +214,33 @@ def test_row_118_recordings_that_are_joined_are_aligned_by_their_clocks(tmp_path
     assert found.starts[0] == (begin - offset if found.files[0] == "bvp.csv" else begin)
 
 
+def test_row_116_a_gap_costs_the_windows_that_it_touches(tmp_path):
+    signal = np.concatenate([beats(False, seed).signal for seed in range(5)])
+    signal[64 * 13 : 64 * 15] = np.nan
+    (tmp_path / "p.csv").write_text("BVP\n" + "".join(f"{value:.6f}\n" for value in signal))
+    (tmp_path / "study.csv").write_text("path,modality,fs,subject,label\np.csv,bvp,64,P0,calm\n")
+    study = open_study(tmp_path / "study.csv")
+    found, failures = cut_study(study, None, Recipe(), Cutting(window=10), Drawing(nan_policy="interpolate"))
+    assert found.starts == [0, 20, 30]
+    assert len(failures) == 1
+    assert failures[0].startswith("p.csv, 10-20 s, lies in or beside a gap longer than 1 s")
+    wide = Drawing(nan_policy="interpolate", max_gap=2.0)
+    assert cut_study(study, None, Recipe(), Cutting(window=10), wide)[0].starts == [0, 10, 20, 30]
+
+
+@pytest.mark.parametrize(
+    "name", ["band", "scale", "nan_policy", "max_gap", "max_missing", "include", "exclude", "fs", "column", "on_jitter"]
+)
+def test_options_of_reading_and_drawing_are_the_same_in_all_commands(name):
+    from tiny_biomoe.cli import embed, predict
+
+    found = [{each.name: each for each in module.params} for module in (
+        embed.embed, commands.finetune, predict.predict
+    )]  # fmt: skip
+    facts = {(each[name].default, str(each[name].type), each[name].help, each[name].multiple) for each in found}
+    assert len(facts) == 1
+
+
 def test_a_stretch_beyond_the_recording_is_named(tmp_path):
     write_study(tmp_path, 1)
     (tmp_path / "study.csv").write_text("path,modality,fs,subject,label,start,stop\np0_eda.csv,eda,8,P0,calm,10,20\n")

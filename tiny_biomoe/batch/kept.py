@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import need
+from ..errors import ConfigError, need
 from ..sealed_files import remove, sha256_of, sync_folder
 from .parts import NAME, OLD, RUN, SHARDS, Notice, Record, Row, chain, read_record, shard_paths
 
@@ -186,16 +186,27 @@ def _rows(table: pa.Table, columns: Sequence[Sequence[str]]) -> Iterator[tuple[d
 
 
 def set_aside(out: Path, names: Iterable[str]) -> None:
-    """Move shards and their records to where no reader looks."""
+    """Move shards and their records to where no reader looks.
+
+    Raises
+    ------
+    ConfigError
+        The disk refuses.
+    """
     old = out / RUN / OLD
-    old.mkdir(exist_ok=True)
-    for name in names:
-        shard, record = shard_paths(out, name)
-        for path in (shard, record):
-            if path.exists():
-                os.replace(path, old / path.name)
-    for folder in (old, out / SHARDS, out / RUN):
-        sync_folder(folder)
+    try:
+        old.mkdir(exist_ok=True)
+        for name in names:
+            for path in shard_paths(out, name):
+                if path.exists():
+                    os.replace(path, old / path.name)
+        for folder in (old, out / SHARDS, out / RUN):
+            sync_folder(folder)
+    except OSError as error:
+        raise ConfigError(
+            f"{str(old)!r} cannot be written ({error.strerror}): make room and run the same command again; "
+            "nothing is lost"
+        ) from error
 
 
 def seen_aside(out: Path, run: str) -> dict[str, Seen]:

@@ -19,8 +19,17 @@ from ..inference.backends import BACKENDS, check_backend, require_native
 from ..inference.threads import processors
 from ..readers.recording import NO_MODALITY, printable
 from ..signals.request import FUSIONS, READOUTS
-from ..signals.validation import NAN_POLICIES
-from .options import CHOICES, IMAGE_OPTIONS, READING, READING_OPTIONS, options, read_file
+from .options import (
+    CHOICES,
+    IMAGE_OPTIONS,
+    MISSING_OPTIONS,
+    PATTERN_OPTIONS,
+    PATTERNS,
+    READING,
+    READING_OPTIONS,
+    options,
+    read_file,
+)
 from .output_files import WRITERS, Table, check_output, check_spares
 
 if TYPE_CHECKING:
@@ -41,11 +50,8 @@ FOLDER = {  # options of a run into a folder, and what they are when not given
     "actors": None,
     "shard_windows": 2048,
 }
-PATTERNS = ("include", "exclude")  # of inputs, for folders and files alike
 
 _RUN = [
-    click.option("--include", multiple=True, help="Pattern of the inputs to take, e.g. '*_EDA.csv'; repeatable."),
-    click.option("--exclude", multiple=True, help="Pattern of the inputs to leave out; repeatable."),
     click.option("--dry-run", is_flag=True, help="List what would be embedded, and do nothing."),
     click.option("--on-error", type=click.Choice(["skip", "stop"]), default="skip", help="An input that fails."),
     click.option("--workers", type=int, default=1, show_default=True, help="Processes that draw; 0: this one."),
@@ -60,7 +66,7 @@ _RUN = [
 
 @click.command()
 @click.argument("source", type=click.Path(exists=True, path_type=Path))
-@options(READING_OPTIONS, IMAGE_OPTIONS)
+@options(READING_OPTIONS, IMAGE_OPTIONS, MISSING_OPTIONS, PATTERN_OPTIONS)
 @click.option(
     "--representation", multiple=True, default=["scalogram"], help=f"Of {', '.join(REPRESENTATIONS)}; repeatable."
 )
@@ -74,11 +80,6 @@ _RUN = [
 @click.option("--window", type=float, help="Cut windows of so many seconds; whole recordings otherwise.")
 @click.option("--stride", type=float, help="Seconds between the starts of two windows; the window otherwise.")
 @click.option("--short", type=click.Choice(["error", "drop", "pad"]), default="error", help="Shorter than a window.")
-@click.option("--nan-policy", type=click.Choice(NAN_POLICIES), default="error", help="What to do with empty cells.")
-@click.option("--max-gap", type=float, default=1.0, show_default=True, help="Longest gap to interpolate, in seconds.")
-@click.option(
-    "--max-missing", type=float, default=1.0, show_default=True, help="Share of a window that may be missing, 0 to 1."
-)
 @click.option("--weights", help="Folder, Tiny-BioMoE.pth or owner/name on the Hub; the bundled weights otherwise.")
 @click.option(
     "--precision", type=click.Choice(PRECISIONS), default="float32", show_default=True, help="bfloat16 is faster."

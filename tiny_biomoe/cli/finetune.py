@@ -17,7 +17,6 @@ from ..images.representations import REPRESENTATIONS
 from ..model import TinyBioMoE
 from ..signals.filters import modality_name
 from ..signals.request import FUSIONS
-from ..signals.validation import NAN_POLICIES
 from ..train.augment import NONE, Augmentation
 from ..train.classifier import TrainedClassifier
 from ..train.cross_validation import cross_validate
@@ -30,9 +29,9 @@ from ..train.sample_images import draw_samples
 from ..train.samples import MISSING, TASKS, Samples, split_subjects
 from ..train.settings import LEVELS, LOSSES, POOLINGS, Settings
 from ..train.vectors import VectorCache
-from .options import IMAGE_OPTIONS, READING, READING_OPTIONS, options
+from .options import IMAGE_OPTIONS, MISSING_OPTIONS, PATTERN_OPTIONS, PATTERNS, READING, READING_OPTIONS, options
 
-LAYOUT = ("column", "format", "delimiter", "decimal", "encoding", "header", "time_column", "on_jitter", "on_held")
+LAYOUT = ("fs", "column", "format", "delimiter", "decimal", "encoding", "header", "time_column", "on_jitter", "on_held")
 
 
 class FoldsType(click.ParamType):  # type: ignore[type-arg]
@@ -88,9 +87,6 @@ def sample_options() -> list[Any]:
                      help=f"Of each modality: {', '.join(REPRESENTATIONS)}; repeatable."),
         click.option("--window", type=float, help="Cut windows of so many seconds; each row is one sample otherwise."),
         click.option("--stride", type=float, help="Seconds between the starts of two windows; the window otherwise."),
-        click.option("--nan-policy", type=pick(NAN_POLICIES), default="error", help="What to do with empty cells."),
-        click.option("--max-gap", default=1.0, show_default=True, help="Seconds; longest gap to interpolate."),
-        click.option("--max-missing", default=1.0, show_default=True, help="Largest share of a window's samples."),
         click.option("--missing", type=pick(MISSING), default="error", help="Where a sample lacks a modality."),
         click.option("--bad", type=pick(["error", "drop"]), default="error", help="Samples that cannot be used."),
         click.option("--unlabelled", type=pick(["error", "drop"]), default="error", help="Rows without a label."),
@@ -98,13 +94,13 @@ def sample_options() -> list[Any]:
 
 
 def layout_options() -> list[Any]:
-    """How files are laid out; rate and modality are the study's to say, and holes cannot split a labelled stretch."""
+    """How files are laid out; the modality is the study's to say, and holes cannot split a labelled stretch."""
     return [option for name, option in zip(READING, READING_OPTIONS, strict=True) if name in LAYOUT]
 
 
 @click.command()
 @click.argument("study", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@options(sample_options(), IMAGE_OPTIONS, layout_options(), learning_options())
+@options(sample_options(), IMAGE_OPTIONS, MISSING_OPTIONS, layout_options(), PATTERN_OPTIONS, learning_options())
 @click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path), required=True, help="A folder.")
 def finetune(study: Path, output: Path, weights: str | None, untrained: bool, **chosen: Any) -> None:
     """Train a classifier on the recordings that the table STUDY lists, and score it on people set aside.
@@ -198,7 +194,8 @@ def _samples(path: Path, model: TinyBioMoE, settings: Settings, chosen: dict[str
     cutting = Cutting(chosen["window"], chosen["stride"], reading=reading)
     drawing = Drawing(**{name: chosen[name] for name in ("band", "scale", "nan_policy", "max_gap", "max_missing")})
     stretches, failures = cut_study(
-        open_study(path), modalities, model.recipe, cutting, drawing, label=chosen["target"] or chosen["label"],
+        open_study(path, *(chosen[name] for name in PATTERNS)), modalities, model.recipe, cutting, drawing,
+        label=chosen["target"] or chosen["label"],
         group=chosen["group"], join=chosen["join"], unlabelled=chosen["unlabelled"], missing=chosen["missing"],
     )  # fmt: skip
     if failures and (chosen["bad"] == "error" or not stretches.windows):

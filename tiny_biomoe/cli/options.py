@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ..signals.filters import MODALITIES
+from ..signals.validation import NAN_POLICIES
 
 if TYPE_CHECKING:
     from ..readers.formats import Recordings
@@ -102,6 +103,19 @@ IMAGE_OPTIONS = [
     click.option("--band", type=Band(), default="modality", show_default=True, help="Filter, in Hz."),
     click.option("--scale", type=Scale(), default="window", show_default=True, help="What an image spans."),
 ]
+MISSING_OPTIONS = [
+    click.option("--nan-policy", type=click.Choice(NAN_POLICIES), default="error", help="What to do with empty cells."),
+    click.option("--max-gap", type=float, default=1.0, show_default=True, help="Longest gap to fill, in seconds."),
+    click.option(
+        "--max-missing", type=float, default=1.0, show_default=True,
+        help="Share of a window that may be missing, 0 to 1.",
+    ),
+]  # fmt: skip
+PATTERN_OPTIONS = [
+    click.option("--include", multiple=True, help="Pattern of the inputs to take, e.g. '*_EDA.csv'; repeatable."),
+    click.option("--exclude", multiple=True, help="Pattern of the inputs to leave out; repeatable."),
+]
+PATTERNS = ("include", "exclude")
 
 
 def options(*groups: list[Any]) -> Callable[[Command], Command]:

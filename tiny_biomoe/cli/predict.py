@@ -23,11 +23,15 @@ from ..readers.recording import printable
 from ..sealed_files import write_whole
 from ..signals.filters import modality_name
 from ..train.classifier import DESCRIPTION, TrainedClassifier
+from ..train.drawing import Drawing
 from ..train.labelled_study import Stretches, cut_study, restored
 from ..train.samples import Samples, concatenate
 from .finetune import LAYOUT, layout_options
-from .options import once, options
+from .options import IMAGE_OPTIONS, MISSING_OPTIONS, PATTERN_OPTIONS, PATTERNS, once, options
 from .output_files import check_output, check_spares, neutral
+
+COMMANDLINE = ParameterSource.COMMANDLINE
+DRAWN = ("band", "scale", "nan_policy", "max_gap", "max_missing")
 
 
 @dataclasses.dataclass
@@ -43,9 +47,8 @@ class _Answers:
 @click.command()
 @click.argument("classifier", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("source", type=click.Path(exists=True, path_type=Path))
-@click.option("--fs", type=float, help="Sampling rate in Hz, where neither the files nor the study say it.")
 @click.option("--modality", multiple=True, callback=once, help="Where neither the files nor the study say it.")
-@options(layout_options())
+@options(IMAGE_OPTIONS, MISSING_OPTIONS, layout_options(), PATTERN_OPTIONS)
 @click.option("--label", help="Column of the labels, where they are known; as in training otherwise.")
 @click.option("--group", default="subject", show_default=True, help="Column of the people.")
 @click.option("--join", help="Column whose cells the rows of one sample share, where it has several modalities.")
@@ -53,10 +56,11 @@ class _Answers:
 def predict(classifier: Path, source: Path, output: Path, label: str | None, group: str, **chosen: Any) -> None:
     """Ask CLASSIFIER, a folder that `finetune` wrote, about SOURCE: a study, a recording or a folder of them.
 
-    Recordings are read, cut and drawn as those that it learnt from; the options here replace how they are read.
+    Recordings are read, cut and drawn as those that it learnt from; the options here replace how they are read, and
+    what is done about missing samples. Another band or scale is refused: the classifier has not seen such images.
     """
     check_output(output, [".csv"])
-    study = open_study(source)
+    study = open_study(source, *(chosen[name] for name in PATTERNS))
     check_spares(output, [source, *(each.path for each in study.inputs)])
     loaded = TrainedClassifier.load(classifier)
     if not isinstance(loaded.about.get("cutting"), dict):
@@ -66,7 +70,8 @@ def predict(classifier: Path, source: Path, output: Path, label: str | None, gro
         )
     cutting, drawing = restored(loaded.about["cutting"], loaded.drawing)
     context = click.get_current_context()
-    given = {n: chosen[n] for n in LAYOUT if context.get_parameter_source(n) == ParameterSource.COMMANDLINE}
+    given = {n: chosen[n] for n in LAYOUT if context.get_parameter_source(n) == COMMANDLINE}
+    drawing = _drawn(drawing, {n: chosen[n] for n in DRAWN if context.get_parameter_source(n) == COMMANDLINE})
     cutting = dataclasses.replace(cutting, reading={**cutting.reading, **given})
     stretches, failures = cut_study(
         _filled(study, chosen), list(dict.fromkeys(view.modality for view in loaded.views)), loaded.backbone.recipe,
@@ -83,6 +88,17 @@ def predict(classifier: Path, source: Path, output: Path, label: str | None, gro
     _score(loaded, stretches, found)
     if failures:
         raise SystemExit(2)
+
+
+def _drawn(learnt: Drawing, given: dict[str, Any]) -> Drawing:
+    """The options of drawing that a classifier remembers, with what is asked of missing samples here."""
+    for name in ("band", "scale"):
+        if name in given and given[name] != getattr(learnt, name):
+            raise ConfigError(
+                f"--{name} {given[name]}: the classifier learnt from images with {name} {getattr(learnt, name)}, and "
+                "answers about such alone: leave the option out, or train another"
+            )
+    return dataclasses.replace(learnt, **given)
 
 
 def _filled(study: Study, chosen: dict[str, Any]) -> Study:
