@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .loading import load_embeddings
     from .run import embed_study
+    from .study_making import study_rows
 
-__all__ = ["embed_study", "load_embeddings"]
+__all__ = ["embed_study", "load_embeddings", "study_rows"]
 
-_MODULES = {"embed_study": ".run", "load_embeddings": ".loading"}
+_MODULES = {"embed_study": ".run", "load_embeddings": ".loading", "study_rows": ".study_making"}
 
 
 def __getattr__(name: str) -> Any:  # these need pyarrow, which reading one recording does not
