@@ -62,6 +62,8 @@ def recordings(tmp_path_factory) -> Path:
         rows += [f"{path},rest,0,120", f"{path},task,120,240"]
         rated += [f"{path},{person},0,120", f"{path},{person + 4},120,240"]
     (folder / "study.csv").write_text("\n".join(rows) + "\n")
+    few = [row.replace(",120,240", ",120,140").replace(",0,120", ",0,20") for row in rows]
+    (folder / "few.csv").write_text("\n".join(few) + "\n")  # what a whole network learns from in seconds
     (folder / "rated.csv").write_text("\n".join(rated) + "\n")
     embed = ["embed", str(folder / "study.csv"), "--window", "20", "--workers", "0", "-o", str(folder / "embeddings")]
     assert exit_code(embed) == 0
@@ -120,8 +122,11 @@ def run_shell(code: str) -> None:
 
 
 def run_command(arguments: list[str], line: str) -> None:
-    if arguments[0] == "finetune":
-        arguments = [*arguments, "--epochs", "1"]  # the paper's 200 take hours
+    if arguments[0] == "finetune":  # the paper's 200 epochs of the whole network take hours
+        study = arguments[1] if "head" in arguments else "few.csv"
+        arguments = ["finetune", study, *arguments[2:], "--epochs", "1"]
+    if arguments[0] == "embed":
+        arguments = [*arguments, "--workers", "0"]  # no new process for a page
     if arguments[0] == "explore" and "--method" not in arguments:
         arguments = [*arguments, "--workers", "1"]
     assert exit_code(arguments) == 0, line
