@@ -284,6 +284,7 @@ def some_tensors(seed: int, number: int, out: Any) -> None:
     from tiny_biomoe.weights.shapes import tensor_shapes
     from tiny_biomoe.weights.tensor_files import read_safetensors
 
+    np.seterr(all="ignore")
     shapes, chance = tensor_shapes(TINY), random.Random(seed)
     data = save({name: tensor.numpy().astype(np.float16) for name, tensor in random_tensors().items()})
     header = 8 + int.from_bytes(data[:8], "little")

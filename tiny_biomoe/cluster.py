@@ -248,8 +248,11 @@ class _Embedder:
         self._model, self._names, self._options = Embedder.from_pretrained(weights), names, options
         self._fs, self._modality, self._signal = columns
 
-    @one_warning_a_kind()
     def __call__(self, table: pa.Table) -> pa.Table:
+        with one_warning_a_kind():
+            return self._embedded(table)
+
+    def _embedded(self, table: pa.Table) -> pa.Table:
         check_columns(table.column_names, self._names, self._fs, self._modality, self._signal)
         n = len(table)
         rates = table[self._fs].to_pylist() if isinstance(self._fs, str) else [self._fs] * n
