@@ -26,7 +26,7 @@ from .inference.runtime import embed_levels
 from .signals.filters import MODALITY_BAND
 from .signals.quality import Quality
 from .signals.request import Call, check_readout
-from .signals.validation import Signal, check_positive, check_signals, windows
+from .signals.validation import Signal, check_missing, check_positive, check_share, check_signals, windows
 from .version import __version__
 from .weights import loading
 from .weights.tensor_files import Tensors
@@ -90,6 +90,7 @@ class SignalEmbedding:
         scale: Any = "window",
         nan_policy: str = "error",
         max_gap: float = 1.0,
+        max_missing: float = 1.0,
         on_bad: str = "error",
         batch_size: int = 32,
     ) -> Embeddings:
@@ -122,6 +123,9 @@ class SignalEmbedding:
             level is meant, so no high-pass is applied; provenance says so.
         nan_policy, max_gap
             "error", or "interpolate" gaps of up to `max_gap` seconds.
+        max_missing
+            Share of a signal's, or with `window` of a window's, samples that may be missing and interpolated; one with
+            more cannot be used.
         on_bad
             What a signal, or with `window` a window, that cannot be used does to the others: "error" raises, "nan"
             gives it a row of NaN, "skip" leaves its row out; the last two warn once, with the reasons.
@@ -143,7 +147,8 @@ class SignalEmbedding:
         if window is not None:
             return self.embed_windows(
                 signals, fs, modality, representation, fusion=fusion, readout=readout, window=window, stride=stride,
-                short=short, band=band, scale=scale, nan_policy=nan_policy, max_gap=max_gap, on_bad=on_bad,
+                short=short, band=band, scale=scale, nan_policy=nan_policy, max_gap=max_gap, max_missing=max_missing,
+                on_bad=on_bad,
                 batch_size=batch_size,
             ).embeddings  # fmt: skip
         if stride is not None or short != "error":
@@ -158,7 +163,8 @@ class SignalEmbedding:
         rows, single = check_signals(signals)
         bad: dict[int, str] = {}
         names = ("signal" if single else f"signal[{index}]" for index in range(len(rows)))
-        drawings = (partial(_draw_signal, row, call, name) for row, name in zip(rows, names, strict=True))
+        check_share(max_missing, "max_missing")
+        drawings = (partial(_draw_signal, row, call, name, max_missing) for row, name in zip(rows, names, strict=True))
         images = _images(drawings, bad if on_bad != "error" else None)
         vectors = _vectors(core, images, call, check_positive(batch_size, "batch_size"))
         if bad:
@@ -195,9 +201,10 @@ class SignalEmbedding:
         window, stride : seconds; `stride` is `window` unless given
         short : what to do where the recording is shorter than one window: "error", "drop" (no rows, and a
             SignalWarning that says so), or "pad" (one row, lengthened by the last value)
-        max_missing : share of a window's samples that may be missing and interpolated, with on_bad="nan" or "skip"
-        on_bad : what a flat window, or one in or beside a gap that is not interpolated, does to the others: "error"
-            raises; "nan" gives it a row of NaN and "skip" none, with one warning and the reasons in `failures`
+        max_missing : share of a window's samples that may be missing and interpolated; one with more cannot be used
+        on_bad : what a flat window, one of which too much is missing, or one in or beside a gap that is not
+            interpolated, does to the others: "error" raises; "nan" gives it a row of NaN and "skip" none, with one
+            warning and the reasons in `failures`
         where : what errors and warnings call the recording
         others : as in `embed`
 
@@ -221,6 +228,7 @@ class SignalEmbedding:
         batch_size = check_positive(batch_size, "batch_size")
         step = window if stride is None else stride
         provenance = {**core.weights_facts(), **call.describe(), "window": float(window), "stride": float(step)}
+        check_share(max_missing, "max_missing")
         if on_bad not in ON_BAD:
             raise unknown("on_bad", on_bad, ON_BAD)
         if not spans:
@@ -228,7 +236,7 @@ class SignalEmbedding:
             nothing = _vectors(core, [], call, batch_size)
             return WindowEmbeddings.of(nothing, [], call.fs, [], provenance)
         if on_bad == "error":
-            recording = FilteredRecording.of(rows[0], call, where)
+            recording = FilteredRecording.of(rows[0], call, where, max_missing)
         else:
             recording = FilteredRecording.by_window(rows[0], call, where, max_missing)
         bad: dict[int, str] = {}
@@ -408,7 +416,8 @@ def _draw_window(recording: FilteredRecording, span: tuple[int, int]) -> Iterato
     return draw_all(part, recording.call, recording.limits, noise=recording.noise, where=where)
 
 
-def _draw_signal(signal: Signal, call: Call, where: str) -> Iterator[Levels]:
+def _draw_signal(signal: Signal, call: Call, where: str, max_missing: float) -> Iterator[Levels]:
+    check_missing(signal, max_missing, where)
     return draw_all(call.prepare(signal, where)[0], call, call.limits, where=where)
 
 

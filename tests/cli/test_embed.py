@@ -10,6 +10,7 @@ import signal
 import numpy as np
 import pytest
 from conftest import ROOT
+from pyarrow import parquet
 from stub_study import Stub, digests, e4, make_study, pulse
 
 from tiny_biomoe import load_embeddings
@@ -204,7 +205,7 @@ def test_the_study_among_the_examples(run, tmp_path):
     assert len(table) == 57
 
 
-def test_more_failures_than_are_shown_are_counted(run, tmp_path):
+def test_failures_that_are_alike_are_one_line(run, tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()
     (folder / "EDA.csv").write_text("EDA\n" + "".join(f"{value}\n" for value in pulse(60, 4)))
@@ -213,8 +214,78 @@ def test_more_failures_than_are_shown_are_counted(run, tmp_path):
     read = "--fs", 4, "--modality", "eda"
     code, out, _ = run("embed", folder, *HERE, *read, "-o", tmp_path / "out")
     assert code == 2
-    assert out.count(": column") == 5
-    assert out.endswith("  and 2 more\n")
+    assert out.count(": column") == 1
+    assert "\n  7 files, bad0.csv to bad6.csv: column '0', row 2: 'x' is not a number" in out
+    code, out, _ = run("embed", folder, *HERE, *read, "--dry-run")
+    assert out.count("failed: column '0', row 2: 'x' is not a number") == 7  # a dry run names each file
+    code, _, err = run("embed", folder, *read, "-o", tmp_path / "out.npz")
+    assert code == 2
+    assert err.count("not embedded: ") == 1
+    assert "not embedded: 7 files, bad0.csv to bad6.csv: column '0', row 2: 'x' is not a number" in err
+
+
+@pytest.mark.parametrize("out", ["out", "out.npz"])
+def test_row_116_windows_that_are_alike_are_one_line(run, tmp_path, out):
+    samples = np.array(pulse(200, 4))
+    samples[200:320] = samples[200]
+    (tmp_path / "EDA.csv").write_text("EDA\n" + "".join(f"{value}\n" for value in samples))
+    more = HERE if out == "out" else ()
+    code, told, err = run("embed", tmp_path / "EDA.csv", *more, "--fs", 4, "--window", 10, "-o", tmp_path / out)
+    assert code == 2
+    assert (told + err).count("EDA.csv, EDA, 3 windows, 50-80 s: is flat: all 40 samples are") == 1
+    assert (told + err).count("is flat") == 1
+
+
+@pytest.mark.parametrize("out", ["out", "out.npz"])
+def test_held_samples_are_warned_of_or_read_at_their_own_rate(run, tmp_path, out, recwarn):
+    slow = np.round(pulse(150, 4), 6)
+    (tmp_path / "EDA.csv").write_text("EDA\n" + "".join(f"{value}\n" for value in np.repeat(slow, 16)))
+    (tmp_path / "own.csv").write_text("EDA\n" + "".join(f"{value}\n" for value in slow))
+    more, read = HERE if out == "out" else (), ("--fs", 64, "--window", 10)
+    code, told, err = run("embed", tmp_path / "EDA.csv", *more, *read, "-o", tmp_path / out)
+    assert code == 0
+    assert "repeats each value: it was sampled at 4 Hz and exported at 64 Hz" in told + err + "".join(
+        str(each.message) for each in recwarn
+    )
+    recwarn.clear()
+    reduced, own = tmp_path / f"reduced_{out}", tmp_path / f"own_{out}"
+    code, told, err = run("embed", tmp_path / "EDA.csv", *more, *read, "--on-held", "reduce", "-o", reduced)
+    assert (code, "repeats" in told + err, recwarn.list) == (0, False, [])
+    run("embed", tmp_path / "own.csv", *more, "--fs", 4, "--window", 10, "-o", own)
+    if out == "out":
+        tables = [parquet.read_table(each / "embeddings") for each in (reduced, own)]
+        vectors = [np.stack(each["scalogram"].to_pylist()) for each in tables]
+        assert set(tables[0]["fs"].to_pylist()) == {4.0}
+        assert json.loads((reduced / "manifest.json").read_text())["fingerprint"]["arguments"]["reading"] == {
+            "fs": 64.0,
+            "on_held": "reduce",
+        }
+    else:
+        vectors = [np.load(each)["embedding"] for each in (reduced, own)]
+    assert vectors[0].tolist() == vectors[1].tolist()
+
+
+def test_a_dry_run_tells_of_held_samples(run, tmp_path):
+    text = "".join(f"{value}\n" for value in np.repeat(np.round(pulse(150, 4), 6), 16))
+    (tmp_path / "EDA.csv").write_text("EDA\n" + text)
+    code, out, err = run("embed", tmp_path / "EDA.csv", "--fs", 64, "--dry-run")
+    assert (code, err) == (0, "")
+    assert out.count("EDA.csv  warned: repeats each value: it was sampled at 4 Hz and exported at 64 Hz") == 1
+
+
+@pytest.mark.parametrize("window", [(), ("--window", 10)], ids=["whole", "windows"])
+@pytest.mark.parametrize("out", ["out", "out.npz"])
+def test_row_116_a_share_that_is_missing(run, tmp_path, out, window):
+    samples = np.array(pulse(60, 4))
+    samples[100:103] = samples[105:108] = samples[110:113] = np.nan  # 9 of the 40 samples from 20 s on, 9 of all 240
+    more = HERE if out == "out" else ()
+    (tmp_path / "EDA.csv").write_text("EDA\n" + "".join("NaN\n" if np.isnan(v) else f"{v}\n" for v in samples))
+    read = "--fs", 4, "--nan-policy", "interpolate", *window
+    for share, lost in (("0.3", 0), ("0.2", 1 if window else 0), ("0.03", 1)):
+        code, _, err = run(
+            "embed", tmp_path / "EDA.csv", *more, *read, "--max-missing", share, "-o", tmp_path / f"{share[2:]}{out}"
+        )
+        assert code == (1 if lost and not window else 2 if lost else 0), (share, err)
 
 
 def test_a_part_of_the_inputs_is_another_run(run, study, tmp_path):

@@ -428,7 +428,7 @@ def test_a_numpy_recording_is_a_copy(tmp_path):
 @pytest.mark.parametrize(
     ("array", "message"),
     [
-        (np.array([{"a": 1}], object), "not a whole NumPy file .*objects"),
+        (np.array([{"a": 1}], object), "the array holds Python objects, which are not read: save numbers"),
         (np.array([1j]), "dtype complex128: samples must be real"),
         (np.zeros((2, 2, 2)), r"shape \(2, 2, 2\)"),
         (np.zeros(0), "is empty"),
@@ -439,6 +439,21 @@ def test_numpy_arrays_that_hold_no_signal(tmp_path, array, message):
     np.save(tmp_path / "a.npy", array, allow_pickle=True)
     with pytest.raises(SignalError, match=rf"a\.npy: .*{message}"):
         read(tmp_path / "a.npy", fs=100)
+
+
+def test_row_113_an_array_of_an_archive_that_is_no_signal_costs_itself(tmp_path):
+    odd = {"cells": np.array([{"a": 1}, 2], object), "cube": np.zeros((2, 2, 2)), "phasor": np.full(99, 1j)}
+    np.savez(tmp_path / "a.npz", eda=np.arange(99.0) % 7, fs=4, **odd)
+    with pytest.warns(SignalWarning, match="column 'cells' is not read: holds Python objects.*, and 2 more columns"):
+        found = read(tmp_path / "a.npz", modality="eda")
+    assert [(each.channel, each.fs) for each in found] == [("eda", 4)]
+    assert [each.channel for each in found.left_out if each.failed] == ["cells", "cube", "phasor"]
+
+
+def test_an_upright_array_is_read_as_it_stands_with_a_warning(tmp_path, rng):
+    np.save(tmp_path / "a.npy", np.cumsum(rng.standard_normal((400, 2)), axis=0))
+    with pytest.warns(SignalWarning, match=r"\(400, 2\) and is read as 400 signals of 2 samples each"):
+        assert len(read(tmp_path / "a.npy", fs=4, modality="eda")) == 400
 
 
 def test_small_files_that_claim_to_hold_much(tmp_path, monkeypatch):

@@ -22,7 +22,7 @@ from ..readers.recording import NO_MODALITY, printable
 from ..readers.wide_files import Result, read_each
 from ..signals.filters import MODALITIES
 from ..signals.request import READOUTS, Call, check_readout, column_of
-from ..signals.validation import Grid, check_positive, is_number, windows
+from ..signals.validation import Grid, check_positive, check_share, windows
 from .kept import KeptWindow, Shelf, kept_windows
 from .parts import Cursor, Notice
 from .plan import File, Group, state_of
@@ -65,8 +65,7 @@ class Settings:
             windows(2**62, 1e6, self.window, self.stride, "drop" if self.short == "error" else self.short)
         elif self.stride is not None or self.short != "error":
             raise ConfigError("stride= and short= need window=, in seconds")
-        if not is_number(self.max_missing) or not 0 <= self.max_missing <= 1:
-            raise ConfigError(f"max_missing={self.max_missing!r} must be a share of a window's samples, from 0 to 1")
+        check_share(self.max_missing, "max_missing")
         check_readout(self.readout)
         check_reading(self.reading)
         check_positive(self.shard_windows, "shard_windows")
@@ -177,7 +176,7 @@ def _segments(
         call = Call.check(recipe, fs, recording.modality, settings.representations, **options)
         name = f"{source}: {channel}"
         if settings.window is None and all((each.start, each.stop) == (None, None) for _, each in inputs):
-            filtered = FilteredRecording.of(recording.signal, call, name)
+            filtered = FilteredRecording.of(recording.signal, call, name, settings.max_missing)
         else:  # a gap costs the windows or segments that it lies in
             filtered = FilteredRecording.by_window(recording.signal, call, name, settings.max_missing)
     except (SignalError, MemoryError) as error:

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from ..errors import MissingExtra
+from ..errors import MissingExtra, TinyBioMoEError
+from .messages import fitting
 
 HELP = ["-h", "--help"]
 
@@ -44,9 +45,13 @@ class LazyCommand(click.Command):
             if set(HELP).isdisjoint(arguments):
                 raise
             return click.echo(f"{self.help}\n\nIts options can be listed once it is installed: {error}")
-        return command.main(
-            list(arguments), prog_name=f"tiny-biomoe {self.name}", standalone_mode=False, help_option_names=HELP
-        )
+        try:
+            return command.main(
+                list(arguments), prog_name=f"tiny-biomoe {self.name}", standalone_mode=False, help_option_names=HELP
+            )
+        except TinyBioMoEError as error:
+            error.args = (fitting(str(error), command), *error.args[1:])
+            raise
 
 
 COMMANDS = (

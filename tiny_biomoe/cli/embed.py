@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import numpy as np
 from tqdm import tqdm
 
 from ..config import PRECISIONS
@@ -19,6 +20,8 @@ from ..inference.backends import BACKENDS, check_backend, require_native
 from ..inference.threads import processors
 from ..readers.recording import NO_MODALITY, printable
 from ..signals.request import FUSIONS, READOUTS
+from .failures import Failure, alike, lines
+from .messages import fitting
 from .options import (
     CHOICES,
     IMAGE_OPTIONS,
@@ -36,7 +39,9 @@ if TYPE_CHECKING:
     from ..batch.run import Engine
     from ..embedding import Embedder
 
-SHOWN = 5  # failures shown on the terminal
+SHOWN = 5  # kinds of failures shown on the terminal
+LISTED = "{:>9} {:>9} {:<9} {:<16} {}"  # a line of a dry run
+NAMES = ("source", "channel", "outcome", "reason")  # of a failure, as text
 BACKEND = ("precision", "backend")  # of an Embedder
 FOLDER = {  # options of a run into a folder, and what they are when not given
     "dry_run": False,
@@ -174,14 +179,17 @@ def _tell_failures(path: Path) -> None:
     import pyarrow as pa
     from pyarrow import compute, parquet
 
-    found = parquet.read_table(path, columns=["source", "channel", "outcome", "reason"])
+    found = parquet.read_table(path)
     skipped = compute.equal(found["outcome"], "skipped")
     failures = pa.concat_tables([found.filter(compute.invert(skipped)), found.filter(skipped)])
-    for row in failures.slice(0, SHOWN).to_pylist():
-        channel = f", {printable(row['channel'])}" if row["channel"] else ""
-        click.echo(f"  {printable(row['source'])}{channel}: {printable(row['reason'])}")
-    if failures.num_rows > SHOWN:
-        click.echo(f"  and {failures.num_rows - SHOWN} more")
+    told = lines(
+        Failure(**{name: row[name] and printable(row[name]) for name in NAMES}, start=row["start"], stop=row["stop"])
+        for row in failures.to_pylist()
+    )
+    for line in told[:SHOWN]:
+        click.echo(f"  {fitting(line)}")
+    if len(told) > SHOWN:
+        click.echo(f"  and {len(told) - SHOWN} more kinds")
 
 
 def _engine(name: str, address: str | None, actors: int | None) -> Engine | None:
@@ -222,29 +230,41 @@ def _list_windows(
     study = open_study(source, **patterns)
     if output is not None and not _is_file(output):
         study = outside(study, output)
-    total, failed, line = 0, False, "{:>9} {:>9} {:<9} {:<16} {}"
-    click.echo(line.format("windows", "rate, Hz", "modality", "channel", "file"))
+    warnings.simplefilter("ignore", SignalWarning)  # what is doubtful has a line of its own
+    total, failed, source, beside = 0, False, "", list[Failure]()
+    click.echo(LISTED.format("windows", "rate, Hz", "modality", "channel", "file"))
     for each in survey(study, settings, Recipe()):
+        name = each.source if isinstance(each, Notice) else each.recording.source
+        if name != source:
+            _list_beside(beside)
+            source, beside = name, []
         if isinstance(each, Notice):
             failed = failed or each.outcome == "failed"
-            click.echo(line.format(0, "", "", each.channel or "", f"{each.source}  {each.outcome}: {each.reason}"))
-        else:
-            refused = each.filtered.refused(list(each.spans), each.end) if each.filtered.gaps.any() else None
-            lost = 0 if refused is None else int(refused.sum())
-            found, kept = each.recording, len(each.spans) - lost
-            total += kept
-            click.echo(line.format(kept, f"{found.fs:g}", found.modality, found.channel, found.source))
-            if refused is not None and lost:
-                failed = True
-                first = each.spans[int(refused.argmax())]
-                click.echo(
-                    line.format(lost, "", "", found.channel, f"{found.source}  failed: windows, the first at ")
-                    + f"{first[0] / found.fs:g}-{first[1] / found.fs:g} s: {each.filtered.why_refused()}"
-                )
+            beside.append(Failure(each.source, each.reason, each.outcome, each.channel))
+            continue
+        found, spans = each.recording, list(each.spans)
+        refused = each.filtered.refused(spans, each.end) if each.filtered.gaps.any() else np.zeros(len(spans), bool)
+        kept = len(spans) - int(refused.sum())
+        failed, total = failed or kept < len(spans), total + kept
+        click.echo(LISTED.format(kept, f"{found.fs:g}", found.modality, found.channel, found.source))
+        beside += [
+            Failure(name, each.filtered.why_refused(), "failed", found.channel, start / found.fs, stop / found.fs)
+            for start, stop in (spans[at] for at in np.flatnonzero(refused))
+        ]
+    _list_beside(beside)
     for passed in study.skipped:
-        click.echo(line.format(0, "", "", "", f"{passed.source}  skipped: {passed.reason}"))
+        click.echo(LISTED.format(0, "", "", "", f"{passed.source}  skipped: {passed.reason}"))
     click.echo(f"{total:>9} windows")
     raise SystemExit(1 if not total else 2 if failed else 0)
+
+
+def _list_beside(failures: list[Failure]) -> None:
+    """What one file holds beside its windows, a line a kind."""
+    for first, file, where in alike(failures, by_file=True):
+        reason = f"{where}: {first.reason}" if where and first.start is not None else first.reason
+        click.echo(
+            LISTED.format(0, "", "", "" if first.start is not None else where, f"{file}  {first.outcome}: {reason}")
+        )
 
 
 @one_warning_a_kind()
@@ -257,6 +277,7 @@ def _embed_to_file(
     patterns: dict[str, Any],
 ) -> None:
     write = WRITERS[check_output(output)]
+    warnings.filterwarnings("ignore", r"\d+ of \d+ windows cannot be embedded", SignalWarning)  # they have lines below
     if other := [
         name for name, value in run.items() if value != FOLDER[name] and name not in ("batch_size", "max_missing")
     ]:
@@ -264,12 +285,15 @@ def _embed_to_file(
     from ..batch.study_table import is_study_file, open_study
     from ..embedding import Embedder
     from ..readers.columns import NoSignal
+    from ..readers.discovery import source_name
 
     if source.is_file() and is_study_file(source):
         raise ConfigError(f"{printable(str(source))} is a study file: embed it into a folder, e.g. -o embeddings/")
     study = open_study(source, **patterns)
-    paths, skipped = [each.path for each in study.inputs], [str(each) for each in study.skipped]
+    paths = [each.path for each in study.inputs]
+    skipped = [Failure(each.source, each.reason, "skipped") for each in study.skipped]
     root = source.parent if source.is_file() else source
+    beside: list[Failure] = []  # channels that are no signals, or not known to be
     check_spares(output, paths)
     model = Embedder.from_pretrained(arguments.pop("weights"), **{name: arguments.pop(name) for name in BACKEND})
     arguments |= {
@@ -278,27 +302,26 @@ def _embed_to_file(
         "batch_size": run["batch_size"],
     }
     arguments["representation"] = list(arguments["representation"])
-    table, failures, dropped = Table(readout=arguments["readout"]), [], 0
-    windows_lost: list[str] = []
+    table, failures, windows_lost, dropped = Table(readout=arguments["readout"]), list[Failure](), list[Failure](), 0
     for path in tqdm(paths, unit="file", disable=not sys.stderr.isatty()):
+        name = source_name(path, root)
         try:
-            found, lost = _embed_file(model, path, root, reading, **arguments)
+            found, lost, left = _embed_file(model, path, root, reading, **arguments)
             windows_lost += lost
+            beside += left
             if not found.sources and lost:
-                raise SignalError(lost[0] if len(lost) == 1 else f"{lost[0]} (and {len(lost) - 1} more windows)")
-            if not found.sources:
-                skipped.append(f"{printable(str(path))}: shorter than one window")
+                failures.append(Failure(name, "none of its windows can be embedded"))
+            elif not found.sources:
+                skipped.append(Failure(name, "shorter than one window", "skipped"))
                 dropped += 1
             table.add(found)
         except NoSignal as error:
-            skipped.append(str(error))
+            skipped.append(Failure(name, _without_name(error, path), "skipped"))
             dropped += 1
         except (SignalError, MemoryError) as error:
-            failures.append(str(error) or f"{printable(str(path))}: not enough memory")
-    for failure in [*skipped, *failures, *windows_lost[:SHOWN]]:
-        click.echo(f"not embedded: {failure}", err=True)
-    if len(windows_lost) > SHOWN:
-        click.echo(f"not embedded: {len(windows_lost) - SHOWN} more windows", err=True)
+            failures.append(Failure(name, _without_name(error, path, name) or "not enough memory"))
+    for line in lines([*skipped, *failures, *beside, *windows_lost]):
+        click.echo(f"not embedded: {fitting(line)}", err=True)
     if not table.sources:
         raise ConfigError(f"nothing could be embedded of {len(paths)} files in {printable(str(source))}")
     write(table, output)
@@ -311,22 +334,31 @@ def _embed_to_file(
         raise SystemExit(2)
 
 
+def _without_name(error: BaseException, *names: object) -> str:
+    """What an error says, without the name of the file that it begins with."""
+    text = str(error)
+    for name in names:
+        text = text.removeprefix(f"{printable(str(name))}: ")
+    return text
+
+
 def _embed_file(
     model: Embedder, path: Path, root: Path, reading: dict[str, Any], **options: Any
-) -> tuple[Table, list[str]]:
-    """The vectors of every channel of a file whose modality is known, and why windows have none."""
+) -> tuple[Table, list[Failure], list[Failure]]:
+    """The vectors of every channel of a file whose modality is known; the windows and the channels that have none."""
     table = Table()
-    lost: list[str] = []
+    lost: list[Failure] = []
     recordings = read_file(path, root, reading)
-    for left in recordings.left_out:
-        click.echo(f"not embedded: {printable(str(path))}: {left.channel}: {left.reason}", err=True)
+    source = recordings[0].source
+    beside = [
+        Failure(source, left.reason, "failed" if left.failed else "skipped", left.channel)
+        for left in recordings.left_out
+    ]
     known = [(recording, recording.modality) for recording in recordings if recording.modality is not None]
     if not known:
-        source = recordings[0].source
         raise SignalError(f"{source}: the file does not say what it measures; pass --modality, one of {CHOICES}")
     unknown = [printable(recording.channel) for recording in recordings if recording.modality is None]
-    if unknown:
-        click.echo(f"not embedded: {recordings[0].source}: {', '.join(unknown)}, {NO_MODALITY}", err=True)
+    beside += [Failure(source, NO_MODALITY, "skipped", channel) for channel in unknown]
     for recording, modality in known:
         name = f"{recording.source}: {printable(recording.channel)}"
         whole = recording.signal.size / recording.fs
@@ -334,7 +366,10 @@ def _embed_file(
         found = model.embed_windows(
             recording.signal, recording.fs, modality, **{**options, "window": window}, where=name, on_bad=on_bad
         )
-        lost += found.failures
+        lost += [
+            Failure(source, each.removeprefix(f"{name}, "), channel=printable(recording.channel))
+            for each in found.failures
+        ]
         n = len(found.embeddings)
         table.add(
             Table(
@@ -344,4 +379,4 @@ def _embed_file(
                 {f"{modality} {recording.fs:g} Hz": found.provenance}, options["readout"],
             )
         )  # fmt: skip
-    return table, lost
+    return table, lost, beside

@@ -29,6 +29,7 @@ from ..train.sample_images import draw_samples
 from ..train.samples import MISSING, TASKS, Samples, split_subjects
 from ..train.settings import LEVELS, LOSSES, POOLINGS, Settings
 from ..train.vectors import VectorCache
+from .messages import fitting
 from .options import IMAGE_OPTIONS, MISSING_OPTIONS, PATTERN_OPTIONS, PATTERNS, READING, READING_OPTIONS, options
 
 LAYOUT = ("fs", "column", "format", "delimiter", "decimal", "encoding", "header", "time_column", "on_jitter", "on_held")
@@ -201,7 +202,7 @@ def _samples(path: Path, model: TinyBioMoE, settings: Settings, chosen: dict[str
     if failures and (chosen["bad"] == "error" or not stretches.windows):
         raise SignalError(f"{failures[0]} ({len(failures)} inputs cannot be used; --bad drop leaves them out)")
     for line in (*stretches.notes, *failures):
-        click.echo(f"left out: {line}", err=True)
+        click.echo(f"left out: {fitting(line)}", err=True)
     held = modalities or sorted({name for windows in stretches.windows for name in windows})
     samples = draw_samples(
         stretches.windows, stretches.labels, stretches.subjects,

@@ -13,6 +13,7 @@ import click
 from ..errors import TinyBioMoEError
 from ..version import __version__
 from .commands import COMMANDS, HELP
+from .messages import fitting
 
 
 @click.group(context_settings={"help_option_names": HELP})
@@ -26,10 +27,14 @@ for _command in COMMANDS:
     cli.add_command(_command)
 
 
+def _one_line(message: Warning | str, *_: object, **__: object) -> str:
+    return f"warning: {fitting(str(message))}\n"
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; errors are one line, unless --debug."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"  # type: ignore[assignment]
+    warnings.formatwarning = _one_line  # type: ignore[assignment]
     try:
         sys.exit(cli(arguments, standalone_mode=False) or 0)
     except click.ClickException as error:

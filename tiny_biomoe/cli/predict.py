@@ -27,6 +27,7 @@ from ..train.drawing import Drawing
 from ..train.labelled_study import Stretches, cut_study, restored
 from ..train.samples import Samples, concatenate
 from .finetune import LAYOUT, layout_options
+from .messages import fitting
 from .options import IMAGE_OPTIONS, MISSING_OPTIONS, PATTERN_OPTIONS, PATTERNS, once, options
 from .output_files import check_output, check_spares, neutral
 
@@ -83,7 +84,7 @@ def predict(classifier: Path, source: Path, output: Path, label: str | None, gro
         raise SignalError("; ".join(failures[:5]) or "there is no sample to ask about")
     write_whole(output, _table(loaded, stretches, found).encode())
     for line in (*stretches.notes, *failures):
-        click.echo(f"not classified: {line}", err=True)
+        click.echo(f"not classified: {fitting(line)}", err=True)
     click.echo(f"{len(found.kept)} samples classified in {output}, {len(failures)} inputs or samples failed")
     _score(loaded, stretches, found)
     if failures:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +33,7 @@ class FilteredRecording:
     max_missing: float = 1.0  # share of a window's samples; where more are missing, the window is refused
 
     @classmethod
-    def of(cls, signal: Signal, call: Call, where: str = "signal") -> FilteredRecording:
+    def of(cls, signal: Signal, call: Call, where: str = "signal", max_missing: float = 1.0) -> FilteredRecording:
         """Fill the gaps of a recording, (n_samples,), and filter it.
 
         Raises
@@ -44,9 +44,8 @@ class FilteredRecording:
         gaps = np.isnan(signal)
         raw, _ = fill_gaps(signal, call.fs, call.nan_policy, call.max_gap, where)
         filtered, _ = call.prepare(raw, where)
-        return cls(
-            call, raw, filtered, gaps, call.window_limits(filtered), NOTHING_LEFT * float(np.ptp(filtered)), where
-        )
+        noise = NOTHING_LEFT * float(np.ptp(filtered))
+        return cls(call, raw, filtered, gaps, call.window_limits(filtered), noise, where, max_missing)
 
     @classmethod
     def by_window(
@@ -64,7 +63,7 @@ class FilteredRecording:
         gaps = np.isnan(signal)
         lost = unfilled(gaps, call)
         if not lost.any():
-            return replace(cls.of(signal, call, where), max_missing=max_missing)
+            return cls.of(signal, call, where, max_missing)
         raw, filtered = signal.copy(), np.full(signal.size, np.nan)
         problems: list[SignalError] = []
         for begin, end in runs(~lost):
@@ -109,7 +108,7 @@ class FilteredRecording:
     def why_refused(self) -> str:
         """What is wrong with a window that is refused."""
         long = "missing samples" if self.call.nan_policy == "error" else f"a gap longer than {self.call.max_gap:g} s"
-        share = f", or more than {self.max_missing:.0%} of it is missing" if self.max_missing < 1 else ""
+        share = f", or lacks more than {self.max_missing:.0%} of its samples" if self.max_missing < 1 else ""
         return f"lies in or beside {long}{share}: nan_policy= and max_gap= say what is filled"
 
 

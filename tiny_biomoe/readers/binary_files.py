@@ -21,6 +21,9 @@ from .timestamps import counter_clock, find_clock
 
 need("h5py", "pyarrow")
 
+OBJECTS = (
+    "holds Python objects, which are not read: save numbers, an array (n_signals, n_samples), or in a .npz one a signal"
+)
 RATE_NAMES = ("fs", "sampling_rate", "sample_rate", "samplingfrequency", "sampling_frequency", "srate")
 
 
@@ -177,26 +180,48 @@ def read_numpy(path: Path, options: Options) -> list[Channel]:
             with zipfile.ZipFile(path) as archive:
                 bounded(sum(member.file_size for member in archive.infolist()) // 8)
             with np.load(path, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
+                loaded = {name: _plain(file, name) for name in file.files}
+            arrays = {name: array for name, array in loaded.items() if not isinstance(array, str)}
+            problems = {name: problem for name, problem in loaded.items() if isinstance(problem, str)}
         else:  # mapped first, which finds a header that claims more than the file holds
-            arrays = {"": np.array(np.load(path, mmap_mode="r", allow_pickle=False))}
-        scalars = {
-            name.lower(): array for name, array in arrays.items() if array.size == 1 and array.dtype.kind in "iuf"
-        }
-        fs = next((float(scalars[key].ravel()[0]) for key in RATE_NAMES if key in scalars), None)
-        signals: dict[str, Signal] = {}
-        row_of: dict[str, str] = {}
-        for name, array in arrays.items():
-            described = name and array.size == 1  # scalars and words describe the signals
-            if array.ndim > 0 and not described and array.dtype.kind not in "US":
+            try:
+                arrays, problems = {"": np.array(np.load(path, mmap_mode="r", allow_pickle=False))}, {}
+            except ValueError as error:
+                if "object" in str(error).lower():
+                    raise SignalError(f"the array {OBJECTS}") from error
+                raise
+    scalars = {name.lower(): array for name, array in arrays.items() if array.size == 1 and array.dtype.kind in "iuf"}
+    fs = next((float(scalars[key].ravel()[0]) for key in RATE_NAMES if key in scalars), None)
+    signals: dict[str, Signal] = {}
+    row_of: dict[str, str] = {}
+    for name, array in arrays.items():
+        described = name and array.size == 1  # scalars and words describe the signals
+        if array.ndim > 0 and not described and array.dtype.kind not in "US":
+            try:
                 rows = _named(name, array)
-                signals |= rows
-                row_of |= dict.fromkeys(rows, name or "array") if len(rows) > 1 else {}
-        names = list(signals)
-        return [
-            Channel(names[i], signals[names[i]], fs=fs, array=row_of.get(names[i]))
-            for i in choose(names, options.column)
-        ]
+            except SignalError as error:
+                if not name:
+                    raise
+                problems[name] = str(error)
+                continue
+            signals |= rows
+            row_of |= dict.fromkeys(rows, name or "array") if len(rows) > 1 else {}
+    channels = [Channel(name, samples, fs=fs, array=row_of.get(name)) for name, samples in signals.items()]
+    channels += [Channel(name, np.empty(0), fs=fs, problem=problem) for name, problem in problems.items()]
+    return [channels[at] for at in choose([each.name for each in channels], options.column)]
+
+
+def _plain(archive: Any, name: str) -> NDArray[Any] | str:
+    """An array of an archive, or why it cannot be read: one of Python objects could hold anything."""
+    try:
+        found = archive[name]
+    except ValueError as error:
+        if "object" in str(error).lower():
+            return OBJECTS
+        raise
+    if not isinstance(found, np.ndarray):
+        raise ValueError(f"{name} is no array")
+    return found
 
 
 def _named(name: str, array: NDArray[Any]) -> dict[str, Signal]:

@@ -54,7 +54,7 @@ ELECTRODE = re.compile(  # ... and of an EEG, one or two, in the 10-10 system
     r"(?:EEG )?(?:(?:Fp|AF|F|FC|FT|C|CP|TP|T|P|PO|O|A|M|N)(?:z|\d{1,2})[-/ ]?){1,2}(?:-?(?:Ref|LE|AVG|[AM][12]))?",
     re.IGNORECASE,
 )
-VOLTS = {"v", "mv", "uv", "nv"}
+VOLTS = {"v", "mv", "uv", "nv", "volts", "volt", "millivolts", "microvolts"}
 
 DERIVED = {  # words of quantities that are computed from a signal, or stand beside one
     *("rate", "hr", "hrv", "bpm", "quality", "sqi", "phase", "amplitude", "rr", "ibi", "status", "battery"),
@@ -137,6 +137,8 @@ def kind_of(name: str, unit: str | None = None) -> str | None:
             return "ecg"
         if ELECTRODE.fullmatch(bare) and not re.fullmatch(r"[AMN]\d+", bare):
             return "eeg"
+        if bare.lower() in ("pulse", "pulse signal"):  # in no unit it may be a rate
+            return "bvp"
     if re.fullmatch(r"v[xyz]", bare, re.IGNORECASE):
         return "ecg"
     return next((WEAK_KINDS[word] for word in words if word in WEAK_KINDS), None)

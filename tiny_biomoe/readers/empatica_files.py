@@ -5,10 +5,12 @@ Fields follow Empatica's description of its raw data. Names, serial numbers and 
 
 from __future__ import annotations
 
+import io
 import re
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import SignalError, need
-from .damage import bounded, damage
+from .damage import DAMAGE, bounded, damage
 from .recording import AGREEMENT, Channel, Clock, Options, choose, excerpt, printable
 
 MAX_FILE = 1 << 26  # bytes of one Avro file, unpacked; half an hour takes two million
@@ -60,7 +62,8 @@ class Piece:
 
 
 def following(path: Path) -> list[Path]:
-    """The files that continue one: of the same folder, participant and day (UTC), by their names.
+    """The files that continue one: of the same folder, participant and day (UTC) by their names, and by what they hold
+    of the same device, each begun after the one before. Files that another device recorded meanwhile are not joined.
 
     >>> following(Path("no such folder") / "1-1-A_1700000000.avro")
     []
@@ -74,7 +77,65 @@ def following(path: Path) -> list[Path]:
         for match, other in stamped
         if match and match[1] == own[1] and int(match[2]) > int(own[2]) and int(match[2]) // DAY == int(own[2]) // DAY
     ]
-    return [other for _, other in sorted(later)]
+    if not later or (facts := _recorded_by(path)) is None:
+        return []
+    joined: list[Path] = []
+    latest = facts[1] or int(own[2]) * 1_000_000  # the name tells where the first sensor was silent
+    for stamp, other in sorted(later):
+        if (found := _recorded_by(other)) is None or found[0] != facts[0]:
+            continue
+        if (start := found[1] or stamp * 1_000_000) > latest:
+            latest = start
+            joined.append(other)
+    return joined
+
+
+def _recorded_by(path: Path) -> tuple[str, int | None] | None:
+    """The device of a file and the microsecond at which its first sensor began; None where it cannot be read."""
+    try:
+        state = path.stat()
+        return _beginning(path, state.st_size, state.st_mtime_ns)
+    except (*DAMAGE, *_errors()):  # reading says it in words
+        return None
+
+
+@lru_cache(maxsize=4096)
+def _beginning(path: Path, size: int, changed: int) -> tuple[str, int | None]:
+    """Of a file as it was then. Only what stands in front of the first array is decoded."""
+    import fastavro
+
+    with path.open("rb") as file:
+        reader = fastavro.reader(file)
+        schema, codec = reader.writer_schema, reader.codec
+        block = file.read(1 << 16)
+    counts = re.match(rb"(?:[\x80-\xff]*[\x00-\x7f]){2}", block)  # of records and bytes
+    data = block[counts.end() if counts else 0 :]
+    if codec == "deflate":
+        data = zlib.decompressobj(-15).decompress(data, 1 << 16)
+    front, _ = _up_to_an_array(schema)
+    record = fastavro.schemaless_reader(io.BytesIO(data), fastavro.parse_schema(front), None)
+    starts = [each["timestampStart"] for each in record["rawData"].values() if each and each.get("timestampStart")]
+    return str(record.get("deviceSn", "")), int(starts[0]) if starts else None
+
+
+def _up_to_an_array(schema: Any) -> tuple[Any, bool]:
+    """A schema without its first array and all that follows it, and whether there was one."""
+    if not isinstance(schema, dict) or schema.get("type") != "record":
+        nested = isinstance(schema, dict) and schema.get("type") in ("array", "map")
+        return schema, nested or isinstance(schema, list)
+    kept = []
+    for field in schema["fields"]:
+        if isinstance(field["type"], dict) and field["type"].get("type") in ("array", "map"):
+            return {**_bare(schema), "fields": kept}, True
+        kind, ended = _up_to_an_array(field["type"])
+        kept.append({**field, "type": kind})
+        if ended:
+            return {**_bare(schema), "fields": kept}, True
+    return {**_bare(schema), "fields": kept}, False
+
+
+def _bare(schema: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in schema.items() if not key.startswith("__")}
 
 
 def read_embraceplus(path: Path, options: Options) -> list[Channel]:

@@ -113,6 +113,14 @@ CHOICES: dict[str, list[str | None]] = {
     "on_held": ["warn", "reduce"],
 }
 NOT_READ = {  # how files begin that are often taken for recordings, and what to do about them
+    b"count,streamType,tag,time,values": "a long table of a Biovotion Everion, a row for each tag and time: save the "
+    "values of each tag as CSV, devicely reads them",
+    b"count,tag,time,values": "a long table of a Biovotion Everion, a row for each tag and time: save the values of "
+    "each tag as CSV, devicely reads them",
+    b"\xfd7zXZ": "an archive (.xz): unpack it",
+    b"BZh": "an archive (.bz2): unpack it",
+    b"7z\xbc\xaf": "an archive (.7z): unpack it",
+    b"Rar!": "an archive (.rar): unpack it",
     b"PK\x03\x04": "an Excel workbook or another archive: save its sheet as CSV, or unpack it",
     b"\xd0\xcf\x11\xe0": "an old Excel workbook: save its sheet as CSV",
     b"RIFF": "sound: save its samples as CSV, or with scipy.io.wavfile and numpy.save",
@@ -326,6 +334,8 @@ def recognise(path: Path) -> str:
     for signature, what in NOT_READ.items():
         if head.startswith(signature):
             raise SignalError(f"the file is {what}")
+    if head[257:262] == b"ustar":
+        raise SignalError("the file is an archive (.tar): unpack it")
     if _is_binary(head) and not looks_like_nicolet(path, head):
         raise SignalError(
             f"the file is neither text nor of a format that is read ({', '.join(FORMATS)}): export it as one"
@@ -345,6 +355,8 @@ def parts_of(path: Path) -> list[Path]:
     """The plain files that are read for one input: itself, and those that its format reads with it."""
     name = path.name.lower().removesuffix(".gz")
     owner = next((each for each in FORMATS.values() if each.endings and name.endswith(each.endings)), None)
+    if owner is None and looks_like_nicolet(path, b""):  # whose ending alone says nothing
+        owner = FORMATS["mne"]
     others = owner.parts(path) if owner else []
     return [path, *(other for other in others if other.is_file() and (path.is_symlink() or not other.is_symlink()))]
 
@@ -391,8 +403,8 @@ class Statements:
         if found is None:
             return recording
         rate = found.rate(recording.fs)
-        if not self.reduce:
-            return replace(recording, held_fs=rate)
+        if not self.reduce:  # of what is no signal of a modality nobody needs to know
+            return recording if recording.modality is None else replace(recording, held_fs=rate)
         signal, begin = reduced(recording.signal, found)
         start = None if recording.start is None else recording.start + begin / recording.fs
         return replace(recording, signal=signal, fs=rate, start=start)

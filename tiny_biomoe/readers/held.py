@@ -1,4 +1,4 @@
-"""Samples that were held: a slow sensor exported at the rate of a fast one, each of its values repeated in equal runs."""
+"""Samples that were held: a slow sensor exported at a fast one's rate, each of its values repeated in equal runs."""
 
 from __future__ import annotations
 

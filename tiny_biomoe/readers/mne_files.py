@@ -125,7 +125,7 @@ def _open(path: Path, ending: str) -> Any:
         ".data": mne.io.read_raw_nicolet,
     }
     more = {"ch_type": "eeg"} if ending == ".data" else {"allow_maxshield": "yes"} if ending == ".fif" else {}
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), mne.utils.use_log_level("ERROR"):
         warnings.simplefilter("ignore", RuntimeWarning)  # on names, positions of electrodes and filters
         return readers[ending](path, verbose="ERROR", **more)
 

@@ -16,7 +16,7 @@ from ..errors import SignalError
 from ..signals.validation import Signal, is_number
 
 AGREEMENT = 0.01  # share by which two statements of one rate may differ
-NO_MODALITY = "of no known modality (name it: --column with --modality)"
+NO_MODALITY = "of no known modality: name it, column= with modality= (--column with --modality)"
 MAX_BYTES = 1 << 30  # of one file: its text, unpacked, or its samples; a day of one channel at 1 kHz
 
 

@@ -247,6 +247,22 @@ def is_shorter(n_samples: int, fs: float, minimum: float) -> bool:
     return n_samples < minimum * fs - 1e-9
 
 
+def check_share(value: Any, name: str) -> float:
+    """A share, from 0 to 1."""
+    if not is_number(value) or not 0 <= value <= 1:
+        raise ConfigError(f"{name}={value!r} must be a share of the samples, from 0 to 1")
+    return float(value)
+
+
+def check_missing(signal: Signal, max_missing: float, where: str = "signal") -> None:
+    """Refuse a signal of whose samples a larger share is missing."""
+    share = float(np.isnan(signal).mean()) if max_missing < 1 else 0.0
+    if share > max_missing:
+        raise SignalError(
+            f"{where} lacks {share:.0%} of its samples, more than max_missing={max_missing:g} (--max-missing) allows"
+        )
+
+
 def is_flat(signal: Signal) -> bool:
     """Whether all samples are one value."""
     return bool((signal == signal[0]).all())

@@ -63,7 +63,7 @@ def classifier_to_onnx(classifier: TrainedClassifier, **facts: str) -> bytes:
     if classifier.level != "window":
         raise ConfigError(
             f"this classifier pools the windows of a {classifier.level}, and such a head is not exported: export its "
-            "embedding network, --embedding"
+            "embedding network (--embedding)"
         )
     module = _Exported(classifier).eval()
     pixels, present = torch.zeros(2, module.views, 3, IMAGE_SIZE, IMAGE_SIZE), torch.ones(2, module.views)

@@ -177,7 +177,7 @@ def _at_fault(error: SignalError, row: Input, sample: list[Input]) -> SignalErro
     others = ", ".join(each.source for each in sample if each is not row)
     return SignalError(
         f"{_named(error, row)} (the sample is joined with {others}, which are used without it by "
-        'missing="mask", --missing mask)'
+        'missing="mask" (--missing mask))'
     )
 
 
@@ -201,7 +201,7 @@ def _labelled_rows(columns: _Columns, wanted: set[str] | None, unlabelled: str) 
     if bare and (unlabelled == "error" or len(bare) == len(rows)):
         raise ConfigError(
             f"{bare[0].source}: the row has no {excerpt(columns.label)}, one of {len(bare)} of {len(rows)} rows: fill "
-            "them, name another column, or leave them out by --unlabelled drop"
+            "them, name another column, or leave them out (--unlabelled drop)"
         )
     lines = [f"{len(bare)} of {len(rows)} rows, which have no {excerpt(columns.label)}"] if bare else []
     left_out = set(map(id, bare))
