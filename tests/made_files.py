@@ -236,3 +236,51 @@ def edf(path: Path, signals: list[dict[str, Any]], records: Any = 2, duration: A
                 head += np.asarray(data[record * count : (record + 1) * count], "<i2").tobytes()
     path.write_bytes(head)
     return path
+
+
+# GDF 2.20 (Schloegl 2006, arXiv:cs/0608052) and Neuroscan CNT (its SETUP, ELECTLOC and TEEG structures)
+
+GDF_TYPES = {"<i2": 3, "<i4": 5, "<f4": 16}
+DAYS = 719_529  # from the year 0, from which GDF counts, to 1970
+
+
+def gdf(path: Path, names: list[str], units: list[int], data: np.ndarray, scale: float, kind: str = "<i2") -> Path:
+    """Channels (n_channels, n_samples) of 50 samples a record, at 100 Hz from 2024-05-06 07:08:09 UTC on."""
+    n, per_record = len(names), 50
+
+    def each(value: Any) -> bytes:
+        return np.full(n, value).tobytes()
+
+    began = datetime(2024, 5, 6, 7, 8, 9, tzinfo=timezone.utc).timestamp() / 86_400 + DAYS
+    head = b"GDF 2.20" + b"X X".ljust(66) + bytes(10) + bytes(4) + b"made".ljust(64) + bytes(16)
+    head += struct.pack("<QQH", round(began * 2**32), 0, n + 1) + bytes(6 + 8 + 6 + 6 + 12 + 12)
+    head += struct.pack("<qIIHH", data.shape[1] // per_record, 1, 2, n, 0)
+    head += b"".join(name.encode().ljust(16) for name in names) + bytes(86 * n) + np.array(units, "<u2").tobytes()
+    head += each(-1000 * scale) + each(1000 * scale) + each(-1000.0) + each(1000.0) + bytes((68 + 12) * n)
+    head += each(np.int32(per_record)) + each(np.int32(GDF_TYPES[kind])) + bytes((12 + 20) * n)
+    records = data.reshape(n, -1, per_record).transpose(1, 0, 2).astype(kind).tobytes()
+    path.write_bytes(head + records + b"\x01" + bytes(3) + struct.pack("<f", 100.0))
+    return path
+
+
+def cnt(path: Path, names: list[str], data: np.ndarray, microvolts: float, kind: str = "<i2") -> Path:
+    """Channels (n_channels, n_samples) at 250 Hz, a step of so many microvolts, from 2024-05-06 07:08:09 on."""
+    n = len(names)
+    head = bytearray(900)
+    head[:10] = b"Version 3."
+    head[225:235], head[235:247] = b"05/06/24\0\0", b"07:08:09\0\0\0\0"
+    struct.pack_into("<H", head, 370, n)
+    struct.pack_into("<H", head, 376, 250)
+    struct.pack_into("<i", head, 864, data.shape[1])
+    body = data.T.astype(kind).tobytes()
+    struct.pack_into("<i", head, 886, 900 + 75 * n + len(body))
+    for at, name in enumerate(names):
+        place = bytearray(75)
+        place[: len(name)] = name.encode()
+        struct.pack_into("<ff", place, 19, 100.0 + at, 50.0)
+        struct.pack_into("<h", place, 47, 5)  # the baseline, in steps
+        struct.pack_into("<f", place, 59, 204.8 * microvolts)
+        struct.pack_into("<f", place, 71, 1.0)
+        head += place
+    path.write_bytes(bytes(head) + body + struct.pack("<Bll", 1, 0, 0))
+    return path

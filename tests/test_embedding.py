@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
+import warnings
 import weakref
 from textwrap import dedent
 
@@ -217,3 +218,36 @@ def test_row_116_one_bad_window_costs_itself():
     np.testing.assert_array_equal(kept.embeddings, found.embeddings[[0, 2]])
     with pytest.warns(SignalWarning):
         assert embed(recording, on_bad="skip", **options).shape == (2, 192)
+
+
+def test_row_120_warnings_of_one_kind_are_one_warning_with_their_number_and_three_places():
+    clipped = np.minimum(SIGNAL, np.quantile(SIGNAL, 0.8))
+    with warnings.catch_warnings(record=True) as given:
+        warnings.simplefilter("always")
+        embed([clipped + n for n in range(5)], fs=FS, modality="ecg")
+    assert len(given) == 1
+    text = str(given[0].message)
+    assert text.startswith("signal[0]: 20% of the samples rest on the lowest or highest value")
+    assert text.endswith("(5 times, also signal[1], signal[2], ...)")
+    assert given[0].filename == __file__
+    with warnings.catch_warnings(record=True) as given:
+        warnings.simplefilter("always")
+        embed([clipped, SIGNAL], fs=FS, modality="ecg")
+    assert ["times" in str(each.message) for each in given] == [False]
+
+
+def test_row_116_signals_of_which_too_much_is_missing():
+    gaps = [SIGNAL.copy() for _ in range(3)]
+    gaps[1][100:400] = np.nan  # 30 % of 1000
+    asked = {"fs": FS, "modality": "ecg", "nan_policy": "interpolate", "max_gap": 60}
+    assert embed(gaps, **asked).shape == (3, 192)
+    with pytest.raises(SignalError, match=r"signal\[1\] lacks 30% of its samples, more than max_missing=0.25"):
+        embed(gaps, **asked, max_missing=0.25)
+    with pytest.warns(SignalWarning, match="1 of 3 signals cannot be embedded and are left out"):
+        assert embed(gaps, **asked, max_missing=0.25, on_bad="skip").shape == (2, 192)
+    with pytest.raises(SignalError, match="lacks more than 25% of its samples"):
+        embed(gaps[1], **asked, max_missing=0.25, window=250 / FS)
+    with pytest.warns(SignalWarning, match="2 of 4 windows cannot be embedded"):
+        assert embed(gaps[1], **asked, max_missing=0.25, window=250 / FS, on_bad="skip").shape == (2, 192)
+    with pytest.raises(ConfigError, match="max_missing=2 must be a share of the samples, from 0 to 1"):
+        embed(SIGNAL, fs=FS, modality="ecg", max_missing=2)

@@ -12,7 +12,7 @@ from made_files import avro_session as session
 
 from tiny_biomoe.errors import SignalError
 from tiny_biomoe.readers import empatica_files
-from tiny_biomoe.readers.formats import parts_of, read, recognise
+from tiny_biomoe.readers.formats import find, parts_of, read, recognise
 
 SILENT = {"timestampStart": 0, "samplingFrequency": 0, "values": []}
 
@@ -34,6 +34,33 @@ def test_every_sensor_equals_what_fastavro_reads(tmp_path, rng, codec):
     for shown in (repr(found), repr(read(path))):
         assert "SECRET" not in shown
         assert "Jane" not in shown
+
+
+def test_row_111_files_of_another_device_are_not_joined(tmp_path, rng):
+    """Two wristbands of one participant write files whose names follow on each other."""
+    for n, device in enumerate(["A", "B", "A", "B"]):
+        write(at(tmp_path, START + 30 * n), [session(START + 30 * n, 30, rng) | {"deviceSn": device}], "deflate")
+    paths, skipped = find(tmp_path)
+    assert paths == [at(tmp_path, START), at(tmp_path, START + 30)]
+    assert len(skipped) == 2
+    assert [parts_of(path) for path in paths] == [
+        [at(tmp_path, START), at(tmp_path, START + 60)],
+        [at(tmp_path, START + 30), at(tmp_path, START + 90)],
+    ]
+    with pytest.raises(SignalError, match="samples are missing for 30.* s, the first of 1 holes"):
+        read(paths[0], column="bvp")
+    assert [each.signal.size for each in read(paths[0], column="bvp", on_hole="split")] == [1920, 1920]
+
+
+def test_row_111_a_file_whose_content_begins_before_the_one_in_front_is_not_joined(tmp_path, rng):
+    write(at(tmp_path, START), [session(START, 30, rng)])
+    write(at(tmp_path, START + 30), [session(START - 3600, 30, rng)])
+    at(tmp_path, START + 60).write_bytes(b"no Avro file")
+    assert [parts_of(path) for path in find(tmp_path)[0]] == [
+        [at(tmp_path, START)],
+        [at(tmp_path, START + 30)],
+        [at(tmp_path, START + 60)],
+    ]
 
 
 def test_a_sensor_that_did_not_record_costs_itself(tmp_path, rng):

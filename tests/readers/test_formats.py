@@ -648,3 +648,35 @@ def test_real_edf_of_many_channels(unpacked):
     for each, signal in zip(found, reference, strict=True):
         assert each.signal.tobytes() == signal.data.astype(float).tobytes()
     assert [each.channel for each in read(path, modality="ecg")] == ["ECG ECG"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.xlsx", b"PK\x03\x04" + bytes(40), "an Excel workbook or another archive: save its sheet as CSV, or unpack"),
+        ("a.tar.xz", b"\xfd7zXZ\0" + bytes(40), r"an archive \(.xz\): unpack it"),
+        ("a.tar", bytes(257) + b"ustar" + bytes(250), r"an archive \(.tar\): unpack it"),
+        ("a.wav", b"RIFF" + bytes(40), "sound: save its samples as CSV, or with scipy.io.wavfile"),
+        ("a.json", b'{"fs": 4}', "JSON, which holds settings or notes"),
+        (
+            "a.csv",
+            b"count,streamType,tag,time,values\n1,16,86,1551458001,2176.0\n",
+            "a long table of a Biovotion Everion",
+        ),
+        ("a.bin", bytes(range(8)) * 40, "neither text nor of a format that is read"),
+    ],
+)
+def test_row_114_a_format_that_is_not_read_is_named(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(SignalError, match=message) as error:
+        read(tmp_path / name)
+    assert "encoding" not in str(error.value)
+
+
+def test_row_114_what_belongs_to_a_recording_is_skipped(tmp_path):
+    (tmp_path / "a.csv").write_text("time [s],EDA\n0,1\n0.25,2\n0.5,4\n")
+    for name in ("a.json", "participants.tsv", "sub-1_scans.tsv", "README", "study.LICENSE", "RECORDS"):
+        (tmp_path / name).write_text("{}")
+    paths, skipped = find(tmp_path)
+    assert [each.name for each in paths] == ["a.csv"]
+    assert len(skipped) == 6

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import scipy.io
 from device_files import channels, device, listed, survives
+from made_files import cnt, gdf
 
 from tiny_biomoe.errors import MissingExtra, SignalError
 from tiny_biomoe.readers import mne_files
-from tiny_biomoe.readers.formats import parts_of, read, recognise
+from tiny_biomoe.readers.formats import find, parts_of, read, recognise
 
 mne = pytest.importorskip("mne")
 
@@ -200,3 +202,55 @@ def test_damaged_files_give_signals_or_errors(brainvision, tmp_path, rng):
         path, verbose="ERROR"
     )
     survives(path, rng, 25)
+
+
+@pytest.mark.parametrize("kind", ["<i2", "<i4"])
+def test_gdf_made_byte_by_byte_equals_what_mne_reads(tmp_path, rng, kind):
+    counts = rng.integers(-900, 900, (4, 200))
+    path = gdf(tmp_path / "a.gdf", ["Fp1", "EDA", "ECG", "C3"], [4275, 0, 4274, 4275], counts, 0.5, kind)
+    found = read(path)
+    assert recognise(path) == "mne"
+    assert [(each.channel, each.modality, each.fs) for each in found] == [
+        ("Fp1", "eeg", 100),
+        ("EDA", "eda", 100),
+        ("ECG", "ecg", 100),
+        ("C3", "eeg", 100),
+    ]
+    assert [each.unit for each in listed(path)] == ["V", None, "V", "V"]
+    for each, row, scale in zip(found, counts, [1e-6, 1, 1e-3, 1e-6], strict=True):
+        np.testing.assert_allclose(each.signal, row * 0.5 * scale, rtol=1e-12, atol=1e-15)
+    reference = mne.io.read_raw_gdf(path, verbose="ERROR").get_data()
+    assert [each.signal.tolist() for each in found] == reference.tolist()
+    assert found[0].start == pytest.approx(1714979289, abs=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["<i2", "<i4"])
+def test_cnt_made_byte_by_byte_equals_what_mne_reads(tmp_path, rng, kind, monkeypatch):
+    counts = rng.integers(-900, 900, (3, 300)) * (100 if kind == "<i4" else 1)
+    path = cnt(tmp_path / "a.cnt", ["FP1", "C3", "ECG"], counts, 0.25, kind)
+    monkeypatch.setenv("TZ", "America/New_York")  # whose clock is no part of the file
+    time.tzset()
+    try:
+        found = read(path)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert recognise(path) == "mne"
+    assert [(each.channel, each.modality, each.fs) for each in found] == [
+        ("FP1", "eeg", 250),
+        ("C3", "eeg", 250),
+        ("ECG", "ecg", 250),
+    ]
+    for each, row in zip(found, counts, strict=True):
+        np.testing.assert_allclose(each.signal, (row - 5) * 0.25e-6, rtol=1e-6)
+    reference = mne.io.read_raw_cnt(path, verbose="ERROR").get_data()
+    assert [each.signal.tolist() for each in found] == reference.tolist()
+    assert {each.start for each in found} == {1714979289.0}
+
+
+def test_files_that_lie_beside_a_header_are_read_through_it(tmp_path):
+    for name in ("a.data", "a.head"):
+        (tmp_path / name).write_bytes(b"")
+    paths, skipped = find(tmp_path)
+    assert [each.name for each in paths] == ["a.data"]
+    assert [str(each) for each in skipped] == ["a.head: read through a.data"]

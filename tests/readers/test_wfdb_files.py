@@ -136,6 +136,24 @@ def test_row_108_numerics_are_no_waveforms(tmp_path):
     assert found[0].start == 1083667458.529
 
 
+def test_a_header_has_the_lines_of_the_specification_only(tmp_path):
+    """In Latin-1 Python takes some bytes of a description, as Windows writes them, for ends of lines or blanks."""
+    path = tmp_path / "a.hea"
+    path.write_bytes(b"a 1 100 4\na.dat 16 10(0)/mV 16 0 0 0 0 ECG \x85 left\xa0arm\r\n# note\n")
+    (tmp_path / "a.dat").write_bytes(np.arange(4, dtype="<i2").tobytes())
+    assert values(read(path)) == {"ECG \\x85 left\\xa0arm": [0, 0.1, 0.2, 0.3]}
+    path.write_bytes(b"a\xa01 100 4\na.dat 16\n")
+    with pytest.raises(SignalError, match="its first line is not"):
+        read(path)
+
+
+def test_a_layout_of_another_number_of_signals(tmp_path):
+    record(tmp_path, "l", "l 1 100 0\n~ 0 1000(0)/mV 16 0 0 0 0 II\n")
+    record(tmp_path, "s", "s 2 100 4\ns.dat 16 10(0)/mV 16 0 0 0 0 II\ns.dat 16 10(0)/mV 16 0 1 0 0 V\n", range(8))
+    with pytest.raises(SignalError, match="the header counts 2 signals, its layout 1: correct it"):
+        read(record(tmp_path, "m", "m/2 2 100 4\nl 0\ns 4\n"))
+
+
 @pytest.mark.parametrize(
     ("header", "message"),
     [

@@ -69,7 +69,7 @@ def read_mne(path: Path, options: Options) -> list[Channel]:
         chosen = choose(names, options.column)
         bounded(raw.n_times * len(chosen))
         data, kinds = raw.get_data(picks=chosen), raw.get_channel_types(picks=chosen)
-    fs, start = float(raw.info["sfreq"]), _start(raw)
+    fs, start = float(raw.info["sfreq"]), _start(raw, ending)
     for begin, stop in _skipped(raw):
         data[:, begin:stop] = np.nan
     begins, starts = _segments(path, raw)
@@ -130,9 +130,11 @@ def _open(path: Path, ending: str) -> Any:
         return readers[ending](path, verbose="ERROR", **more)
 
 
-def _start(raw: Any) -> float | None:
+def _start(raw: Any, ending: str) -> float | None:
     """Unix seconds of the first sample; a clock that names no time zone counts as UTC."""
     date = raw.info["meas_date"]
+    if date is not None and ending == ".cnt":  # which mne takes for a time of the place where it is read
+        date = date.astimezone().replace(tzinfo=None)
     return None if date is None else unix_time(date) + float(raw.first_time)
 
 
@@ -141,8 +143,8 @@ def _in_units(row: NDArray[np.float64], raw: Any, at: int, ending: str) -> tuple
     unit = raw._orig_units.get(raw.ch_names[at])  # mne shows the file's unit nowhere else
     if ending == ".vhdr":
         return row / SCALED.get(unit, 1.0), unit
-    if ending == ".gdf":
-        return row, None
+    if ending == ".gdf":  # mne scales what is in microvolts or millivolts, and gives other units as they are
+        return row, "V" if raw._raw_extras[0]["units"][at] != 1 else None
     return row, "V" if raw.info["chs"][at]["unit"] == VOLT else unit
 
 
