@@ -142,8 +142,8 @@ def test_a_header_has_the_lines_of_the_specification_only(tmp_path):
     path.write_bytes(b"a 1 100 4\na.dat 16 10(0)/mV 16 0 0 0 0 ECG \x85 left\xa0arm\r\n# note\n")
     (tmp_path / "a.dat").write_bytes(np.arange(4, dtype="<i2").tobytes())
     assert values(read(path)) == {"ECG \\x85 left\\xa0arm": [0, 0.1, 0.2, 0.3]}
-    path.write_bytes(b"a\xa01 100 4\na.dat 16\n")
-    with pytest.raises(SignalError, match="its first line is not"):
+    path.write_bytes(b"a\xa01 100 4\na.dat 16\n")  # a record of 100 signals, called "a\xa01"
+    with pytest.raises(SignalError, match="it announces 100 lines and 1 follow"):
         read(path)
 
 
