@@ -254,3 +254,22 @@ def test_files_that_lie_beside_a_header_are_read_through_it(tmp_path):
     paths, skipped = find(tmp_path)
     assert [each.name for each in paths] == ["a.data"]
     assert [str(each) for each in skipped] == ["a.head: read through a.data"]
+
+
+def test_nicolet_made_byte_by_byte_equals_what_mne_reads(tmp_path, rng):
+    counts = rng.integers(-900, 900, (3, 512)).astype("<i2")
+    (tmp_path / "a.head").write_text(
+        "start_ts=2015-01-01 12:00:00.000\nnum_samples=512\nsample_freq=256\nconversion_factor=0.179\n"
+        "num_channels=3\nelec_names=[FP1,EOG1,ECG]\n"
+    )
+    (tmp_path / "a.data").write_bytes(counts.T.tobytes())
+    found = read(tmp_path / "a.data")
+    assert [(each.channel, each.modality, each.fs) for each in found] == [
+        ("FP1", "eeg", 256),
+        ("EOG1", None, 256),
+        ("ECG", "ecg", 256),
+    ]
+    reference = mne.io.read_raw_nicolet(tmp_path / "a.data", ch_type="eeg", verbose="ERROR").get_data()
+    assert [each.signal.tolist() for each in found] == reference.tolist()
+    np.testing.assert_allclose(found[0].signal, counts[0] * 0.179e-6)
+    assert found[0].start == 1420113600

@@ -129,6 +129,8 @@ def test_mind_monitor(write, rng):
 
 def test_mind_monitor_packets_that_were_lost(write, rng):
     lines, values = muse(rng, 256 * 20, lost=slice(2400, 2640))
+    with pytest.raises(SignalError, match="row 2403: samples are missing"):  # of the file: a header, a row of an event
+        read(write("mindMonitor.csv", lines), column="RAW_TP9")
     first, second = read(write("mindMonitor.csv", lines), column="RAW_TP9", on_hole="split")
     assert first.signal.size == 2400
     assert second.start - first.start == pytest.approx(2640 / 256, abs=0.02)

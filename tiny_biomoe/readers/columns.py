@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -114,6 +115,7 @@ class NoSignal(SignalError):
         self.left_out = list(left_out)
 
 
+@lru_cache(maxsize=4096)  # the files of a study name their columns alike
 def kind_of(name: str, unit: str | None = None) -> str | None:
     """What a channel of this name and unit measures: a modality, or something that is none, or None where neither says.
 
@@ -164,6 +166,7 @@ def _words(name: str) -> list[str]:
     return words
 
 
+@lru_cache(maxsize=4096)
 def veto(name: str, unit: str | None, kind: str | None) -> str | None:
     """Why name and unit say that a column is no signal of a modality, if they do."""
     if word := next((word for word in _words(name) if word in DERIVED), None):

@@ -78,10 +78,9 @@ def read_csv(path: Path, options: Options) -> list[Channel]:
         return []
     if options.time_column == "":
         clock_at = None
-    clock = None if clock_at is None else table.clock(clock_at, unit)
+    clock, columns = table.clocked(clock_at, unit, chosen)
     if clock is None and options.time_column is None and 0 not in chosen:
         clock = table.hidden_clock()
-    columns = dict(zip(chosen, table.attempt(chosen), strict=True))
     if everything and not table.titled and _is_empty(columns[chosen[-1]]):
         chosen.pop()  # every row ends with a delimiter, and nothing stands behind it
     if not table.titled and everything and len(chosen) > 1 and clock is None:
@@ -165,11 +164,25 @@ class Table:
             for column, length in zip(numbers, lengths, strict=True)
         ]
 
-    def clock(self, index: int, unit: float | None) -> Clock:
-        """A column of times, as numbers or dates."""
-        dated = self.is_dated(index)
-        times = self.dates(index) if dated else self.columns([index])[0]
-        return Clock(self.names[index], times, 1.0 if dated else unit, self.first_row)
+    def clocked(
+        self, clock_at: int | None, unit: float | None, wanted: list[int]
+    ) -> tuple[Clock | None, dict[int, NDArray[np.float64] | str]]:
+        """A column of times, as numbers or dates, and the wanted ones as in `attempt`, from one pass where it can be.
+
+        Raises
+        ------
+        SignalError
+            A row of another length; a time that is none.
+        """
+        dated = clock_at is not None and self.is_dated(clock_at)
+        together = list(dict.fromkeys(wanted if clock_at is None or dated else [*wanted, clock_at]))
+        found = dict(zip(together, self.attempt(together), strict=True))
+        if clock_at is None:
+            return None, found
+        times = self.dates(clock_at) if dated else found[clock_at]
+        if isinstance(times, str):
+            raise SignalError(f"column {excerpt(self.names[clock_at])}, {times}")
+        return Clock(self.names[clock_at], times, 1.0 if dated else unit, self.first_row), found
 
     def dated(self) -> int | None:
         """The first column of dates, whatever its name."""

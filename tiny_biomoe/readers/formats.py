@@ -18,6 +18,7 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ from .mne_files import MNE_ENDINGS, looks_like_nicolet, mne_parts, read_mne
 from .recording import Channel, Options, agree, printable
 from .scanner_files import looks_like_pmu, read_cmrr, read_pmu
 from .text_files import read_unpacked
-from .timestamps import read_clock, settle_unit
+from .timestamps import Timing, read_clock, settle_unit
 from .unisens_files import read_unisens, unisens_parts
 from .wearable_files import (
     SCIENTISST,
@@ -127,6 +128,7 @@ NOT_READ = {  # how files begin that are often taken for recordings, and what to
     b"{": "JSON, which holds settings or notes: save samples as CSV",
 }
 HEAD = 4096  # bytes that recognition looks at
+CONTROL = bytes([*range(9), *range(14, 32)])  # characters that no text holds
 REDUCE = 'to read it at that rate pass on_held="reduce" (--on-held reduce)'
 
 
@@ -294,16 +296,21 @@ def check_reading(options: Mapping[str, Any]) -> None:
     ConfigError
         An unknown argument, or one that is none of its choices.
     """
-    known = [name for name in inspect.signature(read).parameters if name not in ("path", "root")]
     for name, value in options.items():
-        if name not in known:
-            raise unknown("argument", name, known)
+        if name not in _arguments():
+            raise unknown("argument", name, _arguments())
         if name in CHOICES and value not in CHOICES[name]:
             raise unknown(name, value, [choice for choice in CHOICES[name] if choice])
     if options.get("fs") is not None:
         check_fs(options["fs"])
     if options.get("modality") is not None:
         modality_name(options["modality"])
+
+
+@lru_cache(maxsize=1)
+def _arguments() -> tuple[str, ...]:
+    """The arguments of `read` that say how a file is read."""
+    return tuple(name for name in inspect.signature(read).parameters if name not in ("path", "root"))
 
 
 def _state(path: Path) -> list[tuple[int, int]]:
@@ -345,7 +352,7 @@ def recognise(path: Path) -> str:
 
 def _is_binary(head: bytes) -> bool:
     """Whether a file begins as no text does; UTF-16, in which every other byte is 0, is left to its error."""
-    odd = sum(byte < 9 or 13 < byte < 32 for byte in head)
+    odd = len(head) - len(head.translate(None, CONTROL))
     nul = head[::2].count(0), head[1::2].count(0)
     is_utf16 = max(nul) > 0.4 * len(head) and min(nul) < 0.1 * len(head)
     return odd > 0.1 * len(head) and len(head) > 16 and not is_utf16
@@ -387,9 +394,10 @@ class Statements:
         kept, left = settle(channels, self.modality, options.column, options.time_column != "")
         found: list[Recording] = []
         errors: list[SignalError] = []
+        timings: dict[Any, Timing] = {}  # most channels of a file share one clock
         for channel in kept:
             try:
-                found += map(self._at_own_rate, self.recordings(channel))
+                found += map(self._at_own_rate, self.recordings(channel, timings))
             except SignalError as error:
                 errors.append(error)
                 left.append(LeftOut(printable(channel.name), str(error), True))
@@ -409,8 +417,8 @@ class Statements:
         start = None if recording.start is None else recording.start + begin / recording.fs
         return replace(recording, signal=signal, fs=rate, start=start)
 
-    def recordings(self, channel: Channel) -> Iterator[Recording]:
-        """Settle the rate of a channel, and cut it where samples are missing in time."""
+    def recordings(self, channel: Channel, timings: dict[Any, Timing]) -> Iterator[Recording]:
+        """Settle the rate of a channel, and cut it where samples are missing in time; `timings` are those known."""
         name, samples = printable(channel.name), channel.samples
         modality = self.modality or (channel.kind if channel.kind in MODALITIES else None)
         if not samples.size:
@@ -428,7 +436,10 @@ class Statements:
                 at = None if channel.start is None else channel.start + begin / rate
                 yield Recording(samples[begin:end], rate, modality, label, at, self.source, label != name)
             return
-        timing = read_clock(clock, samples.size, rate, self.split, self.resample)
+        key = id(channel.clock), samples.size, rate
+        if key not in timings:
+            timings[key] = read_clock(clock, samples.size, rate, self.split, self.resample)
+        timing = timings[key]
         found = self._without_gaps(samples, timing.runs)
         for begin, end in found:
             signal, seconds = samples[begin:end], timing.seconds[begin:end]

@@ -124,4 +124,5 @@ def _clock(blocks: list[Block], times: list[NDArray[np.float64]]) -> tuple[Clock
     else:
         moments = times
     start = None if starts[0] is None else starts[0] + float(moments[0][0])
-    return Clock("Time", np.concatenate(moments), 1.0, blocks[0].table.first_row), start
+    rows = [block.table.first_row + np.arange(column.size) for block, column in zip(blocks, times, strict=True)]
+    return Clock("Time", np.concatenate(moments), 1.0, rows=np.concatenate(rows)), start

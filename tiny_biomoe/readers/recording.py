@@ -41,6 +41,11 @@ class Clock:
     unit: float | None = 1.0  # seconds; None where neither the name nor the caller says
     first_row: int = 1  # row of the file that holds times[0]
     step: float | None = None  # usual step of a column that only its content shows to be a clock or counter
+    rows: NDArray[np.int64] | None = None  # of the file, that hold the times; None where they follow on each other
+
+    def row(self, index: int) -> int:
+        """The row of the file that holds a time."""
+        return self.first_row + int(index) if self.rows is None else int(self.rows[index])
 
 
 @dataclass(frozen=True)

@@ -84,23 +84,23 @@ def read_cmrr(path: Path, options: Options) -> list[Channel]:
     facts = dict(re.findall(r"^(\w+)\s*=\s*(\S+)\s*$", "\n".join(lines[:50]), re.MULTILINE))
     if facts.get("LogDataType") == "ACQUISITION_INFO":
         raise SignalError("the log holds the times of slices, no signal: read its PULS, RESP or ECG log")
-    rows: dict[str, list[tuple[float, float]]] = {}
+    rows: dict[str, list[tuple[float, float, int]]] = {}
     for number, line in enumerate(lines, 1):
         cells = line.split()
         if cells and DIGITS.fullmatch(cells[0]):
             if len(cells) < 3 or not DIGITS.fullmatch(cells[2]):
                 raise SignalError(f"row {number} is not ticks, a channel and a value: the log was cut short or damaged")
-            rows.setdefault(cells[1], []).append((float(cells[0]), float(cells[2])))
+            rows.setdefault(cells[1], []).append((float(cells[0]), float(cells[2]), number))
     step = facts.get("SampleTime", "")
     if not rows or not DIGITS.fullmatch(step) or int(step) == 0:
         raise SignalError("the log holds no samples, or its header no SampleTime: fetch it again")
     names, fs, day = list(rows), 1 / (int(step) * TICK), _midnight(facts.get("ScanDate", ""))
     channels = []
     for at in choose(names, options.column):
-        ticks, samples = np.array(rows[names[at]]).T
+        ticks, samples, numbers = np.array(rows[names[at]]).T
         passed = np.maximum(np.ceil(np.diff(ticks) / int(step) - 0.5), 1)  # in samples; ticks are rounded
         times = np.append(0.0, np.cumsum(passed)) / fs
-        clock = None if options.time_column == "" else Clock("ACQ_TIME_TICS", times)
+        clock = None if options.time_column == "" else Clock("ACQ_TIME_TICS", times, rows=numbers.astype(np.int64))
         start = None if day is None else day + float(ticks[0]) * TICK
         kind = CMRR_KINDS.get(names[at]) or kind_of(names[at].rstrip("0123456789"))
         channels.append(Channel(names[at], samples, kind, fs, start, clock))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,6 +88,7 @@ def find_clock(names: list[str], time_column: str | int | None) -> tuple[int | N
     return index, unit or split[index][1]
 
 
+@lru_cache(maxsize=4096)  # the files of a study name their columns alike
 def _split_unit(name: str) -> tuple[str, float | None]:
     match = re.fullmatch(r"(.*?)(?:[\s_]+|\s*[\[(])([a-zµμ]+)[\])]?", name.strip(), re.IGNORECASE)
     if match and match[2].lower() in TIME_UNITS:
@@ -188,7 +190,7 @@ def read_clock(clock: Clock, n_samples: int, fs: float | None, holes: bool = Fal
     if times.size < max(n_samples, 2):
         raise SignalError(f"time column {name} holds {times.size} times for {n_samples} samples; {REMEDY}")
     if (wrong := np.flatnonzero(~np.isfinite(times))).size:
-        raise SignalError(f"time column {name}, row {clock.first_row + wrong[0]}: no time; {REMEDY}")
+        raise SignalError(f"time column {name}, row {clock.row(wrong[0])}: no time; {REMEDY}")
     edges, even = [0, times.size], True
     period = _grid_period(times)
     if period is None:
@@ -203,7 +205,7 @@ def read_clock(clock: Clock, n_samples: int, fs: float | None, holes: bool = Fal
     if len(edges) > 2 and not holes:
         length = (times[edges[1]] - times[edges[1] - 1]) * unit
         raise SignalError(
-            f"time column {name}, row {clock.first_row + edges[1]}: samples are missing for {length:g} s, the first of "
+            f"time column {name}, row {clock.row(edges[1])}: samples are missing for {length:g} s, the first of "
             f'{len(edges) - 2} holes: split the recording there, on_hole="split" (--on-hole split)'
         )
     rate = fs if fs is not None else float(f"{1 / (period * unit):.6g}")  # further digits are rounding of the times
@@ -232,9 +234,7 @@ def _steps(clock: Clock, times: NDArray[np.float64], hole: float) -> tuple[float
     if (wrong := np.flatnonzero(steps <= 0)).size:
         at = int(wrong[0]) + 1
         what = "repeats the time before" if steps[at - 1] == 0 else "goes back in time"
-        raise SignalError(
-            f"time column {excerpt(clock.name)}, row {clock.first_row + at}: {times[at]:.12g} {what}; {REMEDY}"
-        )
+        raise SignalError(f"time column {excerpt(clock.name)}, row {clock.row(at)}: {times[at]:.12g} {what}; {REMEDY}")
     whole = steps < hole * np.median(steps)
     return float(steps[whole].mean()), [0, *(np.flatnonzero(~whole) + 1).tolist(), times.size]
 

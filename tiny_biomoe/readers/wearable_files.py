@@ -47,6 +47,11 @@ class Sheet:
     def names(self) -> list[str]:
         return self.table.names
 
+    @property
+    def rows(self) -> NDArray[np.int64] | None:
+        """Rows of the file that hold samples, where others lie between them."""
+        return None if self.kept is None else np.flatnonzero(self.kept) + self.table.first_row
+
     def columns(self, wanted: list[int]) -> list[Numbers]:
         """Columns of numbers, as long as the table: NaN where a cell is empty."""
         return [self._whole(column) for column in self.table.columns(wanted)] if wanted else []
@@ -136,7 +141,7 @@ def _arrived(name: str, stamps: Numbers, sheet: Sheet, fs: float | None = None, 
     """The times of samples whose packets arrived at `stamps`, in seconds."""
     times = even_times(stamps, fs)
     start = float(times[0]) if UNIX_SECONDS[0] <= times[0] < UNIX_SECONDS[1] else None
-    return Timing(None, start, Clock(name, times, 1.0, sheet.table.first_row), columns)
+    return Timing(None, start, Clock(name, times, 1.0, sheet.table.first_row, rows=sheet.rows), columns)
 
 
 def read_polar(path: Path, options: Options) -> list[Channel]:
@@ -216,9 +221,10 @@ def _openbci_channels(sheet: Sheet, options: Options, fs: float) -> list[Channel
     times, counts = even_times(stamps, fs), _counted(counter)
     if counts is not None:
         times = stamps[0] + _with_long_losses(counts, times, fs) / fs
-    clock = Clock(names[0], times, 1.0, table.first_row)
+    sheet = Sheet(table, sheet.n_rows, kept, units)
+    clock = Clock(names[0], times, 1.0, table.first_row, rows=sheet.rows)
     columns = tuple(at for at, name in enumerate(names) if "timestamp" in name.lower() or at in (0, stamp))
-    return _channels(Sheet(table, sheet.n_rows, kept, units), options, Timing(fs, float(stamps[0]), clock, columns))
+    return _channels(sheet, options, Timing(fs, float(stamps[0]), clock, columns))
 
 
 def _counted(index: Numbers) -> Numbers | None:
