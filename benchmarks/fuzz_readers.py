@@ -39,7 +39,7 @@ from tiny_biomoe.readers.recording import Channel, Options
 
 SEED = 20260601
 LONGEST = 5  # seconds of computing for one reader and one mutant
-WAIT = 60  # seconds by the clock, for what waits without computing
+WAIT = 600  # seconds by the clock, for what waits without computing; much, for a busy machine is slow
 MEMORY = 6 << 30  # bytes of address space of the process that reads
 SAVED_EVERY = 250
 NUMBERS = [

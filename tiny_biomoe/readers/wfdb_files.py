@@ -163,7 +163,7 @@ def wfdb_parts(path: Path) -> list[Path]:
 
 
 def _is_plain(name: str) -> bool:
-    return name != "~" and Path(name).name == name
+    return name != "~" and Path(name).name == name and "\0" not in name
 
 
 def read_wfdb(path: Path, options: Options) -> list[Channel]:
@@ -204,7 +204,7 @@ def _check(path: Path, header: Header) -> tuple[SignalLine, ...]:
 def _check_part(path: Path, name: str) -> None:
     part = path.parent / name
     linked = part.is_symlink() and not path.is_symlink()  # where the header is a link, its files are as well
-    if Path(name).name != name or linked or not part.is_file():
+    if not _is_plain(name) or linked or not part.is_file():
         raise SignalError(f"the record needs {excerpt(name)}, and no such file lies beside it: keep its files together")
 
 
