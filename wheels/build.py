@@ -5,14 +5,16 @@
 On a system with a newer glibc the native programs would ask for the newer versions of its functions. Here they are
 linked against stand-ins that offer the old versions, and what old systems lack is linked in (`glibc_2_28.cpp`).
 auditwheel then says for which systems the wheel is good. In a manylinux container, as cibuildwheel uses, none of this
-is needed and `python -m build` does. `make wheel-arm64` builds for 64-bit ARM with a cross compiler, and tries the program
-of that wheel under emulation.
+is needed and `python -m build` does. `make wheel-arm64` builds for 64-bit ARM with a cross compiler, and tries that
+wheel's program under emulation.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import platform
+import re
 import shlex
 import shutil
 import subprocess
@@ -90,7 +92,8 @@ def build(out: Path) -> Path:
         for earlier in [*out.glob("tiny_biomoe-*.whl"), *out.glob("tiny_biomoe-*.tar.gz")]:
             earlier.unlink()
         shutil.copy(sdist, out)
-        run(sys.executable, "-m", "auditwheel", "repair", "--plat", SYSTEM, "-w", out, wheel)
+        named = SYSTEM if platform.machine() == MACHINE else "auto"  # it knows systems of other processors by no name
+        run(sys.executable, "-m", "auditwheel", "repair", "--plat", named, "-w", out, wheel)
     (repaired,) = out.glob("*.whl")
     return repaired
 
@@ -102,6 +105,9 @@ def check(wheel: Path, levels: int) -> None:
     ------
     SystemExit
     """
+    systems = [int(minor) for minor in re.findall(rf"manylinux_2_(\d+)_{MACHINE}", wheel.name)]
+    if not systems or min(systems) > 28:
+        raise SystemExit(f"{wheel.name} is not for {SYSTEM} or older")
     names = zipfile.ZipFile(wheel).namelist()
     programs = [name for name in names if name.endswith(".so")]
     if wheel.stat().st_size > LARGEST:
