@@ -231,13 +231,13 @@ def _list_windows(
     if output is not None and not _is_file(output):
         study = outside(study, output)
     warnings.simplefilter("ignore", SignalWarning)  # what is doubtful has a line of its own
-    total, failed, source, beside = 0, False, "", list[Failure]()
+    total, failed, last, beside = 0, False, "", list[Failure]()
     click.echo(LISTED.format("windows", "rate, Hz", "modality", "channel", "file"))
     for each in survey(study, settings, Recipe()):
         name = each.source if isinstance(each, Notice) else each.recording.source
-        if name != source:
+        if name != last:
             _list_beside(beside)
-            source, beside = name, []
+            last, beside = name, []
         if isinstance(each, Notice):
             failed = failed or each.outcome == "failed"
             beside.append(Failure(each.source, each.reason, each.outcome, each.channel))

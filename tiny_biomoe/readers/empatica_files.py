@@ -113,7 +113,7 @@ def _beginning(path: Path, size: int, changed: int) -> tuple[str, int | None]:
     if codec == "deflate":
         data = zlib.decompressobj(-15).decompress(data, 1 << 16)
     front, _ = _up_to_an_array(schema)
-    record = fastavro.schemaless_reader(io.BytesIO(data), fastavro.parse_schema(front), None)
+    record: Any = fastavro.schemaless_reader(io.BytesIO(data), fastavro.parse_schema(front), None)
     starts = [each["timestampStart"] for each in record["rawData"].values() if each and each.get("timestampStart")]
     return str(record.get("deviceSn", "")), int(starts[0]) if starts else None
 
@@ -123,7 +123,7 @@ def _up_to_an_array(schema: Any) -> tuple[Any, bool]:
     if not isinstance(schema, dict) or schema.get("type") != "record":
         nested = isinstance(schema, dict) and schema.get("type") in ("array", "map")
         return schema, nested or isinstance(schema, list)
-    kept = []
+    kept: list[Any] = []
     for field in schema["fields"]:
         if isinstance(field["type"], dict) and field["type"].get("type") in ("array", "map"):
             return {**_bare(schema), "fields": kept}, True
