@@ -1,7 +1,7 @@
-"""Every number that changes an embedding: the recipe of an image and the architecture of the network.
+"""Every number that changes an embedding: pass bands, wavelet, frames ... of an image, and sizes of the network.
 
-Both are frozen and travel with the weights in `config.json`, so that weights and the images they were
-trained on cannot part. What changes only speed or place (batch size, device, threads) is never here.
+`Recipe` and `Architecture` are frozen and travel with the weights in `config.json`, so that weights and the images they
+were trained on cannot part: another default here changes nothing for weights that exist. What changes only speed or place (batch size, device, threads) is never here.
 """
 
 from __future__ import annotations

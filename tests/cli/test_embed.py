@@ -14,7 +14,7 @@ from pyarrow import parquet
 from stub_study import Stub, digests, e4, make_study, pulse
 
 from tiny_biomoe import load_embeddings
-from tiny_biomoe.batch.progress import Bar
+from tiny_biomoe.batch.terminal import Bar
 from tiny_biomoe.cli.main import main
 from tiny_biomoe.embedding import Embedder
 
@@ -185,7 +185,7 @@ def test_the_progress_bar_tells_windows_and_time_left(study, tmp_path, monkeypat
     from tiny_biomoe.batch.run import embed_study
 
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    monkeypatch.setattr("tiny_biomoe.batch.progress.tqdm.monitor_interval", 0)
+    monkeypatch.setattr("tiny_biomoe.batch.terminal.tqdm.monitor_interval", 0)
     with Bar() as bar:
         bar._windows.delay = 0
         embed_study(study, tmp_path / "out", model=Stub, window=10, observer=bar)

@@ -1,4 +1,4 @@
-"""The run behind a folder of embeddings: what it was asked for, what it began with, what became of every input.
+"""Whether a run that was killed goes on in its folder; what it was asked for, and what became of every input.
 
 `manifest.json` is for readers: arguments, weights and the shards with their sha256. `inputs.parquet` has a row an
 input, `failures.parquet` one for everything that was not embedded. `.run/plan.json` is the last start's.

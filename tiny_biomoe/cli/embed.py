@@ -135,8 +135,8 @@ def _embed_to_folder(
     if not output.absolute().parent.is_dir():
         raise ConfigError(f"the folder {str(output.absolute().parent)!r} does not exist: create it first")
     from ..batch.parts import FAILURES
-    from ..batch.progress import Bar
     from ..batch.run import embed_study
+    from ..batch.terminal import Bar
     from ..embedding import Embedder
 
     if arguments.pop("fusion") is not None:

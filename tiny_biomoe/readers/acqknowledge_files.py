@@ -11,8 +11,8 @@ import numpy as np
 
 from ..errors import SignalError, need
 from .damage import bounded, damage
+from .pauses import in_segments
 from .recording import Channel, Options, choose
-from .segments import in_segments
 
 APPENDED = re.compile(r"Segment \d+")  # the mark that AcqKnowledge sets where it goes on after a pause
 MAX_CHANNELS = 256

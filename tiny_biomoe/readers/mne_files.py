@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from ..errors import SignalError, need
 from .columns import kind_of
 from .damage import bounded, damage
+from .pauses import in_segments
 from .recording import MAX_BYTES, Channel, Options, choose, excerpt
-from .segments import in_segments
 from .text_files import read_unpacked
 from .timestamps import unix_time
 

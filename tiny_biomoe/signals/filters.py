@@ -1,4 +1,4 @@
-"""Filters: which band each modality keeps, and a zero-phase filter that keeps it (paper, section 3.2)."""
+"""Filters: names of modalities, and a zero-phase filter for the bands that `config.py` states (paper, section 3.2)."""
 
 from __future__ import annotations
 

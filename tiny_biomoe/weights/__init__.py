@@ -1,4 +1,4 @@
-"""Weights: from the package, a folder, a file or the Hub to verified tensors, and back to a folder."""
+"""Weights: where they come from, the formats of their files, and what is verified before they are used."""
 
 from .loading import Weights, convert, load, save, tensor_digest
 
