@@ -175,7 +175,7 @@ def stub_out() -> None:
     def blank(call: Any, limits: Any, noise: Any, windows: Any) -> list[Any]:
         return [np.full((len(call.representations), 224, 224), 7, np.uint8) for _ in windows]
 
-    def constant(backend: Any, parts: Any, batch_size: int) -> Any:
+    def constant(backend: Any, parts: Any, batch_size: int, *more: Any) -> Any:
         for part in parts:
             yield np.ones((sum(1 for _ in part), 192), np.float32)
 
