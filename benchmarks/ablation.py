@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -20,6 +21,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
+
+sys.path.insert(0, str(Path(__file__).parent.parent))  # run as a file: its neighbours are pretraining.<name>
 
 from pretraining.archives import Task, load_tasks
 from pretraining.batches import Augmentation, TrainingBatches, draw_window, evaluation_windows

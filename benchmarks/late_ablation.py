@@ -11,6 +11,7 @@ the standard error of the differences over seeds; else the simpler training is k
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,8 @@ import click
 import numpy as np
 import torch
 from numpy.typing import NDArray
+
+sys.path.insert(0, str(Path(__file__).parent.parent))  # run as a file: its neighbours are pretraining.<name>
 
 from pretraining.beginnings import untrained_spectral_encoder
 from pretraining.examples import Drawing, Examples, draw_examples

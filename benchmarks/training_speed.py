@@ -25,6 +25,8 @@ import click
 import numpy as np
 import torch
 
+sys.path.insert(0, str(Path(__file__).parent.parent))  # run as a file: its neighbours are pretraining.<name>
+
 from pretraining.batches import Batch
 from pretraining.descriptors import COUNT as FACTS
 from pretraining.examples import Drawing, Examples, draw_examples

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -50,3 +52,11 @@ def test_a_loop_that_dies_is_an_error(tmp_path):
         pytest.raises(ClickException, match="ended before"),
     ):
         loop.run(32, "float32", 2, 1)
+
+
+@pytest.mark.parametrize("name", ["ablation", "late_ablation", "training_speed", "quality"])
+def test_benches_of_pretraining_run_as_files(name, tmp_path):
+    script = Path(training_speed.__file__).with_name(f"{name}.py")
+    done = subprocess.run([sys.executable, str(script), "--help"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Usage:" in done.stdout
