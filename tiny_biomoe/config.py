@@ -1,7 +1,8 @@
 """Every number that changes an embedding: pass bands, wavelet, frames ... of an image, and sizes of the network.
 
 `Recipe` and `Architecture` are frozen and travel with the weights in `config.json`, so that weights and the images they
-were trained on cannot part: another default here changes nothing for weights that exist. What changes only speed or place (batch size, device, threads) is never here.
+were trained on cannot part: another default here changes nothing for weights that exist. What changes only speed or
+place (batch size, device, threads) is never here.
 """
 
 from __future__ import annotations
