@@ -6,7 +6,6 @@ import os
 import pickle
 import subprocess
 import sys
-import warnings
 import weakref
 from textwrap import dedent
 
@@ -218,22 +217,6 @@ def test_row_116_one_bad_window_costs_itself():
     np.testing.assert_array_equal(kept.embeddings, found.embeddings[[0, 2]])
     with pytest.warns(SignalWarning):
         assert embed(recording, on_bad="skip", **options).shape == (2, 192)
-
-
-def test_row_120_warnings_of_one_kind_are_one_warning_with_their_number_and_three_places():
-    clipped = np.minimum(SIGNAL, np.quantile(SIGNAL, 0.8))
-    with warnings.catch_warnings(record=True) as given:
-        warnings.simplefilter("always")
-        embed([clipped + n for n in range(5)], fs=FS, modality="ecg")
-    assert len(given) == 1
-    text = str(given[0].message)
-    assert text.startswith("signal[0]: 20% of the samples rest on the lowest or highest value")
-    assert text.endswith("(and 4 more like this: signal[1], signal[2] ...)")
-    assert given[0].filename == __file__
-    with warnings.catch_warnings(record=True) as given:
-        warnings.simplefilter("always")
-        embed([clipped, SIGNAL], fs=FS, modality="ecg")
-    assert ["times" in str(each.message) for each in given] == [False]
 
 
 def test_row_116_signals_of_which_too_much_is_missing():

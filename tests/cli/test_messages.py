@@ -78,12 +78,12 @@ def test_every_message_is_fitted_to_its_command(name):
                 assert set(OPTION.findall(fitting(text, command))) <= options(command) | OF_OTHERS, text
 
 
-def test_a_study_says_in_a_column_what_a_command_has_no_option_for(run, tmp_path):
+def test_an_error_of_a_command_names_its_own_options(run, tmp_path):
     (tmp_path / "a.csv").write_text("EDA\n" + "".join(f"{each}\n" for each in np.sin(np.arange(99.0))))
     (tmp_path / "study.csv").write_text("path,subject,label\na.csv,S1,calm\n")
     code, _, err = run("finetune", tmp_path / "study.csv", "-o", tmp_path / "out")
     assert code == 1
-    assert "e.g. fs=100 (column fs of the study)" in err
+    assert "give it in Hz, e.g. fs=100 (--fs 100)" in err
     assert set(OPTION.findall(err)) <= options(commands()["finetune"])
 
 
