@@ -1,4 +1,4 @@
-"""Study tables from the names of files and from files of events, and studies that are no file."""
+"""Study tables from the names of files and from files of events, and studies that are no file (row 139)."""
 
 from __future__ import annotations
 
