@@ -1,4 +1,4 @@
-"""Studies that change between two starts: what is embedded, what is kept, and that the bytes are a fresh run's (row 128)."""
+"""Studies that change between two starts (row 128): what is embedded or kept, and the bytes are a fresh run's."""
 
 from __future__ import annotations
 
