@@ -240,6 +240,10 @@ def main(
     rounds: int, steps: int, sizes: tuple[int, ...], images: int, skip_slow: bool, base: Path | None, loss_steps: int
 ) -> None:
     """Print the table."""
+    if wrong := [size for size in sizes if IMAGE_SIZE % size]:
+        raise click.BadParameter(
+            f"{wrong[0]} does not divide {IMAGE_SIZE}: pictures are shrunk by whole numbers", param_hint="--size"
+        )
     torch.set_num_threads(1)
     if base is not None:
         click.echo(f"{torch.cpu.get_capabilities()['cpu_name']}, one thread, torch {torch.__version__}\n")
