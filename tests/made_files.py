@@ -193,7 +193,7 @@ def avro_session(start: float, seconds: float, rng: np.random.Generator, **chang
 
 def avro(path: Path, records: list[dict], codec: str = "null", schema: dict = SCHEMA) -> Path:
     with path.open("wb") as file:
-        fastavro.writer(file, schema, records, codec=codec)
+        fastavro.writer(file, schema, records, codec=codec, sync_marker=bytes(range(16)))
     return path
 
 
