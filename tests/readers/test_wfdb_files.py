@@ -168,7 +168,7 @@ def test_a_layout_of_another_number_of_signals(tmp_path):
         ("a 1 100 4\n~ 0 1/mV 16 0 0 0 0 X\n", "the header is a layout"),
         ("a/1 1 100 4\nb 4\n", "the record needs 'b.hea', and no such file lies beside it"),
         ("a/1 1 100 4\nb\0 4\n", r"the record needs 'b\\x00.hea', and no such file lies beside it"),
-        ("a 99999999 100\na.dat 80 100\n", "announces 99999999 lines and 1 follow"),
+        ("a 3000 100\na.dat 80 100\n", "announces 3000 lines and 1 follow"),
         ("a/2 1 100 9\n~ 4\n~ 4\n", "the segments do not add up to the 9 frames"),
     ],
 )
