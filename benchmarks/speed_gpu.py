@@ -106,7 +106,7 @@ def rates(device: torch.device, batch: int, windows: int, repetitions: int) -> I
                 device,
                 repetitions,
             )
-        yield f"| {batch} | {name} | {limit:.0f} | {drawn:.0f} | {drawn / limit:.0%} | {whole:.0f} |"
+        yield f"| {batch} | {name} | {limit:.2f} | {drawn:.2f} | {drawn / limit:.0%} | {whole:.2f} |"
 
 
 @click.command()

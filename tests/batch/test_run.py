@@ -30,6 +30,7 @@ from tiny_biomoe.batch.segments import Chunk, Settings, stream
 from tiny_biomoe.batch.study_table import open_study
 from tiny_biomoe.batch.worker import InputFailed, Observer
 from tiny_biomoe.readers.formats import read
+from tiny_biomoe.readers.recording import NO_MODALITY
 
 BOTH = ["waveform", "psd"]
 
@@ -210,10 +211,7 @@ def test_sensors_of_no_modality_are_skipped_and_those_that_say_nothing_fail(stud
     summary = embed(study / "S01", tmp_path / "out")
     assert (summary.embedded, summary.failed, summary.skipped, summary.in_part) == (3, 1, 1, 0)
     said = reasons(tmp_path / "out")
-    assert (said["TEMP.csv"], said["both.csv"]) == (
-        "measures temperature",
-        "of no known modality (name it: --column with --modality)",
-    )
+    assert (said["TEMP.csv"], said["both.csv"]) == ("measures temperature", NO_MODALITY)
     assert "pass modality= (--modality)" in said["odd.csv"]
 
 
