@@ -125,7 +125,7 @@ def run_command(arguments: list[str], line: str) -> None:
     if arguments[0] == "finetune":  # the paper's 200 epochs of the whole network take hours
         study = arguments[1] if "head" in arguments else "few.csv"
         arguments = ["finetune", study, *arguments[2:], "--epochs", "1"]
-    if arguments[0] == "embed":
+    if arguments[0] == "embed" and not arguments[-1].endswith((".csv", ".npz", ".parquet")):
         arguments = [*arguments, "--workers", "0"]  # no new process for a page
     if arguments[0] == "explore" and "--method" not in arguments:
         arguments = [*arguments, "--workers", "1"]

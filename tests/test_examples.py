@@ -92,7 +92,8 @@ def test_a_notebook_runs_and_keeps_its_outputs(name, tmp_path, monkeypatch):
 
     def kinds(cells):
         return [
-            [sorted(each.get("data", {each["output_type"]: 0})) for each in cell.get("outputs", [])] for cell in cells
+            sorted({" ".join(sorted(each.get("data", {each["output_type"]: 0}))) for each in cell.get("outputs", [])})
+            for cell in cells
         ]
 
     assert kinds(kept.cells) == kinds(notebook.cells)

@@ -405,7 +405,7 @@ def test_a_joined_sample_that_fails_names_the_file_and_the_option(made, run, tmp
     code, _, err = learn(made, run, tmp_path, study=study)
     assert code == 1
     assert "p0_eda.csv" in err
-    assert 'joined with p0_bvp.csv, which are used without it by missing="mask", --missing mask' in err
+    assert 'joined with p0_bvp.csv, which are used without it by missing="mask" (--missing mask)' in err
     code, out, err = learn(made, run, tmp_path, "--missing", "mask", study=study)
     assert code == 0
     assert "12 samples of 6 people" in out

@@ -79,7 +79,7 @@ def test_a_vector_is_searched_for_with_its_provenance(folder, loaded):
             {"tensors_sha256": "f" * 64, "weights": "mine"},
             r"weights: mine \(ffffffffffff\.\.\.\) here, stub \(stub\) in",
         ),
-        ({"recipe_sha256": "0" * 64}, "recipe_sha256: 000000000000... here, "),
+        ({"recipe_sha256": "0" * 64}, "recipe: 000000000000... here, "),
         ({"scale": (0.0, 20.0)}, r"scale: .* here, window in the folder"),
         ({"tensors_sha256": None}, "does not name its weights"),
     ],

@@ -45,7 +45,15 @@ class Difference:
     why: str
 
     def __str__(self) -> str:
-        return f"{self.name}: {_text(self.here)} and {_text(self.there)}"
+        here, there = self.texts
+        return f"{self.name}: {here} and {there}"
+
+    @property
+    def texts(self) -> tuple[str, str]:
+        """Both values for a message."""
+        if self.name == "weights":
+            return f"{self.here[0]} ({_text(self.here[1])})", f"{self.there[0]} ({_text(self.there[1])})"
+        return _text(self.here), _text(self.there)
 
 
 def facts_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
@@ -148,8 +156,6 @@ def _plain(value: Any) -> Any:
 
 def _text(value: Any) -> str:
     """A value for a message; of a hash, its beginning."""
-    if isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], str) and len(value[1]) == 64:
-        return f"{value[0]} ({value[1][:12]}...)"
     if isinstance(value, tuple | list):
         return ", ".join(map(str, value))
     if isinstance(value, str) and len(value) == 64:

@@ -26,5 +26,5 @@ def check_comparable(provenance: dict[str, Any], folder: EmbeddingFolder) -> Non
         raise ConfigError('the query holds rows, and embeddings are compared: embed it with readout="embedding"')
     found = differences(facts_of_vector(provenance), facts_of(folder.manifest), ("weights", "recipe", "scale"))
     if found:
-        told = "; ".join(f"{each} in the folder" for each in found)
-        raise ConfigError(f"the query cannot be compared with {str(folder.path)!r}: {told}: embed one of them again")
+        listed = "; ".join("{}: {} here, {} in the folder".format(each.name, *each.texts) for each in found)
+        raise ConfigError(f"the query cannot be compared with {str(folder.path)!r}: {listed}: embed one of them again")
