@@ -147,7 +147,7 @@ def test_folders_that_do_not_mix_are_refused(folder, tmp_path):
     embed_study(study, tmp_path / "out", ["waveform", "psd"], model=Stub("other"), window=20, scale="recording")
     with pytest.raises(
         ConfigError,
-        match=r"may not be mixed: weights: stub, stub and other, other; scale: window and recording; window: 10",
+        match=r"may not be mixed: weights: stub \(stub\) and other \(other\); scale: window and recording; window: 10",
     ):
         load_embeddings([folder, tmp_path / "out"])
 
