@@ -190,6 +190,20 @@ def test_inputs_that_share_nothing_with_the_run_are_refused(study, out, tmp_path
     assert digests(out) == before
 
 
+def test_rows_that_were_set_aside_are_not_given_up_for_a_run_of_other_arguments(study, out, monkeypatch):
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    e4(study / "S09" / "EDA.csv", 2 + pulse(30, 4, 0.05), 4)
+    with monkeypatch.context() as patch:
+        patch.setattr("tiny_biomoe.batch.run.seen_aside", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            embed(study, out)
+    with pytest.raises(ConfigError, match="holds embeddings that were made with other arguments"):
+        embed_study(study, out, "waveform", model=Stub(), window=20, shard_windows=5)
+    assert embed(study, out)[0] == 3
+
+
 def test_failures_of_a_complete_run_stop_one_that_is_to_stop(study, out):
     with pytest.raises(InputFailed):
         embed(study, out, on_error="stop")

@@ -88,6 +88,12 @@ def test_what_is_not_whole_is_refused(folder, tmp_path, spoil, message):
         load_embeddings(copy)
 
 
+@pytest.mark.parametrize("representation", [[], ["waveform", "waveform"]])
+def test_representations_are_named_once_each(folder, representation):
+    with pytest.raises(ConfigError, match="once at most"):
+        load_embeddings(folder, representation)
+
+
 def test_a_representation_that_is_not_there(folder):
     with pytest.raises(ConfigError, match="holds waveform, psd, no angle"):
         load_embeddings(folder, "angle")

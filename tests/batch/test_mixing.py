@@ -46,6 +46,12 @@ def test_what_differs_and_what_it_does(runs):
     assert found(runs, "as", "nothing") == {"window": "no", "stride": "yes"}
 
 
+def test_held_samples_that_were_read_at_another_rate_are_mixed_with_care(runs):
+    facts = facts_of(read_manifest(runs["as"]))
+    assert facts["on_held"] == "warn"
+    assert [each.mix for each in differences(facts, {**facts, "on_held": "reduce"})] == ["with care"]
+
+
 def test_every_fact_of_a_run_has_an_effect(runs):
     assert set(facts_of(read_manifest(runs["as"]))) == set(EFFECTS)
 

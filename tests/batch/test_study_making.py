@@ -75,6 +75,18 @@ def test_the_table_is_a_study(folder, tmp_path):
     assert all(each.path.is_file() for each in study.inputs)
 
 
+def test_events_listed_twice_or_before_the_recording_are_noted_and_rows_are_a_study(folder, tmp_path):
+    (folder / "S01" / "wrist" / "S01_events.csv").write_text(
+        "onset,duration,trial_type\n0,20,calm\n0,20,calm\n-30,20,early\n20,30,stress\n"
+    )
+    made = study_rows(folder, r"S(\d+)", include=["*S01_EDA.csv"], events="*_events.csv")
+    assert cells(made, "label", "start") == [("calm", "0"), ("stress", "20")]
+    assert made.notes == [
+        "1 events ended before their recording began, and are left out", "1 events are listed twice, and taken once",
+    ]  # fmt: skip
+    assert embed_study(made.rows, tmp_path / "out", "waveform", model=Stub(), window=10).windows == 5
+
+
 def test_events_without_people_and_recordings_without_events(folder):
     e4(folder / "S03" / "EDA.csv", pulse(20, 4), 4)
     e4(folder / "pilot" / "EDA.csv", pulse(20, 4), 4)

@@ -149,3 +149,15 @@ def test_real_files_equal_what_numpy_reads(name, fs, columns):
 def test_damaged_files_give_signals_or_errors(dataset, tmp_path, rng):
     path = dataset({BESIDE: FACTS})
     survives(path, rng)
+
+
+def test_what_dates_and_rates_a_recording_is_hashed_with_it(dataset, tmp_path):
+    """Also of a suffix that BIDS is known by through its sidecar alone: else its windows would be kept as they are."""
+    dataset({})
+    scans = tmp_path / "sub-01" / "sub-01_scans.tsv"
+    scans.write_text("filename\tacq_time\n")
+    path, sidecar = (tmp_path / "sub-01" / "func" / f"sub-01_task-rest_eda.{ending}" for ending in ("tsv", "json"))
+    path.write_text("5\n6\n7\n")
+    sidecar.write_text(json.dumps({"SamplingFrequency": 10, "Columns": ["eda"]}))
+    assert recognise(path) == "bids"
+    assert parts_of(path) == [path, sidecar, scans]

@@ -111,3 +111,9 @@ def test_a_start_is_that_of_the_first_value(tmp_path, slow):
     (found,) = read(tmp_path / "a.csv", on_held="reduce")
     assert found.start == pytest.approx(1_700_000_000 - 9 / 64, abs=1e-6)
     assert isinstance(held(signal), Held)
+
+
+def test_a_value_that_is_missing_in_part_of_its_run_comes_back(slow):
+    signal = np.repeat(slow, 16)
+    signal.reshape(-1, 16)[:, 7:9] = np.nan  # also the middle
+    assert reduced(signal, Held(16.0, 0.0))[0].tolist() == slow.tolist()

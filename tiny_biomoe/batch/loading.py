@@ -66,6 +66,8 @@ def load_embeddings(
     held = manifests[0]["fingerprint"]["arguments"]["representations"]
     wanted = held if representation is None else [representation] if isinstance(representation, str) else representation
     names = [representation_name(name) for name in wanted]
+    if not names or len(set(names)) < len(names):
+        raise ConfigError(f"representation={representation!r}: name each of {', '.join(held)} once at most")
     if missing := [name for name in names if name not in held]:
         raise ConfigError(f"{str(folders[0])!r} holds {', '.join(held)}, no {missing[0]}: embed the study again for it")
     check_mixable([(str(place), each) for place, each in zip(folders, manifests, strict=True)], names)

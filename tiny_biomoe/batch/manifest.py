@@ -25,6 +25,7 @@ from .parts import (
     MANIFEST,
     NAME,
     NAME_1,
+    OLD,
     README,
     RUN,
     SHARDS,
@@ -177,8 +178,9 @@ def _is_of(out: Path, run: str) -> bool:
 
 
 def _holds_rows(out: Path) -> bool:
-    """Whether a shard holds a row, or may hold one: it has no record."""
-    found = (read_record(out, path.name) for path in (out / SHARDS).glob("shard-*.parquet"))
+    """Whether a shard, set aside or not, holds a row, or may hold one: it has no record."""
+    places = ((out / SHARDS, RUN), (out / RUN / OLD, f"{RUN}/{OLD}"))
+    found = (read_record(out, path.name, records) for at, records in places for path in at.glob("shard-*.parquet"))
     return any(record is None or record.rows for record in found)
 
 

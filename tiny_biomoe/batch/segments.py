@@ -114,12 +114,15 @@ def load(file: File, settings: Settings, recipe: Recipe) -> list[Segment | Notic
         try:
             recordings = _usable(file, result)
             for recording in recordings:
-                if recording.held_fs is not None and recording.modality is not None:
+                asked = list(_segments(recording, inputs, settings, recipe))
+                if recording.held_fs is not None:
                     doubt = f"{recording.held_reason()}; {REDUCE}"
                     found += [
-                        Notice(number, each.source, "warned", doubt, recording.channel) for number, each in inputs
+                        Notice(each.number, each.input.source, "warned", doubt, recording.channel)
+                        for each in asked
+                        if isinstance(each, Segment)  # what is not embedded has a reason of its own
                     ]
-                found += _segments(recording, inputs, settings, recipe)
+                found += asked
             for left in recordings.left_out:
                 outcome = "failed" if left.failed else "skipped"
                 found += [Notice(number, each.source, outcome, left.reason, left.channel) for number, each in inputs]

@@ -106,6 +106,7 @@ def study_rows(
     nobody: list[str] = []
     silent: list[str] = []
     points = sum(1 for found in spans.values() for each in found if each is None)
+    early = repeated = 0
     for each in study.inputs:
         about = {"path": str(each.path), **dict.fromkeys(("subject", *named), "")}
         if pattern is not None:
@@ -124,11 +125,16 @@ def study_rows(
         found = [span for path in of for span in spans[path] if span is not None]
         if not found:
             silent.append(each.source)
-        rows += [{**about, **span.cells(moved)} for span in found if span.stop > moved]
+        begun = [span for span in dict.fromkeys(found) if span.stop > moved]
+        early += sum(span.stop <= moved for span in found)
+        repeated += len(found) - len(dict.fromkeys(found))
+        rows += [{**about, **span.cells(moved)} for span in begun]
     notes = [
         _note(nobody, f"have no person: {subject!r} is not in their paths"),
         _note(silent, "have no events, and are left out"),
         f"{points} events without a length are left out" if points else "",
+        f"{early} events ended before their recording began, and are left out" if early else "",
+        f"{repeated} events are listed twice, and taken once" if repeated else "",
     ]
     if not rows:
         raise ConfigError("; ".join(note for note in notes if note) or "no event lies within a recording")

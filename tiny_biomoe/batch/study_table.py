@@ -103,6 +103,9 @@ def open_study(source: Any, include: Sequence[str] = (), exclude: Sequence[str] 
         return chosen(_of_table(source), include, exclude)
     if isinstance(source, Iterable):
         paths = list(source)
+        if paths and all(isinstance(each, Mapping) for each in paths):  # rows, as `StudyRows` has them
+            names = dict.fromkeys(name for row in paths for name in row)
+            return chosen(_of_table({name: [row.get(name) for row in paths] for name in names}), include, exclude)
         if wrong := [each for each in paths if not isinstance(each, str | os.PathLike)]:
             raise ConfigError(f"{wrong[0]!r} is no path: a study is a path, a list of paths, or a table with 'path'")
         rows = ((at, {"path": os.fspath(path)}) for at, path in enumerate(paths))

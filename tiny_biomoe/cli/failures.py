@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 VARIES = re.compile(r"'[^']*'|[-+]?\d[\d.,]*(?:[eE][-+]?\d+)?")  # what differs between two reasons that are one
-SPAN = re.compile(r"([\d.e+-]+)-([\d.e+-]+) s,? ")  # how the reason of a window begins
+SPAN = re.compile(r"(\d[\d.]*(?:e[-+]\d+)?)-(\d[\d.]*(?:e[-+]\d+)?) s,? ")  # how the reason of a window begins
 
 
 @dataclass(frozen=True)
@@ -80,4 +80,8 @@ def lines(failures: Iterable[Failure]) -> list[str]:
     >>> lines([Failure(f"s{n}.csv", "the file is empty") for n in range(37)])
     ['37 files, s0.csv to s36.csv: the file is empty']
     """
-    return [f"{', '.join(filter(None, [files, where]))}: {first.reason}" for first, files, where in alike(failures)]
+    found: list[str] = []
+    for first, files, where in alike(failures):
+        embedded = "embedded, but " if first.outcome == "warned" else ""
+        found.append(f"{', '.join(filter(None, [files, where]))}: {embedded}{first.reason}")
+    return found

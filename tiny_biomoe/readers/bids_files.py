@@ -46,6 +46,11 @@ def sidecars(path: Path) -> list[Path]:
     return found
 
 
+def bids_parts(path: Path) -> list[Path]:
+    """All that is read with a recording: its sidecars, and the tables of scans that date it."""
+    return [*sidecars(path), *_scans(path)]
+
+
 def looks_like_bids(path: Path, head: bytes) -> bool:
     """Whether a table has a sidecar of its name that gives a rate and columns, as BIDS has for `physio` tables."""
     sidecar = path.with_name(f"{path.name.partition('.')[0]}.json")
@@ -127,14 +132,18 @@ def _kind(name: str, about: dict[str, Any]) -> str | None:
 def _start(path: Path, start_time: float | None) -> float | None:
     """Unix seconds of the first sample, where the table of scans says when the run began."""
     run = {part for part in _parts(path)[:-1] if not part.startswith("recording-")}
-    for folder in [path.parent, *path.parent.parents][: LEVELS - 1]:
-        for table in sorted(folder.glob("*_scans.tsv")):
-            lines = read_unpacked(table, MAX_SIDECAR).decode("utf-8", "replace").splitlines()
-            rows = csv.DictReader(lines, delimiter="\t")
-            for row in rows:
-                if set(_parts(Path(row.get("filename") or ""))[:-1]) == run and start_time is not None:
-                    return _moment(row.get("acq_time") or "", start_time)
+    for table in _scans(path):
+        lines = read_unpacked(table, MAX_SIDECAR).decode("utf-8", "replace").splitlines()
+        for row in csv.DictReader(lines, delimiter="\t"):
+            if set(_parts(Path(row.get("filename") or ""))[:-1]) == run and start_time is not None:
+                return _moment(row.get("acq_time") or "", start_time)
     return None
+
+
+def _scans(path: Path) -> list[Path]:
+    """The tables of scans in a recording's folder and those above it, the nearest first."""
+    folders = [path.parent, *path.parent.parents][: LEVELS - 1]
+    return [table for folder in folders for table in sorted(folder.glob("*_scans.tsv"))]
 
 
 def _moment(text: str, start_time: float) -> float | None:

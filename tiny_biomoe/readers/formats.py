@@ -28,7 +28,7 @@ from ..errors import SignalError, unknown, warn
 from ..signals.filters import MODALITIES, modality_name
 from ..signals.validation import Signal, check_fs
 from .acqknowledge_files import read_acq
-from .bids_files import looks_like_bids, read_bids, sidecars
+from .bids_files import bids_parts, looks_like_bids, read_bids
 from .binary_files import read_hdf5, read_numpy, read_parquet
 from .columns import LeftOut, NoSignal, kind_of, settle
 from .csv_files import read_csv
@@ -88,7 +88,7 @@ FORMATS: dict[str, Format] = {
     "parquet": Format(read_parquet, begins=(b"PAR1",)),
     "numpy": Format(read_numpy, begins=(b"\x93NUMPY",), endings=(".npz",)),
     "embraceplus": Format(read_embraceplus, begins=(b"Obj\x01",), endings=(".avro",), parts=following),
-    "bids": Format(read_bids, endings=("_physio.tsv",), looks=looks_like_bids, parts=sidecars),
+    "bids": Format(read_bids, endings=("_physio.tsv",), looks=looks_like_bids, parts=bids_parts),
     "acq": Format(read_acq, endings=(".acq",)),
     "xdf": Format(read_xdf, begins=(b"XDF:",), endings=(".xdf",)),
     "matlab": Format(read_matlab, endings=(".mat",), looks=lambda path, head: head.startswith(b"MATLAB")),
@@ -364,6 +364,8 @@ def parts_of(path: Path) -> list[Path]:
     owner = next((each for each in FORMATS.values() if each.endings and name.endswith(each.endings)), None)
     if owner is None and looks_like_nicolet(path, b""):  # whose ending alone says nothing
         owner = FORMATS["mne"]
+    if owner is None and looks_like_bids(path, b""):  # of another suffix than physio
+        owner = FORMATS["bids"]
     others = owner.parts(path) if owner else []
     return [path, *(other for other in others if other.is_file() and (path.is_symlink() or not other.is_symlink()))]
 

@@ -87,4 +87,10 @@ def reduced(signal: Signal, found: Held) -> tuple[Signal, float]:
     end = np.floor((signal.size - least - found.first) / found.period + 1e-9)
     begins = found.first + found.period * np.arange(begin, end + 1)
     middles = np.floor(begins + found.period / 2 - 1e-9)
-    return signal[np.clip(middles, 0, signal.size - 1).astype(np.int64)], float(begins[0])
+    taken = signal[np.clip(middles, 0, signal.size - 1).astype(np.int64)]
+    for run in np.flatnonzero(np.isnan(taken)):  # whose value may stand at another of its samples
+        ends = begins[run] + np.array([0.0, found.period])
+        first, stop = np.clip(np.ceil(ends - 1e-9), 0, signal.size).astype(np.int64)
+        there = signal[first:stop][~np.isnan(signal[first:stop])]
+        taken[run] = there[there.size // 2] if there.size else np.nan
+    return taken, float(begins[0])
