@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import scipy  # its modules are loaded when first used
 
 from ..config import Recipe
 from ..errors import ConfigError, SignalError, unknown, warn
@@ -196,7 +195,7 @@ def share_in_band(signal: Signal, fs: float, edges: Passband) -> float:
     for start in np.linspace(0, signal.size - size, math.ceil(signal.size / size)).astype(np.intp):
         segment = signal[start : start + size] / span
         level = np.sum(segment * window)  # as the window weighs it: a plain mean would leave a constant behind
-        power = np.abs(scipy.fft.rfft((segment - level) * window)) ** 2
+        power = np.abs(np.fft.rfft((segment - level) * window)) ** 2
         inside += float(power[first : last + 1].sum())
         above += float(power[last + 1 :].sum())
     return inside / (inside + above) if above > 0 else 1.0
