@@ -235,18 +235,20 @@ def main() -> None:
     parser.add_argument("--windows", type=int)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--counts", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
-    said = parser.parse_args()
+    chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=".") as name:
         folder = Path(name)
-        if said.what == "speed":
-            found = speed(folder, said.representation, said.workers, said.threads, said.windows or 400, said.rounds)
+        if chosen.what == "speed":
+            found = speed(
+                folder, chosen.representation, chosen.workers, chosen.threads, chosen.windows or 400, chosen.rounds
+            )
             print(json.dumps(found, indent=1))
-        elif said.what == "many":
-            windows = said.windows or 10_000_000
+        elif chosen.what == "many":
+            windows = chosen.windows or 10_000_000
             found = in_fresh_process(folder, windows)
             print(json.dumps({**found, "every id once": ids_are_unique(folder / "out", windows)}, indent=1))
         else:
-            for windows in said.counts if said.what == "memory" else [said.windows or 100_000]:
+            for windows in chosen.counts if chosen.what == "memory" else [chosen.windows or 100_000]:
                 place = folder / str(windows)
                 place.mkdir()
                 print(json.dumps(in_fresh_process(place, windows), indent=1))

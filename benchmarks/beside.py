@@ -66,23 +66,23 @@ def main() -> None:
     parser.add_argument("--base", type=Path, required=True)
     parser.add_argument("--windows", type=int)
     parser.add_argument("--repetitions", type=int, default=3)
-    said = parser.parse_args()
-    windows = said.windows or {"search": 144, "run": 400}[said.what]
+    chosen = parser.parse_args()
+    windows = chosen.windows or {"search": 144, "run": 400}[chosen.what]
     found: dict[str, list[tuple[float, float]]] = {"before": [], "now": []}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        if said.what == "run":
+        if chosen.what == "run":
             sys.path.insert(0, str(ROOT / "benchmarks"))
             from batch import make_files
 
             make_files(folder / "study", windows, 64.0, 10.0, 200)
-        for number in range(said.repetitions):
-            for tree, which in ((said.base.resolve(), "before"), (ROOT, "now")):
+        for number in range(chosen.repetitions):
+            for tree, which in ((chosen.base.resolve(), "before"), (ROOT, "now")):
                 out = str(folder / f"{which}{number}")
-                code = SEARCH if said.what == "search" else RUN
+                code = SEARCH if chosen.what == "search" else RUN
                 code = code.format(windows=windows, study=str(folder / "study"), out=out)
                 found[which].append(measured(code, tree))
-    print(f"{said.what}, {windows} windows, medians of {said.repetitions}")
+    print(f"{chosen.what}, {windows} windows, medians of {chosen.repetitions}")
     for place, unit in enumerate(("s", "MiB at the peak of one process")):
         before, now = (median(each[place] for each in found[which]) for which in ("before", "now"))
         print(f"{before:.1f} to {now:.1f} {unit}: {now / before:.2f}")

@@ -29,12 +29,12 @@ FEWEST_PEOPLE = 5  # that an interval is a verdict of
 Result = dict[str, Any]
 
 
-def by_person(samples: Samples, told: NDArray[np.int64]) -> dict[str, list[list[int]]]:
+def by_person(samples: Samples, predicted: NDArray[np.int64]) -> dict[str, list[list[int]]]:
     """Confusion matrix of each person, row: the true class."""
     belongs = np.array(samples.subjects)
     return {
         person: confusion_matrix(
-            samples.labels[belongs == person], told[belongs == person], labels=range(len(samples.classes))
+            samples.labels[belongs == person], predicted[belongs == person], labels=range(len(samples.classes))
         ).tolist()
         for person in sorted(set(samples.subjects))
     }
@@ -43,17 +43,17 @@ def by_person(samples: Samples, told: NDArray[np.int64]) -> dict[str, list[list[
 def tables(facts: Result, results: list[Result]) -> str:
     """Markdown of all cells that are done."""
     chance = 100 / len(facts["classes"])
-    said = (
+    lead = (
         f"{facts['windows']} windows, classes {', '.join(facts['classes'])} (chance {chance:.1f} %), scored on "
         f"{len(facts['test_people'])} people who are in no training part: {', '.join(facts['test_people'])}. "
         f"Pretrained: {facts['weights']} ({facts['weights_sha256'][:12]}). Budget {facts['budget']:g} s a cell; images "
         f"scaled by {facts['scale']}."
     )
     if facts["data"] != NAME:
-        said += " The paper's numbers are of AI4PAIN, another data set: compare the gains alone."
+        lead += " The paper's numbers are of AI4PAIN, another data set: compare the gains alone."
     planned = len(facts["digests"]) * len(facts["representations"])
     parts = [_reductions(facts, results), _pretraining(results, planned), _fusions(results)]
-    lines = [f"## Tables 3 to 6 on {facts['data']}", "", said, *(line for part in parts for line in ["", *part])]
+    lines = [f"## Tables 3 to 6 on {facts['data']}", "", lead, *(line for part in parts for line in ["", *part])]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -63,7 +63,7 @@ def _reductions(facts: Result, results: list[Result]) -> list[str]:
     for result in results:
         by_size.setdefault((len(result["views"]), result["part"]), []).append(result["reduced"])
     settings = facts["settings"]
-    said = [
+    lead = [
         f"- One division of the people. Batches of {settings['batch_size']}, learning rate "
         f"{settings['learning_rate']:g}, {settings['precision']}. The paper: batches of 32, 0.0001."
     ]
@@ -73,10 +73,10 @@ def _reductions(facts: Result, results: list[Result]) -> list[str]:
         parts = (
             f"{_range(cells, key)} of {_range(cells, key + '_of')}" for key in ("epochs", "samples", "test_samples")
         )
-        said.append(
+        lead.append(
             "- Of {} a sample{}: {} epochs, {} training samples, {} test samples.".format(images, learns, *parts)
         )
-    return ["Reduced to fit the machine:", "", *said]
+    return ["Reduced to fit the machine:", "", *lead]
 
 
 def _range(cells: list[Result], key: str) -> str:
@@ -104,9 +104,9 @@ def _pretraining(results: list[Result], planned: int) -> list[str]:
         pairs.append((pair["scratch"], pair["pretrained"]))
         gain = 100 * (pairs[-1][1]["accuracy"] - pairs[-1][0]["accuracy"])
         paper = PAPER.get(view)
-        told = f"{paper[0]:.2f} | {paper[1]:.2f} | {paper[1] - paper[0]:+.2f}" if paper else "| |"
+        beside = f"{paper[0]:.2f} | {paper[1]:.2f} | {paper[1] - paper[0]:+.2f}" if paper else "| |"
         scores = " | ".join(map(_scores, pairs[-1]))
-        lines.append(f"| {view[0]} | {view[1]} | {scores} | {gain:+.2f} | {told} |")
+        lines.append(f"| {view[0]} | {view[1]} | {scores} | {gain:+.2f} | {beside} |")
     if pairs and len(pairs) < planned:
         lines += ["", f"Not finished: {len(pairs)} of {planned} pairs of cells are done."]
     return [*lines, "", _claim(pairs)] if pairs else lines

@@ -195,11 +195,11 @@ class Experiments:
         classifier = finetune(
             model, learnt, settings=settings, out=None if part == "head" else checkpoints, device=self.device
         )
-        told = classifier.predict_proba(scored).argmax(1)
+        predicted = classifier.predict_proba(scored).argmax(1)
         result = {
             "table": cell.table, "start": cell.start, "title": cell.title, "fusion": cell.fusion, "part": part,
             "views": [list(view) for view in cell.views],
-            **Evaluation.of(scored.labels, told, scored.classes).to_dict(), "people": by_person(scored, told),
+            **Evaluation.of(scored.labels, predicted, scored.classes).to_dict(), "people": by_person(scored, predicted),
             "train_loss": [row["train_loss"] for row in classifier.history], "reduced": reduced,
             "seconds": time.perf_counter() - begin,
         }  # fmt: skip

@@ -9,7 +9,7 @@
     python benchmarks/faults.py guards     [--only NAME]
     python benchmarks/faults.py all        every part, as large as above
 
-Every part counts on in `--state` (faults.json beside this file, unless said otherwise): stopped at any moment, the same
+Every part counts on in `--state` (faults.json beside this file, unless named): stopped at any moment, the same
 command goes on where it was, and `--count` may grow. It ends with an error at the first fault that is not met.
 """
 
@@ -222,7 +222,7 @@ def disk(state: State) -> None:
                     else:
                         if failing.calls <= number:
                             break
-                        raise SystemExit(f"{part}: operation {number} failed and nobody said so")
+                        raise SystemExit(f"{part}: operation {number} failed and nobody reported it")
                     run(source, out)
                     if digests(out) != expected:
                         raise SystemExit(f"{part}: operation {number} failed, and the next run's bytes are others")
@@ -572,24 +572,24 @@ def main() -> None:
     parser.add_argument("--windows", type=int, default=10_000_000)
     parser.add_argument("--only", help="guards whose names hold this")
     parser.add_argument("--state", type=Path, default=ROOT / "benchmarks" / "faults.json")
-    said = parser.parse_args()
-    state, every = State(said.state.absolute()), said.what == "all"
-    if said.what == "kills" or every:
+    chosen = parser.parse_args()
+    state, every = State(chosen.state.absolute()), chosen.what == "all"
+    if chosen.what == "kills" or every:
         for network, count in (("stub", 1000), ("real", 60)):
-            if said.network in (None, network):
-                kills(state, network, said.count or count)
-    if said.what == "disk" or every:
+            if chosen.network in (None, network):
+                kills(state, network, chosen.count or count)
+    if chosen.what == "disk" or every:
         disk(state)
-    if said.what == "tensors" or every:
-        mutants(state, "tensors", some_tensors, said.count or 1_000_000, 20_000)
-    if said.what == "checkpoint" or every:
-        mutants(state, "checkpoint", some_checkpoints, said.count or 250_000, 5_000)
-    if said.what == "downloads" or every:
-        downloads(state, said.count or 200)
-    if said.what == "guards" or every:
-        guards(state, said.only)
-    if said.what == "many" or every:
-        many(state, said.windows, said.count or 20)
+    if chosen.what == "tensors" or every:
+        mutants(state, "tensors", some_tensors, chosen.count or 1_000_000, 20_000)
+    if chosen.what == "checkpoint" or every:
+        mutants(state, "checkpoint", some_checkpoints, chosen.count or 250_000, 5_000)
+    if chosen.what == "downloads" or every:
+        downloads(state, chosen.count or 200)
+    if chosen.what == "guards" or every:
+        guards(state, chosen.only)
+    if chosen.what == "many" or every:
+        many(state, chosen.windows, chosen.count or 20)
     print(json.dumps(state.found, indent=1, sort_keys=True))
 
 

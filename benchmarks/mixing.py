@@ -52,13 +52,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="*", type=Path)
     parser.add_argument("--windows", type=int, default=20, help="of each recording, at most")
-    said = parser.parse_args()
+    chosen = parser.parse_args()
     model, half = Embedder.from_pretrained(), Embedder.from_pretrained(precision="bfloat16")
     other = Embedder.from_pretrained(backend="torch")
     found: dict[str, list[NDArray[np.float64]]] = {}
-    for signal, fs, modality in recordings(said.files):
+    for signal, fs, modality in recordings(chosen.files):
         window = min(WINDOW.get(modality, 10.0), signal.size / fs / 2)
-        stride = max(window / 2, (signal.size / fs - window) / said.windows)
+        stride = max(window / 2, (signal.size / fs - window) / chosen.windows)
 
         cut = {"window": window, "stride": stride, "representation": "scalogram"}
         vectors = partial(_vectors, signal, fs, modality, cut)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tiny_biomoe.errors import ConfigError, SignalError, SignalWarning, TinyBioMoEError
@@ -184,6 +184,7 @@ def test_the_slow_way_reads_as_the_quick_way(file, cell):
     np.testing.assert_equal(slow[0].signal[:2], quick[0].signal if quick[0].signal.size > 1 else [0, NAN])
 
 
+@example(b"movesense")  # a format by its first word, and nothing of it
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.text('0123456789-+.,;\t \n"#eENA:x\r\0é', max_size=60) | st.binary(max_size=60))
 def test_any_content_is_read_or_refused(file, content):

@@ -121,8 +121,8 @@ def seen_in(records: Iterable[Record], folder: Path) -> dict[str, Seen]:
             parts.append(KeptPart(folder / record.name, record.sha256, row, piece["runs"], own))
             row += piece["rows"]
             if piece["ended"]:
-                said = [each for part in parts for each in part.notices]
-                found[piece["key"]] = Seen(Kept(tuple(parts)), said, _worth_trying(said, piece["first"], tally))
+                of_file = [each for part in parts for each in part.notices]
+                found[piece["key"]] = Seen(Kept(tuple(parts)), of_file, _worth_trying(of_file, piece["first"], tally))
     return found
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from ..errors import ConfigError
 
 NEVER, CARE, NOTHING = "no", "with care", "yes"  # may the vectors be mixed, where one fact differs
-EFFECTS = {  # in the order in which they are told
+EFFECTS = {  # in the order in which they are reported
     "weights": (NEVER, "other weights are another space: distances mean nothing"),
     "recipe": (NEVER, "other filters or images"),
     "representation": (NEVER, "another kind of image"),
@@ -137,9 +137,9 @@ def check_mixable(manifests: Sequence[tuple[str, Mapping[str, Any]]], representa
             if each.mix == NEVER and each.name != "representation"
         ]
         if found:
-            told = "; ".join(map(str, found))
+            listed = "; ".join(map(str, found))
             raise ConfigError(
-                f"vectors of {first!r} and {name!r} may not be mixed: {told}: embed one of them again "
+                f"vectors of {first!r} and {name!r} may not be mixed: {listed}: embed one of them again "
                 "(tiny-biomoe compare says more)"
             )
         held = manifest["fingerprint"]["arguments"]["representations"]

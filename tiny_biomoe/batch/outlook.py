@@ -1,4 +1,4 @@
-"""What a run will do with each input, told before it begins: one table."""
+"""What a run will do with each input, reported before it begins: one table."""
 
 from __future__ import annotations
 

@@ -182,14 +182,14 @@ def _tell_failures(path: Path) -> None:
     found = parquet.read_table(path)
     skipped = compute.equal(found["outcome"], "skipped")
     failures = pa.concat_tables([found.filter(compute.invert(skipped)), found.filter(skipped)])
-    told = lines(
+    listed = lines(
         Failure(**{name: row[name] and printable(row[name]) for name in NAMES}, start=row["start"], stop=row["stop"])
         for row in failures.to_pylist()
     )
-    for line in told[:SHOWN]:
+    for line in listed[:SHOWN]:
         click.echo(f"  {fitting(line)}")
-    if len(told) > SHOWN:
-        click.echo(f"  and {len(told) - SHOWN} more kinds")
+    if len(listed) > SHOWN:
+        click.echo(f"  and {len(listed) - SHOWN} more kinds")
 
 
 def _engine(name: str, address: str | None, actors: int | None) -> Engine | None:

@@ -11,7 +11,7 @@ from ..signals.validation import Signal
 
 HEAD = 4096  # samples that are looked at first: few signals repeat theirs
 REPEATED = 0.45  # share of samples equal to the one before, without which nothing is held
-FEWEST = 16  # changes of value, of fewer nothing can be told
+FEWEST = 16  # changes of value, fewer say nothing
 ON_GRID = 0.98  # share of the changes that lie on one grid
 ASTRAY = 0.1  # periods by which they may lie beside it; rounding to whole samples moves them by half a sample
 SINGLE = 0.02  # share of values that last one sample

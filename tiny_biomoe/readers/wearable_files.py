@@ -300,7 +300,9 @@ def read_movesense(path: Path, options: Options) -> list[Channel]:
     """Movesense: a first line that belongs to no table, then names, milliseconds and microvolts."""
     _, body = read_lines(path, options.encoding)
     rows = body.split(b"\n", 3)
-    delimiter = ";" if len(rows) > 1 and b";" in rows[1] else ","
+    if len(rows) < 3:
+        raise SignalError("there is no row of samples behind the names of the columns: export the recording again")
+    delimiter = ";" if b";" in rows[1] else ","
     sheet = _sheet(path, options, delimiter, 2, [cell.strip() for cell in rows[1].decode().split(delimiter)])
     names = sheet.names
     at, unit = find_clock(names, options.time_column or None)
