@@ -197,7 +197,12 @@ class Config:
 
 def config_digest(part: Config | Recipe) -> str:
     """sha256 of everything in it, however the JSON is laid out and whether a number was written 80 or 80.0."""
-    plain = json.loads(json.dumps(dataclasses.asdict(part)), parse_int=float)
+    return plain_digest(dataclasses.asdict(part))
+
+
+def plain_digest(values: dict[str, Any]) -> str:
+    """The same of its values, as a file holds them."""
+    plain = json.loads(json.dumps(values), parse_int=float)
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 

@@ -110,6 +110,13 @@ def sha256_of(*paths: Path) -> str:
     return digest.hexdigest()
 
 
+def plain(value: Any) -> Any:
+    """The value as JSON gives it back: tuples as lists, keys as text."""
+    if isinstance(value, dict):
+        return {str(key): plain(each) for key, each in value.items()}
+    return [plain(each) for each in value] if isinstance(value, list | tuple) else value
+
+
 def plain_json(value: Any) -> bytes:
     """JSON that is equal where the value is equal."""
     return json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":")).encode()

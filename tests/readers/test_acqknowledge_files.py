@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 import bioread
 import numpy as np
 import pytest
-from device_files import device, listed, survives
+from device_files import device, faults_of_damage, listed
 from made_files import ACQ_START as START
 from made_files import acqknowledge as write
 
@@ -105,4 +105,4 @@ def test_a_real_file_that_was_paused():
 @pytest.mark.parametrize("packed", [False, True], ids=["plain", "packed"])
 def test_damaged_files_give_signals_or_errors(path, rng, packed):
     write(path, rng, [(0, "Segment 1", START)], packed)
-    survives(path, rng, 25)
+    assert faults_of_damage(path, rng, 25) == []

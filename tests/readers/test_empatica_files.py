@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fastavro
 import pytest
-from device_files import channels, survives
+from device_files import channels, faults_of_damage
 from made_files import IMU, RATES, START, array, record_type
 from made_files import avro as write
 from made_files import avro_path as at
@@ -177,4 +177,4 @@ def test_what_unpacks_to_too_much_is_refused(tmp_path, monkeypatch, rng):
 
 
 def test_damaged_files_give_signals_or_errors(tmp_path, rng):
-    survives(write(at(tmp_path, START), [session(START, 3, rng)]), rng)
+    assert faults_of_damage(write(at(tmp_path, START), [session(START, 3, rng)]), rng) == []

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.io
-from device_files import channels, device, listed, survives
+from device_files import channels, device, faults_of_damage, listed
 from made_files import cnt, gdf
 
 from tiny_biomoe.errors import MissingExtra, SignalError
@@ -196,12 +196,12 @@ def test_a_real_file_of_nicolet():
 
 
 def test_damaged_files_give_signals_or_errors(brainvision, tmp_path, rng):
-    survives(brainvision((1, "20240506070809250000"))[0], rng, 25)
+    assert faults_of_damage(brainvision((1, "20240506070809250000"))[0], rng, 25) == []
     path = tmp_path / "a_raw.fif"
     mne.io.RawArray(rng.standard_normal((1, 100)), mne.create_info(["Fz"], 250.0, "eeg"), verbose="ERROR").save(
         path, verbose="ERROR"
     )
-    survives(path, rng, 25)
+    assert faults_of_damage(path, rng, 25) == []
 
 
 @pytest.mark.parametrize("kind", ["<i2", "<i4"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from device_files import channels, device, survives
+from device_files import channels, device, faults_of_damage
 
 from tiny_biomoe.errors import SignalError
 from tiny_biomoe.readers.formats import parts_of, read, recognise
@@ -100,4 +100,4 @@ def test_a_real_data_set():
 
 
 def test_damaged_files_give_signals_or_errors(folder, rng):
-    survives(folder(), rng)
+    assert faults_of_damage(folder(), rng) == []

@@ -16,14 +16,13 @@ from typing import Any
 
 from ..embedding import Embedder
 from ..errors import ConfigError, need
-from ..sealed_files import plain_json, read_sealed, remove, sealed, write
+from ..sealed_files import plain, plain_json, read_sealed, remove, sealed, write
 from ..version import __version__
 from .parts import (
     FAILURES,
     FORMAT,
     INPUTS,
     MANIFEST,
-    NAME,
     NAME_1,
     OLD,
     README,
@@ -122,7 +121,7 @@ def digest(content: Any) -> str:
 
 def run_digest(facts: dict[str, Any]) -> str:
     """sha256 of the part of a fingerprint that every start of a run shares."""
-    return digest(_identity(_plain(facts)))
+    return digest(_identity(plain(facts)))
 
 
 def _identity(facts: dict[str, Any]) -> dict[str, Any]:
@@ -142,7 +141,7 @@ def begin(out: Path, facts: dict[str, Any], files: Sequence[File]) -> list[Any]:
         The folder holds a run of other settings (the message says what differs), of other inputs altogether, of an
         earlier version, or something else.
     """
-    facts = _plain(facts)
+    facts = plain(facts)
     if any(NAME_1.fullmatch(path.name) for path in (out / SHARDS).iterdir()):
         raise ConfigError(
             f"{str(out)!r} holds embeddings of an earlier version of tiny-biomoe, which are read as before and "
@@ -188,13 +187,6 @@ def _count(files: Iterable[File]) -> int:
     return sum(len(each.inputs) for each in files)
 
 
-def _plain(value: Any) -> Any:
-    """The value as JSON gives it back: tuples as lists."""
-    if isinstance(value, dict):
-        return {str(key): _plain(each) for key, each in value.items()}
-    return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
-
-
 def _difference(before: Any, now: Any, name: str = "") -> str:
     """Where two fingerprints differ, in words."""
     if isinstance(before, dict) and isinstance(now, dict):
@@ -212,28 +204,24 @@ class Ledger:
 
     def __init__(self, files: Sequence[File], groups: Sequence[Group], study: Study) -> None:
         self._files, self._groups, self._study = files, groups, study
-        self._places = {group.digest[:16]: place for place, group in enumerate(groups)}
+        self._places = {group.digest: place for place, group in enumerate(groups)}
         self._tally: dict[int, list[int]] = {}
         self._noticed: dict[int, set[str]] = {}
-        self._shards: list[dict[str, Any]] = []
+        self._shards: dict[tuple[int, ...], dict[str, Any]] = {}  # by place of the group, and where in it they begin
         self._provenance: dict[str, Any] = {}
 
     def add(self, record: Record) -> None:
         """Count a shard."""
-        first = self._groups[self._order(record.name)[0]].first
+        place = self._places[record.inputs]
+        first = self._groups[place].first
         for number, counts in record.tally.items():
             held = self._tally.setdefault(first + int(number), [0, 0])
             held[:] = held[0] + counts[0], held[1] + counts[1]
         for notice in record.notices:
             self._noticed.setdefault(first + notice["input"], set()).add(notice["outcome"])
         self._provenance |= record.provenance
-        self._shards.append({key: getattr(record, key) for key in ("name", "sha256", "bytes", "rows")})
-
-    def _order(self, name: str) -> tuple[int, int]:
-        """Place of a shard's group, and its own within."""
-        match = NAME.fullmatch(name)
-        assert match is not None
-        return self._places[match[1]], int(match[2])
+        facts = {key: getattr(record, key) for key in ("name", "sha256", "bytes", "rows")}
+        self._shards[(place, *(record.begin or ()))] = facts
 
     def outcome(self, number: int) -> str:
         """What became of an input: "embedded", "in part", "failed" or "skipped"."""
@@ -261,10 +249,10 @@ class Ledger:
             windows=sum(counts[0] for counts in self._tally.values()),
             windows_failed=sum(counts[1] for counts in self._tally.values()),
             shards=len(self._shards),
-            bytes=sum(each["bytes"] for each in self._shards),
+            bytes=sum(each["bytes"] for each in self._shards.values()),
             warned=sum("warned" in outcomes for outcomes in self._noticed.values()),
         )
-        rows = sum(each["rows"] for each in self._shards)
+        rows = sum(each["rows"] for each in self._shards.values())
         if found.inputs != found.embedded + found.failed + found.skipped or rows != found.windows:
             raise RuntimeError(f"the counts do not add up, {found} with {rows} rows: please report this")
         return found
@@ -277,9 +265,9 @@ class Ledger:
         began = [each.record() for each in self._files]
         counts = {"count": _count(self._files), "sha256": digest(began)}
         write(out / README, GUIDE.encode())
-        manifest = {"format": FORMAT, "fingerprint": _plain(facts), "inputs": counts, "summary": asdict(summary)}
-        shards = sorted(self._shards, key=lambda each: self._order(each["name"]))
-        write(out / MANIFEST, sealed({**manifest, "provenance": _plain(self._provenance), "shards": shards}))
+        manifest = {"format": FORMAT, "fingerprint": plain(facts), "inputs": counts, "summary": asdict(summary)}
+        shards = [facts for _, facts in sorted(self._shards.items(), key=lambda each: each[0])]
+        write(out / MANIFEST, sealed({**manifest, "provenance": plain(self._provenance), "shards": shards}))
         return summary
 
     def _inputs(self) -> bytes:

@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..config import plain_digest
 from ..errors import ConfigError
+from ..sealed_files import plain
 
 NEVER, CARE, NOTHING = "no", "with care", "yes"  # may the vectors be mixed, where one fact differs
 EFFECTS = {  # in the order in which they are reported
@@ -61,14 +61,13 @@ def facts_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """What decides the vectors of a run, from its manifest."""
     made, arguments = manifest["fingerprint"], manifest["fingerprint"]["arguments"]
     weights = made["weights"]
-    plain = json.loads(json.dumps(made["recipe"]), parse_int=float)
     image = arguments["image"]
     return {
         "weights": (weights["weights"], weights["tensors_sha256"]),
-        "recipe": hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest(),  # as `config_digest`
+        "recipe": plain_digest(made["recipe"]),
         "representation": tuple(arguments["representations"]),
-        "scale": _plain(image.get("scale", "window")),
-        "band": _plain(image.get("band", "modality")),
+        "scale": plain(image.get("scale", "window")),
+        "band": plain(image.get("band", "modality")),
         "window": arguments["window"],
         "on_held": arguments.get("reading", {}).get("on_held", "warn"),
         "precision": made["backend"]["precision"],
@@ -96,7 +95,7 @@ def facts_of_vector(provenance: Mapping[str, Any]) -> dict[str, Any]:
         raise ConfigError("the provenance of the query does not name its weights: pass that of model.provenance(...)")
     found = {"weights": (provenance.get("weights"), provenance["tensors_sha256"])}
     named = {"recipe": "recipe_sha256", **{name: name for name in ("scale", "precision", "backend", "program")}}
-    return found | {name: _plain(provenance[key]) for name, key in named.items() if key in provenance}
+    return found | {name: plain(provenance[key]) for name, key in named.items() if key in provenance}
 
 
 def differences(
@@ -148,12 +147,7 @@ def check_mixable(manifests: Sequence[tuple[str, Mapping[str, Any]]], representa
 
 
 def _same(name: str, here: Any, there: Any) -> bool:
-    return bool(here[1] == there[1]) if name == "weights" else _plain(here) == _plain(there)
-
-
-def _plain(value: Any) -> Any:
-    """A value as JSON gives it back."""
-    return list(value) if isinstance(value, tuple) else value
+    return bool(here[1] == there[1]) if name == "weights" else plain(here) == plain(there)
 
 
 def _text(value: Any) -> str:

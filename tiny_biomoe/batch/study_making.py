@@ -109,26 +109,21 @@ def study_rows(
     early = repeated = 0
     for each in study.inputs:
         about = {"path": str(each.path), **dict.fromkeys(("subject", *named), "")}
-        if pattern is not None:
-            match = pattern.search(each.source)
-            if match is None:
-                nobody.append(each.source)
-            else:
-                about |= {name: found or "" for name, found in match.groupdict().items()}
-                if "subject" not in match.groupdict():
-                    about["subject"] = match[1 if match.re.groups and 1 not in match.re.groupindex.values() else 0]
+        if pattern is not None and (match := pattern.search(each.source)):
+            about |= _groups(match)
+        elif pattern is not None:
+            nobody.append(each.source)
         if not events:
             rows.append(about)
             continue
-        of = _events_of(each.path, root, marked, events)
         moved = _moved(each.path)
-        found = [span for path in of for span in spans[path] if span is not None]
+        found = [span for path in _events_of(each.path, root, marked, events) for span in spans[path] if span]
+        once = dict.fromkeys(found)
         if not found:
             silent.append(each.source)
-        begun = [span for span in dict.fromkeys(found) if span.stop > moved]
         early += sum(span.stop <= moved for span in found)
-        repeated += len(found) - len(dict.fromkeys(found))
-        rows += [{**about, **span.cells(moved)} for span in begun]
+        repeated += len(found) - len(once)
+        rows += [{**about, **span.cells(moved)} for span in once if span.stop > moved]
     notes = [
         _note(nobody, f"have no person: {subject!r} is not in their paths"),
         _note(silent, "have no events, and are left out"),
@@ -156,6 +151,13 @@ class _Span:
         """Its cells in a study; `moved` is when the recording began."""
         times = {"start": max(self.start - moved, 0.0), "stop": self.stop - moved}
         return {**{name: f"{value:.10g}" for name, value in times.items()}, "label": self.label}
+
+
+def _groups(match: re.Match[str]) -> dict[str, str]:
+    """The cells that an expression found in a path: those of its named groups, and the person."""
+    found = {name: text or "" for name, text in match.groupdict().items()}
+    unnamed = match.re.groups and 1 not in match.re.groupindex.values()
+    return {"subject": match[1 if unnamed else 0], **found}
 
 
 def _compiled(expression: str | None) -> re.Pattern[str] | None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -284,16 +285,12 @@ def _embed_to_file(
         raise ConfigError(f"--{other[0].replace('_', '-')} is for a folder: give one, e.g. -o embeddings/")
     from ..batch.study_table import is_study_file, open_study
     from ..embedding import Embedder
-    from ..readers.columns import NoSignal
-    from ..readers.discovery import source_name
 
     if source.is_file() and is_study_file(source):
         raise ConfigError(f"{printable(str(source))} is a study file: embed it into a folder, e.g. -o embeddings/")
     study = open_study(source, **patterns)
     paths = [each.path for each in study.inputs]
-    skipped = [Failure(each.source, each.reason, "skipped") for each in study.skipped]
-    root = source.parent if source.is_file() else source
-    beside: list[Failure] = []  # channels that are no signals, or not known to be
+    passed = [Failure(each.source, each.reason, "skipped") for each in study.skipped]
     check_spares(output, paths)
     model = Embedder.from_pretrained(arguments.pop("weights"), **{name: arguments.pop(name) for name in BACKEND})
     arguments |= {
@@ -302,36 +299,56 @@ def _embed_to_file(
         "batch_size": run["batch_size"],
     }
     arguments["representation"] = list(arguments["representation"])
-    table, failures, windows_lost, dropped = Table(readout=arguments["readout"]), list[Failure](), list[Failure](), 0
+    done = _embed_files(model, paths, source.parent if source.is_file() else source, reading, arguments)
+    for line in lines([*passed, *done.skipped, *done.failed, *done.beside, *done.windows]):
+        click.echo(f"not embedded: {fitting(line)}", err=True)
+    if not done.table.sources:
+        raise ConfigError(f"nothing could be embedded of {len(paths)} files in {printable(str(source))}")
+    write(done.table, output)
+    click.echo(
+        f"{len(done.table.sources)} vectors of {len(done.table.embeddings[0])} numbers in {output} "
+        f"({len(paths) + len(passed)} inputs = {len(paths) - len(done.failed) - len(done.skipped)} embedded + "
+        f"{len(done.failed)} failed + {len(passed) + len(done.skipped)} skipped)"
+    )
+    if done.failed or done.windows:
+        raise SystemExit(2)
+
+
+@dataclass
+class _Embedded:
+    """The vectors of some files, and what was not embedded."""
+
+    table: Table
+    failed: list[Failure] = field(default_factory=list)  # files
+    skipped: list[Failure] = field(default_factory=list)  # files
+    beside: list[Failure] = field(default_factory=list)  # channels that are no signals, or not known to be
+    windows: list[Failure] = field(default_factory=list)
+
+
+def _embed_files(
+    model: Embedder, paths: Sequence[Path], root: Path, reading: dict[str, Any], arguments: dict[str, Any]
+) -> _Embedded:
+    """Each file in turn, with a bar on a terminal; one that cannot be embedded costs itself."""
+    from ..readers.columns import NoSignal
+    from ..readers.discovery import source_name
+
+    done = _Embedded(Table(readout=arguments["readout"]))
     for path in tqdm(paths, unit="file", disable=not sys.stderr.isatty()):
         name = source_name(path, root)
         try:
             found, lost, left = _embed_file(model, path, root, reading, **arguments)
-            windows_lost += lost
-            beside += left
+            done.windows += lost
+            done.beside += left
             if not found.sources and lost:
-                failures.append(Failure(name, "none of its windows can be embedded"))
+                done.failed.append(Failure(name, "none of its windows can be embedded"))
             elif not found.sources:
-                skipped.append(Failure(name, "shorter than one window", "skipped"))
-                dropped += 1
-            table.add(found)
+                done.skipped.append(Failure(name, "shorter than one window", "skipped"))
+            done.table.add(found)
         except NoSignal as error:
-            skipped.append(Failure(name, _without_name(error, path), "skipped"))
-            dropped += 1
+            done.skipped.append(Failure(name, _without_name(error, path), "skipped"))
         except (SignalError, MemoryError) as error:
-            failures.append(Failure(name, _without_name(error, path, name) or "not enough memory"))
-    for line in lines([*skipped, *failures, *beside, *windows_lost]):
-        click.echo(f"not embedded: {fitting(line)}", err=True)
-    if not table.sources:
-        raise ConfigError(f"nothing could be embedded of {len(paths)} files in {printable(str(source))}")
-    write(table, output)
-    click.echo(
-        f"{len(table.sources)} vectors of {len(table.embeddings[0])} numbers in {output} "
-        f"({len(paths) + len(skipped) - dropped} inputs = {len(paths) - len(failures) - dropped} embedded + "
-        f"{len(failures)} failed + {len(skipped)} skipped)"
-    )
-    if failures or windows_lost:
-        raise SystemExit(2)
+            done.failed.append(Failure(name, _without_name(error, path, name) or "not enough memory"))
+    return done
 
 
 def _without_name(error: BaseException, *names: object) -> str:

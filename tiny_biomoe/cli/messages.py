@@ -29,6 +29,7 @@ def fitting(text: str, command: click.Command | None = None) -> str:
     study = any(isinstance(each, click.Argument) and each.name in ("source", "study") for each in command.params)
 
     def shown(mention: re.Match[str]) -> str:
+        """A mention of options, as it is where the command has them; else the column in their place, or nothing."""
         named = OPTION.findall(mention[1])
         if has.issuperset(named):
             return mention[0]

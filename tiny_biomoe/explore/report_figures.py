@@ -36,6 +36,7 @@ def quality_figure(quality: QualityOverTime) -> Figure:
     """Shares of missing, flat and clipped samples along the recordings of a modality."""
 
     def draw(axes: Axes) -> None:
+        """A line a kind of sample."""
         for name in QUALITY:
             axes.plot(
                 quality.minutes, 100 * quality.shares[name], DASHES[name], color=LINES[name], label=name, marker=".",
@@ -59,6 +60,7 @@ def map_figure(sample: Sample, classes: Classes) -> Figure:
     order = [code for code in np.argsort(-sizes, kind="stable") if sizes[code]]
 
     def draw(axes: Axes) -> None:
+        """Points, the classes of most windows first, for those lie underneath."""
         area = float(np.clip(20_000 / max(len(sample.rows), 1), 4, 45))
         for place, code in enumerate(order):
             points = projection.points[classes.codes == code]

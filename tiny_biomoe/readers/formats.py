@@ -72,7 +72,7 @@ class Format:
     begins: tuple[bytes, ...] = ()  # first bytes of a file, unpacked where it is compressed with gzip
     endings: tuple[str, ...] = ()  # of the lower-case file name, a trailing .gz apart; for formats without a signature
     looks: Callable[[Path, bytes], bool] | None = None  # by the name and the first `HEAD` bytes; for text formats
-    parts: Callable[[Path], list[Path]] = lambda path: []  # other files that are read with it, which are no recordings
+    parts: Callable[[Path], list[Path]] | None = None  # other files that are read with it, which are no recordings
 
 
 # The order counts: signatures are looked at first, then endings, then `looks`, each from top to bottom.
@@ -362,11 +362,9 @@ def parts_of(path: Path) -> list[Path]:
     """The plain files that are read for one input: itself, and those that its format reads with it."""
     name = path.name.lower().removesuffix(".gz")
     owner = next((each for each in FORMATS.values() if each.endings and name.endswith(each.endings)), None)
-    if owner is None and looks_like_nicolet(path, b""):  # whose ending alone says nothing
-        owner = FORMATS["mne"]
-    if owner is None and looks_like_bids(path, b""):  # of another suffix than physio
-        owner = FORMATS["bids"]
-    others = owner.parts(path) if owner else []
+    if owner is None:  # formats of several files that are known by what lies beside a file, not by its first bytes
+        owner = next((each for each in FORMATS.values() if each.parts and each.looks and each.looks(path, b"")), None)
+    others = owner.parts(path) if owner and owner.parts else []
     return [path, *(other for other in others if other.is_file() and (path.is_symlink() or not other.is_symlink()))]
 
 

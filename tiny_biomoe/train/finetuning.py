@@ -239,7 +239,7 @@ class _Run:
         if self.target is None:
             loss = F.cross_entropy(outputs, labels, self.weights, label_smoothing=smoothing)
         else:
-            loss = self._error(outputs, labels)
+            loss = self._error(self.target, outputs, labels)
         self._require_finite("loss", loss, step)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -249,10 +249,9 @@ class _Run:
         self.scheduler.step()
         return loss.item(), self._score(outputs.detach(), labels)
 
-    def _error(self, outputs: Tensor, labels: Tensor) -> Tensor:
+    def _error(self, target: Target, outputs: Tensor, labels: Tensor) -> Tensor:
         """Loss of a regression, of numbers that are measured in standard deviations of the target."""
-        assert self.target is not None
-        scaled = (labels - self.target.mean) / self.target.std
+        scaled = (labels - target.mean) / target.std
         return (F.huber_loss if self.settings.loss == "huber" else F.mse_loss)(outputs[:, 0], scaled)
 
     def _score(self, outputs: Tensor, labels: Tensor) -> float:
@@ -311,7 +310,7 @@ class _Run:
         outputs, labels = torch.cat(every), self.validation.labels
         if self.target is not None:
             mae = self._score(outputs, labels) / len(labels)
-            return {"validation_loss": self._error(outputs, labels).item(), "validation_mae": mae}
+            return {"validation_loss": self._error(self.target, outputs, labels).item(), "validation_mae": mae}
         hits = outputs.argmax(1) == labels
         recalls = [hits[labels == k].float().mean().item() for k in labels.unique()]
         return {
