@@ -15,6 +15,13 @@ from benchmarks.scoring import Scorer
 from tiny_biomoe import REPRESENTATIONS, Recipe, TinyBioMoE
 
 
+@pytest.fixture(autouse=True)
+def short_probes(monkeypatch):
+    """Two strengths and few steps; test_protocol has the probe as it is."""
+    monkeypatch.setattr(protocol, "STRENGTHS", (1e-2, 1.0))
+    monkeypatch.setattr(protocol, "ITERATIONS", 20)
+
+
 @pytest.fixture
 def dataset() -> Dataset:
     """Ten people, eight windows each; the second class breathes twice as fast; one window is flat."""

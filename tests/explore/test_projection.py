@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tiny_biomoe import ConfigError
+from tiny_biomoe.explore import projection
 from tiny_biomoe.explore.projection import NEIGHBOURS, principal_components, project
 
 needs_umap = pytest.mark.skipif(importlib.util.find_spec("umap") is None, reason="umap-learn is not installed")
@@ -39,6 +40,26 @@ def test_umap_keeps_clusters_and_repeats_itself(clusters):
     assert found.neighbours.shape == (180, NEIGHBOURS)
     assert (found.neighbours[:, 0] == np.arange(180)).all()
     assert (found.neighbours // 60 == np.repeat([0, 1, 2], 60)[:, None]).all()
+
+
+@needs_umap
+def test_neighbours_of_many_windows_are_pynndescents(clusters, monkeypatch):
+    """It stands in for itself here: what it compiles takes a minute."""
+    from umap import umap_
+
+    asked = []
+
+    def nearest_neighbors(x, k, metric, *rest, use_pynndescent, **options):
+        asked.append((len(x), k, metric, use_pynndescent))
+        return *projection._exact_neighbours(x), None
+
+    exact = project(clusters, 3, neighbours=True)
+    monkeypatch.setattr(umap_, "nearest_neighbors", nearest_neighbors)
+    monkeypatch.setattr(projection, "EXACT", 179)
+    many = project(clusters, 3, neighbours=True)
+    assert asked == [(180, NEIGHBOURS, "cosine", True)]
+    assert many.points.tobytes() == exact.points.tobytes()
+    assert (many.neighbours == exact.neighbours).all()
 
 
 def test_principal_components_are_those_of_the_covariance(clusters):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +18,7 @@ METHODS = ("auto", "umap", "pca")
 NEIGHBOURS = 15  # of each window, itself included, that UMAP keeps together
 FEWEST = 100  # windows; UMAP of fewer shows chance rather than structure
 BLOCK = 1024  # windows whose neighbours are looked for at once
+EXACT = 20_000  # windows up to which all pairs are compared: less than the minute that pynndescent takes to compile
 
 
 @dataclass(frozen=True)
@@ -66,20 +69,18 @@ def project(
 def _umap(vectors: NDArray[np.float32], seed: int) -> Projection:
     with tqdm(total=2, desc="loading UMAP", delay=2, leave=False, disable=quiet()) as bar:
         from umap import UMAP
-        from umap.umap_ import nearest_neighbors
 
         bar.set_description("neighbours")
-        random = np.random.RandomState(seed)
-        found = nearest_neighbors(
-            vectors, NEIGHBOURS, "cosine", {}, True, random, low_memory=True, use_pynndescent=True, n_jobs=1
-        )
+        found = _exact_neighbours(vectors) if len(vectors) <= EXACT else _close_neighbours(vectors, seed)
         bar.update()
         bar.set_description("projecting")
-        reducer = UMAP(
-            n_neighbors=NEIGHBOURS, metric="cosine", random_state=seed, n_jobs=1, precomputed_knn=found,
-            tqdm_kwds={"desc": "projecting", "delay": 2, "leave": False, "disable": quiet()},
-        )  # fmt: skip
-        points = reducer.fit_transform(vectors)
+        with warnings.catch_warnings():  # without an index, new vectors cannot be put into the map; none are
+            warnings.filterwarnings("ignore", "precomputed_knn", UserWarning)
+            reducer = UMAP(
+                n_neighbors=NEIGHBOURS, metric="cosine", random_state=seed, n_jobs=1, precomputed_knn=found,
+                tqdm_kwds={"desc": "projecting", "delay": 2, "leave": False, "disable": quiet()},
+            )  # fmt: skip
+            points = reducer.fit_transform(vectors)
         bar.update()
     if not np.isfinite(points).all():
         raise ConfigError("UMAP gave no finite points for these vectors: choose method='pca'")
@@ -111,6 +112,17 @@ def _no_neighbours(n: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     return np.empty((n, 0), np.int64), np.empty((n, 0), np.float32)
 
 
+def _close_neighbours(vectors: NDArray[np.float32], seed: int) -> tuple[Any, ...]:
+    """Nearest neighbours of many vectors by pynndescent, a few in a hundred of which are not the nearest."""
+    from umap.umap_ import nearest_neighbors
+
+    random = np.random.RandomState(seed)
+    found: tuple[Any, ...] = nearest_neighbors(
+        vectors, NEIGHBOURS, "cosine", {}, True, random, low_memory=True, use_pynndescent=True, n_jobs=1
+    )
+    return found
+
+
 def _exact_neighbours(vectors: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     unit, k = to_unit(vectors), min(NEIGHBOURS, len(vectors))
     numbers, distances = np.empty((len(unit), k), np.int64), np.empty((len(unit), k), np.float32)
@@ -118,7 +130,9 @@ def _exact_neighbours(vectors: NDArray[np.float32]) -> tuple[NDArray[np.int64], 
         similarity = unit[start : start + BLOCK] @ unit.T
         rows = np.arange(len(similarity))
         similarity[rows, start + rows] = 2.0  # itself first
-        best = np.argsort(-similarity, axis=1, kind="stable")[:, :k]
+        best = np.sort(np.argpartition(-similarity, k - 1, axis=1)[:, :k], axis=1)
+        order = np.argsort(-np.take_along_axis(similarity, best, 1), axis=1, kind="stable")
+        best = np.take_along_axis(best, order, 1)
         numbers[start : start + BLOCK] = best
         distances[start : start + BLOCK] = np.clip(1.0 - np.take_along_axis(similarity, best, 1), 0.0, 2.0)
     return numbers, distances
