@@ -8,7 +8,7 @@ from pretraining.archives import Task
 from pretraining.multitask import Settings
 from pretraining.sources import Row, Source, gather
 
-QUICK = Settings(steps=4, images=6, threads=1, precision="float32")
+QUICK = Settings(steps=4, images=6, image_size=112, threads=1, precision="float32")
 
 
 def toy_task(name: str = "ecg", fs: float = 100.0) -> Task:

@@ -15,14 +15,16 @@ from benchmarks.scoring import Scorer
 from tiny_biomoe import REPRESENTATIONS, Recipe, TinyBioMoE
 
 
-@pytest.fixture(autouse=True)
-def short_probes(monkeypatch):
-    """Two strengths and few steps; test_protocol has the probe as it is."""
-    monkeypatch.setattr(protocol, "STRENGTHS", (1e-2, 1.0))
-    monkeypatch.setattr(protocol, "ITERATIONS", 20)
+@pytest.fixture(scope="module", autouse=True)
+def short_probes():
+    """Three folds, one strength and few steps; test_protocol has the probe as it is."""
+    with pytest.MonkeyPatch.context() as patched:
+        for name, value in {"FOLDS": 3, "INNER_FOLDS": 2, "STRENGTHS": (0.1,), "ITERATIONS": 50}.items():
+            patched.setattr(protocol, name, value)
+        yield
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def dataset() -> Dataset:
     """Ten people, eight windows each; the second class breathes twice as fast; one window is flat."""
     rng = np.random.default_rng(0)
@@ -84,11 +86,11 @@ def test_fusion_by_concat_and_by_add():
     assert fuse(parts, "add").seconds == 3.0
 
 
-@pytest.fixture
-def scored(dataset, tmp_path):
+@pytest.fixture(scope="module")
+def scored(dataset, tmp_path_factory):
     """Ours knows the label by its scalogram, the untrained network nothing."""
     rng = np.random.default_rng(1)
-    scorer, rows = Scorer(dataset, tmp_path), []
+    scorer, rows = Scorer(dataset, tmp_path_factory.mktemp("cache")), []
     for group, signal in (("ours", 3.0), ("untrained", 0.0)):
         found = {}
         for name in REPRESENTATIONS:

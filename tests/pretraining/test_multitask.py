@@ -252,43 +252,33 @@ sys.path.insert(0, sys.argv[1])
 from toy_pretraining import QUICK, toy_task
 from pretraining.multitask import train
 from pretraining.ranks import process_group
-if len(sys.argv) > 3:  # the parts alone
-    with process_group("cpu") as (ranks, device):
-        layer = torch.nn.BatchNorm1d(2)
-        layer.weight.grad = torch.full((2,), float(ranks.rank))
-        layer.running_mean.fill_(10 * ranks.rank)
-        ranks.average_gradients(layer)
-        ranks.average_statistics(layer)
-        print(ranks.world, device, layer.weight.grad.tolist(), layer.bias.grad, layer.running_mean.tolist(), flush=True)
-else:
-    network = train([toy_task("ecg"), toy_task("eeg", 125.0)], Path(sys.argv[2]), replace(QUICK, steps=2), workers=0)
-    print(sum(float(t.double().abs().sum()) for t in network.state_dict().values()).hex(), flush=True)
+with process_group("cpu") as (ranks, device):
+    layer = torch.nn.BatchNorm1d(2)
+    layer.weight.grad = torch.full((2,), float(ranks.rank))
+    layer.running_mean.fill_(10 * ranks.rank)
+    ranks.average_gradients(layer)
+    ranks.average_statistics(layer)
+    print(ranks.world, device, layer.weight.grad.tolist(), layer.bias.grad, layer.running_mean.tolist(), flush=True)
+network = train([toy_task("ecg"), toy_task("eeg", 125.0)], Path(sys.argv[2]), replace(QUICK, steps=2), workers=0)
+print(sum(float(t.double().abs().sum()) for t in network.state_dict().values()).hex(), flush=True)
 """
 
 
-def two_processes(*arguments) -> list[str]:
-    """What two processes say, that torchrun would have started."""
+def test_two_processes_learn_one_network_from_batches_of_their_own(tasks, uninterrupted, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     started = []
-    for rank in ("0", "1"):
+    for rank in ("0", "1"):  # as torchrun would start them
         named = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        command = [sys.executable, "-c", RANK, str(Path(__file__).parents[1]), *map(str, arguments)]
+        command = [sys.executable, "-c", RANK, str(Path(__file__).parents[1]), str(tmp_path)]
         started.append(
             subprocess.Popen(command, env=os.environ | named, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         )
     said = [process.communicate(timeout=300) for process in started]
     assert [process.returncode for process in started] == [0, 0], said
-    return [out.strip() for out, _ in said]
-
-
-def test_two_processes_average_what_each_has_found(tmp_path):
-    assert two_processes(tmp_path, "parts") == ["2 cpu [0.5, 0.5] None [5.0, 5.0]"] * 2
-
-
-def test_two_processes_learn_one_network_from_batches_of_their_own(tasks, uninterrupted, tmp_path):
-    first, second = two_processes(tmp_path)
+    (averages, first), (others, second) = (out.splitlines() for out, _ in said)
+    assert averages == others == "2 cpu [0.5, 0.5] None [5.0, 5.0]"
     assert first == second
     state = load_checkpoint(tmp_path)
     assert (state["step"], state["settings"]["processes"]) == (2, 2)
@@ -299,12 +289,12 @@ def test_two_processes_learn_one_network_from_batches_of_their_own(tasks, uninte
 
 
 def test_small_images_first_then_whole_ones(tasks, tmp_path):
-    settings = Settings(**{**QUICK.__dict__, "steps": 2, "image_size": 112})
+    settings = Settings(**{**QUICK.__dict__, "steps": 2})
     small = train(tasks, tmp_path / "small", settings, workers=0)
     assert small.image_norm.weight.shape == (3, 112, 112)
     start = finished(tmp_path / "small")
     assert torch.equal(start["network.gate.weight"], small.gate.weight)
-    settings = Settings(**{**QUICK.__dict__, "steps": 2, "seed": 1})
+    settings = Settings(**{**QUICK.__dict__, "steps": 2, "seed": 1, "image_size": 224})
     whole = train(tasks, tmp_path / "whole", settings, workers=0, start=start)
     assert whole.image_norm.weight.shape == (3, 224, 224)
     difference = (whole.gate.weight - small.gate.weight).abs().max().item()
@@ -314,7 +304,7 @@ def test_small_images_first_then_whole_ones(tasks, tmp_path):
 
 
 def test_a_run_goes_on_with_its_heads_unless_they_tell_something_else(tasks, tmp_path):
-    settings = replace(QUICK, steps=1, image_size=112)
+    settings = replace(QUICK, steps=1)
     train(tasks, tmp_path / "first", settings, workers=0)
     begin = finished(tmp_path / "first")
     model = MultitaskModel(Network(Config(), 112), [len(task.classes) for task in tasks])

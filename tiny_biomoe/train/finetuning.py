@@ -243,7 +243,8 @@ class _Run:
         self._require_finite("loss", loss, step)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
+        learning = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        norm = torch.nn.utils.clip_grad_norm_(learning, self.settings.clip)
         self._require_finite("norm of the gradient", norm, step)  # clipped, an infinite one gives NaN weights
         self.optimizer.step()
         self.scheduler.step()

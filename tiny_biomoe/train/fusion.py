@@ -126,10 +126,17 @@ class FusionClassifier(nn.Module):
     def learning(self) -> None:
         """Train mode for what learns. Frozen layers stay in eval mode, or their running statistics would drift."""
         self.train()
-        for module in self.backbone.modules():
-            own = list(module.parameters())
-            if own and not any(parameter.requires_grad for parameter in own):
-                module.eval()
+        _rest(self.backbone)
+
+
+def _rest(module: nn.Module) -> None:
+    """Eval mode for the parts of a module that have parameters of which none learns."""
+    own = list(module.parameters())
+    if any(parameter.requires_grad for parameter in own):
+        for part in module.children():
+            _rest(part)
+    elif own:
+        module.eval()
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, list[nn.Parameter] | float]]:
