@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from tiny_biomoe import Architecture, TinyBioMoE
@@ -26,3 +27,22 @@ def randomised(gate="released", **architecture):
             if tensor.is_floating_point() and tensor.ndim < 2 and not name.startswith("image_norm"):
                 tensor.add_(0.3 * torch.rand(tensor.shape, generator=generator))
     return model.eval()
+
+
+def hooked_rows(model, pictures):
+    """The last maps as hooks on the plain network find them, averaged over their columns: (n, 7 * 96 + 4 * 96)."""
+    maps = {}
+    blocks = {"grid": model.spectral_encoder.blocks[-1], "map": model.waterfall_encoder.blocks[-1]}
+    hooks = [
+        block.register_forward_hook(lambda module, given, gave, name=name: maps.update({name: gave}))
+        for name, block in blocks.items()
+    ]
+    found = []
+    for picture in pictures:
+        with torch.inference_mode():
+            model(to_pixels(torch.tensor(picture[None]), "cpu"))
+        grid, map = maps["grid"][0].numpy(), maps["map"][0].numpy()  # (rows, columns, channels), (channels, ...)
+        found.append(np.concatenate([grid.mean(1).ravel(), map.mean(2).T.ravel()]))
+    for hook in hooks:
+        hook.remove()
+    return np.stack(found)

@@ -206,7 +206,7 @@ def test_networks_in_turn_and_at_once_keep_their_bytes(pictures):
     expected = [run(pictures[0], 1).tobytes() for run in networks]
 
     def turns(first):
-        return [(i % 2, networks[i % 2](pictures[0], 2).tobytes()) for i in range(first, first + 150)]
+        return [(i % 2, networks[i % 2](pictures[0], 2).tobytes()) for i in range(first, first + 60)]
 
     with ThreadPoolExecutor(3) as pool:
         found = [*turns(0), *(pair for pairs in pool.map(turns, range(3)) for pair in pairs)]

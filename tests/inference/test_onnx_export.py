@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from toy_networks import hooked_rows
 
 from tiny_biomoe import ConfigError, TinyBioMoE, __version__
 from tiny_biomoe.cli.main import main
@@ -41,6 +42,13 @@ def test_any_batch_is_the_plain_network_image_by_image(model, exported):
         np.testing.assert_allclose(run(levels[:n]), expected[:n], rtol=0, atol=1e-5)
 
 
+def test_rows_are_those_of_the_network(model, exported):
+    levels = np.random.RandomState(2).randint(0, 256, (3, 224, 224)).astype(np.uint8)
+    found = run_onnx(exported)(levels, True)
+    np.testing.assert_allclose(found[:, 192:], hooked_rows(model, levels), rtol=1e-5, atol=2e-5)
+    assert found[:, :192].tobytes() == run_onnx(exported)(levels, False).tobytes()
+
+
 def test_the_file_says_what_it_is(model, exported):
     file = onnx.load_from_string(exported)
     onnx.checker.check_model(file)
@@ -64,6 +72,8 @@ def test_the_backend_changes_nothing_else(model, exported, tmp_path: Path, monke
     found = other.embed(signals, 64, "bvp")
     np.testing.assert_allclose(found, model.embed(signals, 64, "bvp"), rtol=0, atol=1e-5)
     assert [other.embed(signal, 64, "bvp").tobytes() for signal in signals] == [row.tobytes() for row in found]
+    rows, expected = (m.embed(signals[0], 64, "bvp", readout="rows") for m in (other, model))
+    np.testing.assert_allclose(rows, expected, rtol=1e-5, atol=2e-5)
     assert other.provenance(64, "bvp")["backend"] == "onnx"
     (kept,) = (tmp_path / "tiny-biomoe").iterdir()
     damaged = bytearray(kept.read_bytes())

@@ -5,32 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from toy_networks import randomised
+from toy_networks import hooked_rows, randomised
 
 from tiny_biomoe import ConfigError, TinyBioMoE
-from tiny_biomoe.inference.backends import make_backend
 from tiny_biomoe.inference.torch_backend import to_pixels
 from tiny_biomoe.model import embed_levels
-from tiny_biomoe.weights.loading import arrays
-
-
-def hooked_rows(model, pictures):
-    """The last maps as hooks on the plain network find them, averaged over their columns: (n, 7 * 96 + 4 * 96)."""
-    maps = {}
-    blocks = {"grid": model.spectral_encoder.blocks[-1], "map": model.waterfall_encoder.blocks[-1]}
-    hooks = [
-        block.register_forward_hook(lambda module, given, gave, name=name: maps.update({name: gave}))
-        for name, block in blocks.items()
-    ]
-    found = []
-    for picture in pictures:
-        with torch.inference_mode():
-            model(to_pixels(torch.tensor(picture[None]), "cpu"))
-        grid, map = maps["grid"][0].numpy(), maps["map"][0].numpy()  # (rows, columns, channels), (channels, ...)
-        found.append(np.concatenate([grid.mean(1).ravel(), map.mean(2).T.ravel()]))
-    for hook in hooks:
-        hook.remove()
-    return np.stack(found)
 
 
 def bars(*centres):
@@ -51,16 +30,6 @@ def test_rows_are_the_last_maps_and_the_embedding_keeps_its_bytes(backend, pictu
     assert found[:, :192].tobytes() == alone.tobytes()
     np.testing.assert_allclose(found[:, 192:], expected, rtol=1e-5, atol=2e-5)
     assert embed_levels(model, pictures[:1], 32, rows=True).tobytes() == found[:1].tobytes()
-
-
-def test_onnx_runtime_gives_the_same_rows(pictures, tmp_path, monkeypatch):
-    pytest.importorskip("onnxruntime")
-    monkeypatch.setenv("HF_HOME", str(tmp_path))
-    model = randomised()
-    network = make_backend(arrays(model.state_dict()), model.config, backend="onnx")
-    found = np.concatenate([network.run(picture[None], 1, True) for picture in pictures])
-    np.testing.assert_allclose(found[:, 192:], hooked_rows(model, pictures), rtol=1e-5, atol=2e-5)
-    assert network.run(pictures[:1], 1, False).tobytes() == found[:1, :192].tobytes()
 
 
 def test_bfloat16_rows_are_near():
