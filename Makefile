@@ -4,7 +4,7 @@ BIN := .venv/bin
 
 .PHONY: demo test test-first test-second docs wheel wheel-arm64 setup lint clean
 
-FIRST := tests/readers tests/batch tests/train tests/pretraining tests/benchmarks tests/inference
+FIRST := tests/train tests/pretraining tests/benchmarks tests/inference
 
 demo: setup
 	rm -rf demo/study && mkdir -p demo
@@ -14,9 +14,9 @@ demo: setup
 	@echo "vectors: demo/study/embeddings   the six images of one recording: demo/ecg.png"
 	@echo "report of the study: demo/report.html"
 
-# two halves side by side, for two processors; threads that wait leave theirs to others
-test: setup lint
-	$(MAKE) --no-print-directory -j2 test-first test-second
+# two at a time, for two processors; threads that wait leave theirs to others
+test: setup
+	$(MAKE) --no-print-directory -j2 test-first lint test-second
 
 test-first test-second: export OMP_WAIT_POLICY := passive
 
@@ -48,11 +48,12 @@ setup: .venv/ready
 
 PROGRAM := setup.py tiny_biomoe/inference/build.py $(wildcard tiny_biomoe/inference/cpp/*)
 
-# constraints.txt pins torch first, because a range would take a build of several gigabytes
+# constraints.txt pins torch first, because a range would take a build of several gigabytes; Python compiles what is
+# imported, pip would compile all 20 000 files
 .venv/ready: pyproject.toml constraints.txt $(PROGRAM)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test]"
+	$(BIN)/python -m pip install --no-compile --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --no-compile --quiet --disable-pip-version-check -c constraints.txt -e ".[test]"
 	touch $@
 
 clean:
