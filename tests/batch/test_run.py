@@ -188,18 +188,60 @@ def test_a_padded_segment_holds_nothing_from_beyond_its_end(study, tmp_path):
     assert vectors[0][0] > 0.15
 
 
-def test_start_and_stop_of_a_channel_that_was_split_are_refused(tmp_path):
-    times = np.concatenate([np.arange(0, 20, 0.25), np.arange(50, 80, 0.25)])
-    rows = "".join(f"{t:.2f},{value:.5f}\n" for t, value in zip(times, pulse(50, 4, 0.1), strict=True))
-    (tmp_path / "a.csv").write_text("time [s],EDA\n" + rows)
-    (tmp_path / "study.csv").write_text("path,label,start,stop\na.csv,all,,\na.csv,stress,60,70\na.csv,rest,0,10\n")
-    summary = embed(tmp_path / "study.csv", tmp_path / "out", on_hole="split")
-    _, _, table = load_embeddings(tmp_path / "out")
-    assert set(table["label"].to_pylist()) == {"all"}
-    assert (summary.embedded, summary.failed, summary.windows) == (1, 2, 5)
-    failures = parquet.read_table(tmp_path / "out" / "failures.parquet").to_pylist()
-    assert sorted(row["channel"] for row in failures) == ["EDA[0:80]"] * 2 + ["EDA[80:200]"] * 2
-    assert all("was split at its holes" in row["reason"] for row in failures)
+def with_hole(folder: Path, *, rows: bool) -> Path:
+    """A study of one recording of 80 s, of which 20 s to 50 s are missing: rows of the file, or the numbers in them."""
+    times, signal = np.arange(0, 80, 0.25), 2 + pulse(80, 4, 0.1)
+    lost = (times >= 20) & (times < 50)
+    lines = [f"{t:.2f},{'' if gone else f'{value:.5f}'}\n" for t, value, gone in zip(times, signal, lost, strict=True)]
+    kept = [line for line, gone in zip(lines, lost, strict=True) if not (rows and gone)]
+    folder.mkdir(exist_ok=True)
+    (folder / "a.csv").write_text("time [s],EDA\n" + "".join(kept))
+    (folder / "study.csv").write_text("path,label,start,stop\na.csv,rest,0,10\na.csv,stress,60,70\n")
+    return folder
+
+
+@pytest.mark.parametrize("rows", [True, False])
+@pytest.mark.parametrize("on_hole", ["error", "split", "nan"])
+def test_row_116_what_is_missing_outside_start_and_stop_costs_nothing(tmp_path, on_hole, rows):
+    study = with_hole(tmp_path / "study", rows=rows)
+    for window in (10, None):
+        summary = embed(study / "study.csv", tmp_path / f"out{window}", window=window, on_hole=on_hole)
+        ids, _, table = load_embeddings(tmp_path / f"out{window}")
+        assert (summary.failed, ids) == (0, ["a.csv#EDA@0", "a.csv#EDA@60"])
+        assert table["label"].to_pylist() == ["rest", "stress"]
+        assert table["missing"].to_pylist() == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("rows", "on_hole", "starts", "reason"),
+    [
+        (True, "error", [], "samples are missing for 30 s from 20 s on, the first of 1 holes"),
+        (True, "nan", [55, 65], "lies in or beside missing samples"),
+        (True, "split", [50, 60], "lasts 5 s, less than one window of 10 s"),
+        (False, "error", [55, 65], "lies in or beside missing samples"),
+        (False, "split", [50, 60], "lasts 5 s, less than one window of 10 s"),
+    ],
+)
+def test_row_116_what_is_missing_within_start_and_stop_costs_what_on_hole_says(tmp_path, rows, on_hole, starts, reason):
+    study = with_hole(tmp_path / "study", rows=rows)
+    (study / "study.csv").write_text("path,start,stop\na.csv,15,75\n")
+    embed(study / "study.csv", tmp_path / "out", on_hole=on_hole)
+    assert load_embeddings(tmp_path / "out")[2]["start"].to_pylist() == starts
+    assert reason in reasons(tmp_path / "out")["a.csv"]
+
+
+def test_a_stretch_within_a_hole_fails(tmp_path):
+    study = with_hole(tmp_path / "study", rows=True)
+    (study / "study.csv").write_text("path,start,stop\na.csv,0,10\na.csv,25,35\n")
+    assert embed(study / "study.csv", tmp_path / "out", on_hole="split").failed == 1
+    assert reasons(tmp_path / "out") == {"a.csv": "all samples of the segment are missing"}
+
+
+def test_a_whole_recording_with_a_hole_fails_beside_a_stretch_of_it(tmp_path):
+    study = with_hole(tmp_path / "study", rows=True)
+    (study / "study.csv").write_text("path,label,start,stop\na.csv,all,,\na.csv,rest,0,10\n")
+    assert embed(study / "study.csv", tmp_path / "out").failed == 1
+    assert load_embeddings(tmp_path / "out")[2]["label"].to_pylist() == ["rest"]
 
 
 def test_sensors_of_no_modality_are_skipped_and_those_that_say_nothing_fail(study, tmp_path):

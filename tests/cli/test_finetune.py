@@ -228,6 +228,22 @@ def test_row_116_a_gap_costs_the_windows_that_it_touches(tmp_path):
     assert cut_study(study, None, Recipe(), Cutting(window=10), wide)[0].starts == [0, 10, 20, 30]
 
 
+def test_row_116_rows_missing_outside_start_and_stop_cost_nothing(tmp_path):
+    signal = np.concatenate([beats(False, seed).signal for seed in range(5)])
+    rows = [f"{at / 64:.6f},{value:.6f}\n" for at, value in enumerate(signal) if not 13 <= at / 64 < 15]
+    (tmp_path / "p.csv").write_text("time [s],BVP\n" + "".join(rows))
+    listed = "p.csv,P0,calm,0,10\np.csv,P0,calm,20,40\np.csv,P0,calm,12,40\n"
+    (tmp_path / "study.csv").write_text("path,subject,label,start,stop\n" + listed)
+    study = open_study(tmp_path / "study.csv")
+    found, failures = cut_study(study, None, Recipe(), Cutting(window=10))
+    assert (found.starts, found.channels) == ([0, 20, 30], {"bvp": ["BVP"]})
+    (failure,) = failures
+    assert failure.startswith("p.csv: samples are missing for 2 s from 13 s on, the first of 1 holes: split")
+    kept, failures = cut_study(study, None, Recipe(), Cutting(window=10, reading={"on_hole": "nan"}))
+    assert kept.starts == [0, 22, 20, 30]
+    assert failures[0].startswith("p.csv, 12-22 s, lies in or beside missing samples")
+
+
 @pytest.mark.parametrize(
     "name", ["band", "scale", "nan_policy", "max_gap", "max_missing", "include", "exclude", "fs", "column", "on_jitter"]
 )

@@ -207,6 +207,23 @@ def test_a_flat_window_and_a_file_of_nothing_known_are_no_queries(folder, tmp_pa
         explore.query_recording(tmp_path / "two.csv", folder, model=Stub(), fs=64)
 
 
+def test_row_116_what_is_missing_elsewhere_does_not_keep_a_window_from_being_a_query(folder, tmp_path):
+    lines = (folder.parent / "study" / "P1" / "BVP.csv").read_text().splitlines()[2:]
+    whole = explore.query_recording(folder.parent / "study" / "P1" / "BVP.csv", folder, start=40, model=Stub())
+    timed = [f"{at / 64:.6f},{value}" for at, value in enumerate(lines)]
+    for name, rows in {
+        "empty": [row.split(",")[0] + "," if 5 * 64 <= at < 8 * 64 else row for at, row in enumerate(timed)],
+        "hole": timed[: 5 * 64] + timed[8 * 64 :],
+    }.items():
+        (tmp_path / f"{name}.csv").write_text("time [s],BVP\n" + "\n".join(rows) + "\n")
+        found = explore.query_recording(tmp_path / f"{name}.csv", folder, start=40, model=Stub())
+        assert np.corrcoef(found.samples, whole.samples)[0, 1] > 0.99
+        with pytest.raises(
+            SignalError, match=r"samples are missing for 3 s from 5 s on|lies in or beside missing samples"
+        ):
+            explore.query_recording(tmp_path / f"{name}.csv", folder, start=0, model=Stub())
+
+
 def test_whole_recordings_are_compared_as_a_whole(tmp_path):
     out = embed_explored(tmp_path, window=None)
     recording = tmp_path / "study" / "P0" / "BVP.csv"

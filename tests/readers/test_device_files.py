@@ -243,11 +243,18 @@ def test_edf_that_hides_its_date(tmp_path):
     assert read(path)[0].start is None
 
 
-def test_edf_with_a_hole_between_records_is_refused(tmp_path):
+def test_row_26_edf_with_a_hole_between_records(tmp_path):
     path = edf_file(tmp_path / "a.edf", annotations=[])
     path.write_bytes(path.read_bytes().replace(b"+3\x14\x14", b"+7\x14\x14"))
-    with pytest.raises(SignalError, match=r"there are holes between the records \(EDF\+D\): export it as continuous"):
+    with pytest.raises(SignalError, match=r"samples are missing for 4\.01 s, the first of 1 holes"):
         read(path)
+    parts = read(path, on_hole="split")
+    assert [each.channel for each in parts] == ["EEG Fp1[0:300]", "EEG Fp1[300:400]", "EDA[0:30]", "EDA[30:40]"]
+    assert parts[3].start - parts[2].start == 7
+    eeg, eda = read(path, on_hole="nan")
+    assert (eeg.holes, eda.holes) == (((3.0, 7.0),), ((3.0, 7.0),))
+    assert np.isnan(eda.signal).tolist() == [*[False] * 30, *[True] * 40, *[False] * 10]
+    assert [each.signal.size for each in read(path, time_column="")] == [400, 40]
 
 
 @pytest.mark.parametrize("keep", [100, 700, -20])
@@ -300,10 +307,13 @@ def test_wfdb_segments_with_a_gap_between(tmp_path, rng):
     np.testing.assert_allclose(np.transpose([ecg.signal, resp.signal]), whole, atol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["../b.dat", "/etc/hostname", "missing.dat", "pipe.dat", "link.dat"])
+@pytest.mark.parametrize(
+    "name", ["../b.dat", "b/../../b.dat", "/etc/hostname", "missing.dat", "pipe.dat", "link.dat", "out/hostname"]
+)
 def test_wfdb_reads_nothing_but_plain_files_beside_the_header(tmp_path, name):
     os.mkfifo(tmp_path / "pipe.dat")
     (tmp_path / "link.dat").symlink_to("/etc/hostname")
+    (tmp_path / "out").symlink_to("/etc")
     path = tmp_path / "a.hea"
     path.write_text(f"a 1 100 3\n{name} 16 200/mV 12 0 0 0 0 ECG\n")
     with pytest.raises(

@@ -79,7 +79,7 @@ def test_records_that_last_no_time(tmp_path):
 
 @pytest.mark.parametrize(
     ("second", "reserved", "whole"),
-    [("1", "EDF+C", True), ("1.000001", "EDF+C", True), ("1.000001", "EDF+D", False), ("3", "EDF+C", False)],
+    [("1", "EDF+C", True), ("1.000001", "EDF+C", True), ("1.000001", "EDF+D", True), ("3", "EDF+C", False)],
 )
 def test_onsets_rounded_by_a_microsecond_are_no_holes(tmp_path, second, reserved, whole):
     marks = [b"+0\x14\x14\0", b"+" + second.encode() + b"\x14\x14\0"]
@@ -88,8 +88,13 @@ def test_onsets_rounded_by_a_microsecond_are_no_holes(tmp_path, second, reserved
     if whole:
         assert read(path)[0].signal.size == 16
     else:
-        with pytest.raises(SignalError, match="there are holes between the records"):
+        with pytest.raises(SignalError, match="samples are missing for 2.125 s"):
             read(path)
+
+
+def test_records_that_say_no_time_and_are_not_continuous_are_refused(tmp_path):
+    with pytest.raises(SignalError, match=r"does not say when each of its records began \(\+D\)"):
+        read(edf(tmp_path / "a.edf", [signal("EDA", range(16))], reserved="EDF+D"))
 
 
 def test_row_108_a_unit_says_that_a_channel_is_no_waveform(tmp_path):

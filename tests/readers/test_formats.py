@@ -180,6 +180,32 @@ def test_row_26_holes_in_time_are_an_error_or_split(timed):
     assert np.concatenate([part.signal for part in parts]).tolist() == list(range(1899))
 
 
+def test_row_26_holes_may_be_kept_as_missing_samples(timed):
+    times = [*range(1000), *range(1001, 1500), *range(1600, 2000)]
+    kept = only(read(timed([f"{1.6e9 + n / 100:.2f}" for n in times]), on_hole="nan"))
+    assert (kept.channel, kept.fs, kept.start) == ("EDA", 100.0, 1.6e9)
+    assert np.flatnonzero(~np.isnan(kept.signal)).tolist() == times
+    assert kept.signal[times].tolist() == list(range(1899))
+    assert kept.holes == ((10.0, 10.01), (15.0, 16.0))
+    kept.check_whole(0, 10)
+    kept.check_whole(10.01, 15)
+    with pytest.raises(SignalError, match=r"missing for 1 s from 15 s on, the first of 1 holes: split .*nan"):
+        kept.check_whole(12, 15.01)
+
+
+def test_holes_too_long_to_be_kept_are_refused(timed):
+    with pytest.raises(SignalError, match="more than 134217728"):
+        read(timed([*range(9), *range(10**9, 10**9 + 9)]), on_hole="nan")
+
+
+def test_uneven_runs_lie_at_their_place_beside_a_hole(timed):
+    times = np.array([0, 0.1, 0.21, 0.29, 0.4, 0.5, 2.5, 2.61, 2.69, 2.8])
+    kept = only(read(timed([f"{t:.2f}" for t in times]), on_hole="nan", on_jitter="resample", fs=10))
+    assert kept.signal.size == 29
+    assert np.flatnonzero(np.isnan(kept.signal)).tolist() == list(range(6, 25))
+    assert kept.signal[[0, 25]].tolist() == [0, 6]
+
+
 def test_row_116_a_split_parts_at_missing_samples_too(timed):
     path = timed([n / 100 for n in range(300)])
     path.write_text(path.read_text().replace(",100\n", ",NaN\n").replace(",250\n", ",\n"))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tiny_biomoe.errors import SignalError, SignalWarning
-from tiny_biomoe.readers.formats import Recording, read
+from tiny_biomoe.readers.formats import Recording, find, read
 
 NAN = np.nan
 
@@ -175,6 +175,16 @@ def test_a_layout_of_another_number_of_signals(tmp_path):
 def test_headers_that_are_refused_in_words(tmp_path, header, message):
     with pytest.raises(SignalError, match=rf"a\.hea: .*{message}"):
         read(record(tmp_path, "a", header, range(4)))
+
+
+@pytest.mark.parametrize("name", ["signals/a.dat", "./signals/a.dat", "signals/raw/a.dat"])
+def test_row_111_signal_files_may_lie_in_a_folder_below_the_header(tmp_path, name):
+    (tmp_path / name).parent.mkdir(parents=True)
+    (tmp_path / name).write_bytes(np.arange(4, dtype="<i2").tobytes())
+    path = record(tmp_path, "a", f"a 1 100 4\n{name} 16 10(0)/mV 16 0 0 0 0 ECG\n")
+    assert values(read(path)) == {"ECG": [0, 0.1, 0.2, 0.3]}
+    paths, skipped = find(tmp_path)
+    assert (paths, [each.reason for each in skipped]) == ([path], ["read through a.hea"])
 
 
 def test_a_record_whose_header_and_samples_are_links(tmp_path):

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..config import Recipe
 from ..errors import ConfigError, SignalError
-from ..images.windows import FilteredRecording
+from ..images.windows import FilteredRecording, runs
 from ..readers.columns import NoSignal, kind_of
 from ..readers.formats import REDUCE, Recording, Recordings, check_reading
 from ..readers.recording import NO_MODALITY, printable
@@ -138,8 +138,11 @@ def load(file: File, settings: Settings, recipe: Recipe) -> list[Segment | Notic
 
 
 def _request(each: Input) -> tuple[tuple[str, Any], ...]:
-    """The arguments of `read` that an input sets."""
-    given = (("column", each.column), ("modality", each.modality), ("fs", each.fs))
+    """The arguments of `read` that an input sets; of a stretch, what is missing elsewhere does not count."""
+    given = (
+        *(("column", each.column), ("modality", each.modality), ("fs", each.fs)),
+        ("on_hole", "nan" if each.is_stretch else None),
+    )
     return tuple((name, value) for name, value in given if value is not None)
 
 
@@ -178,7 +181,7 @@ def _segments(
         options = {**settings.image, "windowed": settings.window is not None}
         call = Call.check(recipe, fs, recording.modality, settings.representations, **options)
         name = f"{source}: {channel}"
-        if settings.window is None and all((each.start, each.stop) == (None, None) for _, each in inputs):
+        if settings.window is None and not any(each.is_stretch for _, each in inputs):
             filtered = FilteredRecording.of(recording.signal, call, name, settings.max_missing)
         else:  # a gap costs the windows or segments that it lies in
             filtered = FilteredRecording.by_window(recording.signal, call, name, settings.max_missing)
@@ -190,20 +193,34 @@ def _segments(
     head = Recording(np.empty(0), fs, recording.modality, channel, recording.start, source)
     for number, each in inputs:
         try:
-            if recording.one_of_several and (each.start, each.stop) != (None, None):
-                raise SignalError(
-                    "start and stop count from the recording's first sample, and this channel was split at its holes: "
-                    "list the file without them, or cut it into files of one run each"
-                )
             begin, end = _bounds(each, recording.signal.size, fs)
-            spans = _spans(begin, end, fs, settings)
-            filtered.call.check_window(spans.size)
-            if len(spans):
-                yield Segment(number, each, head, filtered, spans, end)
-            else:
-                yield Notice(number, source, "skipped", "shorter than one window", channel)
+            pieces = _pieces(recording, begin, end, settings) if each.is_stretch else [(begin, end)]
         except SignalError as error:
             yield Notice(number, source, "failed", str(error), channel)
+            continue
+        for first, last in pieces:
+            try:
+                spans = _spans(first, last, fs, settings)
+                filtered.call.check_window(spans.size)
+                if len(spans):
+                    yield Segment(number, each, head, filtered, spans, last)
+                else:
+                    yield Notice(number, source, "skipped", "shorter than one window", channel)
+            except SignalError as error:
+                yield Notice(number, source, "failed", str(error), channel)
+
+
+def _pieces(recording: Recording, begin: int, end: int, settings: Settings) -> list[tuple[int, int]]:
+    """A stretch, as what `on_hole` says of holes within it leaves it."""
+    on_hole = settings.reading.get("on_hole", "error")
+    if on_hole == "error":
+        recording.check_whole(begin / recording.fs, end / recording.fs)
+    if on_hole != "split":
+        return [(begin, end)]
+    found = [(begin + a, begin + b) for a, b in runs(~np.isnan(recording.signal[begin:end]))]
+    if not found:
+        raise SignalError("all samples of the segment are missing")
+    return found
 
 
 def _bounds(wanted: Input, n_samples: int, fs: float) -> tuple[int, int]:

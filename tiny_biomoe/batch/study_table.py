@@ -49,6 +49,11 @@ class Input:
     label: str | None = None
     further: tuple[str, ...] = ()  # cells of `Study.further`
 
+    @property
+    def is_stretch(self) -> bool:
+        """Whether a part of the recording is asked for, rather than the whole."""
+        return self.start is not None or self.stop is not None
+
     def facts(self) -> tuple[Any, ...]:
         """All that is given about the input, its path as the study knows it: equal facts are one input."""
         return (*self.reading(), self.subject, self.label, *self.further)

@@ -76,7 +76,12 @@ READING_OPTIONS = [
     click.option("--encoding", default="utf-8", show_default=True, help="Of text files."),
     click.option("--header/--no-header", default=None, help="Whether the first row holds names."),
     click.option("--time-column", help='Name or number of the column of times; "" reads without times.'),
-    click.option("--on-hole", type=click.Choice(["error", "split"]), default="error", help="Samples missing in time."),
+    click.option(
+        "--on-hole",
+        type=click.Choice(["error", "split", "nan"]),
+        default="error",
+        help="Rows missing in time: nan loses the windows that they touch.",
+    ),
     click.option("--on-jitter", type=click.Choice(["error", "resample"]), default="error", help="Uneven times."),
     click.option(
         "--on-held",

@@ -106,7 +106,8 @@ def query_recording(
     """
     opened = EmbeddingFolder.open(folder)
     chosen = opened.representation(representation)
-    recording = _one_channel(Path(path), {**opened.arguments["reading"], **reading})
+    asked = {**opened.arguments["reading"], **reading}
+    recording = _one_channel(Path(path), {**asked, "on_hole": "nan"})
     modality = str(recording.modality)
     image, window = opened.arguments["image"], opened.arguments["window"]
     from ..embedding import Embedder, SignalEmbedding  # a window of the folder needs no network
@@ -117,8 +118,11 @@ def query_recording(
     check_comparable(provenance, opened)
     call = Call.check(opened.recipe, recording.fs, modality, [chosen], **options)
     where = f"{recording.source}: {printable(recording.channel)}"
-    filtered = FilteredRecording.of(recording.signal, call, where)
     span = _span(recording, window, start, opened, where)
+    if asked.get("on_hole", "error") == "error":
+        recording.check_whole(span[0] / recording.fs, span[1] / recording.fs)
+    cleaned = FilteredRecording.of if window is None else FilteredRecording.by_window
+    filtered = cleaned(recording.signal, call, where)
     call.check_window(span[1] - span[0], where)
     named, part = filtered.window(span)
     (drawn,) = draw_windows(call, filtered.limits, filtered.noise, [(named, part)])

@@ -2,40 +2,31 @@
 
 from __future__ import annotations
 
-import struct
 import warnings
-import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from tokenize import TokenError
 
-from ..errors import SignalError
+from ..errors import SignalError, TinyBioMoEError
 from .recording import MAX_BYTES, brief
-
-DAMAGE: tuple[type[Exception], ...] = (  # what those libraries raise on a damaged file
-    *(OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError),
-    *(zipfile.BadZipFile, zlib.error, struct.error),
-    *(TokenError, SyntaxError),  # headers that NumPy parses as Python
-    UserWarning,  # a file that is read in part with no more than that
-)
 
 
 @contextmanager
-def damage(format_name: str, *more: type[Exception]) -> Iterator[None]:
+def damage(format_name: str) -> Iterator[None]:
     """Report in our words that a file is damaged, whatever the library that decodes it raises.
 
-    Parameters
-    ----------
-    more : exceptions of that library that derive from nothing but `Exception`
+    A warning of that library, which reads a file in part with no more than that, is an error too.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)
             yield
-    except SignalError:
+    except TinyBioMoEError:
         raise
-    except (*DAMAGE, *more) as error:
+    except MemoryError as error:  # asked for by a length that is damaged, more often than by one that is true
+        raise SignalError(
+            f"the {format_name} file says that it holds more than fits into memory: fetch it again, or choose a column="
+        ) from error
+    except Exception as error:  # some raise what derives from nothing else
         raise SignalError(f"not a whole {format_name} file ({brief(error)}): fetch it again") from error
 
 

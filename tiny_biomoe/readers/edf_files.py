@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import SignalError, need
 from .damage import damage
-from .recording import Channel, Options, brief, choose
+from .recording import Channel, Clock, Options, brief, choose
 from .timestamps import unix_time
 
 need("edfio")
@@ -42,14 +43,14 @@ def _european(format_name: str, load: Callable[..., Any], path: Path, options: O
         if head.duration == 0 and head.has_signals:
             raise SignalError("its data records last 0 s, so it holds no sampling rate: export it with a duration")
         file = load(path, header_encoding="latin-1")  # the standard says ASCII, the world writes µV
-        if not (file.is_continuous or head.is_continuous(path, width)):
-            raise SignalError(f"there are holes between the records ({format_name}+D): export it as continuous, +C")
+        parted = not (head.continuous and file.is_continuous) and options.time_column != ""
+        onsets = head.onsets(path, width) if parted else None
         chosen = [file.signals[index] for index in choose([each.label for each in file.signals], options.column)]
         start = _european_start(file)
-        return [_european_channel(each, start) for each in chosen]
+        return [_european_channel(each, start, onsets, head.duration) for each in chosen]
 
 
-def _european_channel(signal: Any, start: float | None) -> Channel:
+def _european_channel(signal: Any, start: float | None, onsets: NDArray[np.float64] | None, duration: float) -> Channel:
     """One signal in physical units; edfio gives digital values without a word where its limits say nothing."""
     problem, samples = None, np.empty(0)
     try:
@@ -64,8 +65,11 @@ def _european_channel(signal: Any, start: float | None) -> Channel:
         samples = np.asarray(signal.data, np.float64)
     else:
         problem += "; export the file again with calibrated signals, or leave this one out"
-    unit = signal.physical_dimension
-    return Channel(signal.label, samples, fs=signal.sampling_frequency, start=start, unit=unit, problem=problem)
+    unit, fs, clock = signal.physical_dimension, signal.sampling_frequency, None
+    if onsets is not None and samples.size:
+        within = np.arange(samples.size // onsets.size) / fs
+        clock = Clock("records", np.add.outer(onsets, within).ravel())
+    return Channel(signal.label, samples, None, fs, start, clock, unit=unit, problem=problem)
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,7 @@ class _EuropeanHeader:
     size: int  # bytes of the header
     records: int
     duration: float  # seconds
-    continuous: bool  # EDF+C or plain EDF
+    continuous: bool  # says that it is: EDF+C, or plain EDF
     labels: list[str]
     lengths: list[int]  # samples a record
 
@@ -93,15 +97,14 @@ class _EuropeanHeader:
         labels = [fields[16 * index : 16 * index + 16].decode("latin-1").strip() for index in range(n_signals)]
         at = 216 * n_signals
         lengths = [int(fields[at + 8 * index : at + 8 * index + 8]) for index in range(n_signals)]
-        return cls(
-            int(head[184:192]), int(head[236:244]), float(head[244:252]), b"+D" not in head[192:236], labels, lengths
-        )
+        continuous = b"+D" not in head[192:236]
+        return cls(int(head[184:192]), int(head[236:244]), float(head[244:252]), continuous, labels, lengths)
 
-    def is_continuous(self, path: Path, width: int) -> bool:
-        """Whether the onsets of a file that calls itself continuous are so but for their rounding."""
+    def onsets(self, path: Path, width: int) -> NDArray[np.float64] | None:
+        """When each record of a file began, in seconds; None where they follow on each other but for rounding."""
         at = next((index for index, label in enumerate(self.labels) if label.endswith("Annotations")), None)
-        if at is None or not self.continuous:
-            return self.continuous
+        if at is None:
+            raise SignalError("it does not say when each of its records began (+D): export it as continuous, +C")
         whole = np.memmap(path, np.uint8, "r", self.size)
         record = sum(self.lengths) * width
         begin = sum(self.lengths[:at]) * width
@@ -111,7 +114,7 @@ class _EuropeanHeader:
             length for length, label in zip(self.lengths, self.labels, strict=True) if label != self.labels[at]
         )
         steps = onsets - onsets[0] - np.arange(onsets.size) * self.duration
-        return bool(np.abs(steps).max() < 0.5 * self.duration / max(fastest, 1))
+        return None if np.abs(steps).max() < 0.5 * self.duration / max(fastest, 1) else onsets
 
 
 def _european_start(file: Any) -> float | None:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import SignalError, need
-from .damage import DAMAGE, bounded, damage
+from .damage import bounded, damage
 from .recording import AGREEMENT, Channel, Clock, Options, choose, excerpt, printable
 
 MAX_FILE = 1 << 26  # bytes of one Avro file, unpacked; half an hour takes two million
@@ -93,9 +93,10 @@ def following(path: Path) -> list[Path]:
 def _recorded_by(path: Path) -> tuple[str, int | None] | None:
     """The device of a file and the microsecond at which its first sensor began; None where it cannot be read."""
     try:
-        state = path.stat()
-        return _beginning(path, state.st_size, state.st_mtime_ns)
-    except (*DAMAGE, *_errors()):  # reading says it in words
+        with damage("Avro"):
+            state = path.stat()
+            return _beginning(path, state.st_size, state.st_mtime_ns)
+    except SignalError:  # reading says it in words
         return None
 
 
@@ -166,7 +167,7 @@ def _records(path: Path) -> Iterator[dict[str, Any]]:
 
     if path.stat().st_size > MAX_FILE:
         raise SignalError(f"{printable(path.name)} holds more than {MAX_FILE} bytes: an EmbracePlus writes two million")
-    with damage(f"Avro ({printable(path.name)})", *_errors()), path.open("rb") as file:
+    with damage(f"Avro ({printable(path.name)})"), path.open("rb") as file:
         reader = fastavro.reader(file)
         if not _is_sessions(reader.writer_schema):
             raise SignalError(
@@ -177,12 +178,6 @@ def _records(path: Path) -> Iterator[dict[str, Any]]:
         for record in reader:
             if isinstance(record, dict):
                 yield record
-
-
-def _errors() -> tuple[type[Exception], ...]:
-    from fastavro.schema import SchemaParseException, UnknownType
-
-    return SchemaParseException, UnknownType, MemoryError  # the last where a damaged length is asked for
 
 
 def _is_sessions(schema: Any) -> bool:

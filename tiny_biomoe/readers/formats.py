@@ -32,6 +32,7 @@ from .bids_files import bids_parts, looks_like_bids, read_bids
 from .binary_files import read_hdf5, read_numpy, read_parquet
 from .columns import LeftOut, NoSignal, kind_of, settle
 from .csv_files import read_csv
+from .damage import bounded
 from .device_files import looks_like_e4, read_biosppy, read_e4, read_opensignals
 from .discovery import Skipped, find_files, source_name
 from .edf_files import read_bdf, read_edf
@@ -43,7 +44,7 @@ from .mne_files import MNE_ENDINGS, looks_like_nicolet, mne_parts, read_mne
 from .recording import Channel, Options, agree, printable
 from .scanner_files import looks_like_pmu, read_cmrr, read_pmu
 from .text_files import read_unpacked
-from .timestamps import Timing, read_clock, settle_unit
+from .timestamps import SPLIT, Timing, read_clock, settle_unit
 from .unisens_files import read_unisens, unisens_parts
 from .wearable_files import (
     SCIENTISST,
@@ -109,7 +110,7 @@ FORMATS: dict[str, Format] = {
 }
 CHOICES: dict[str, list[str | None]] = {
     "format": [None, *FORMATS],
-    "on_hole": ["error", "split"],
+    "on_hole": ["error", "split", "nan"],
     "on_jitter": ["error", "resample"],
     "on_held": ["warn", "reduce"],
 }
@@ -142,7 +143,7 @@ class Recording:
     channel: str  # column, sensor or trial; "name[start:stop]" in samples for one run of several
     start: float | None  # unix seconds of the first sample, where the file holds it; no time zone counts as UTC
     source: str  # path relative to the root, with forward slashes; control characters and odd bytes escaped
-    one_of_several: bool = field(default=False, repr=False)  # a run between two holes: not the channel as a whole
+    holes: tuple[tuple[float, float], ...] = ()  # seconds since the first sample, where NaN fills in for missing rows
     held_fs: float | None = field(default=None, repr=False)  # Hz of the sensor, where its values are only repeated
 
     def __repr__(self) -> str:
@@ -153,6 +154,22 @@ class Recording:
             f"<Recording {printable(self.channel)!r} of {self.source}: {measures}, {self.signal.size} samples at "
             f"{self.fs:g} Hz ({seconds:g} s){began}>"
         )
+
+    def check_whole(self, start: float = 0.0, stop: float = math.inf) -> None:
+        """Refuse a stretch of the recording, in seconds since its first sample, that has a hole in it.
+
+        Raises
+        ------
+        SignalError
+            The file has no rows for some time between `start` and `stop`.
+        """
+        holes = [each for each in self.holes if each[0] < stop and each[1] > start]
+        if holes:
+            begin, end = holes[0]
+            raise SignalError(
+                f"samples are missing for {end - begin:g} s from {begin:g} s on, the first of {len(holes)} holes: "
+                f"{SPLIT}"
+            )
 
     def held_reason(self) -> str:
         """Why the samples are doubtful, where they are only repeated."""
@@ -230,8 +247,8 @@ def read(
         Name or number of the column that holds times; otherwise one called time, t, timestamp or the like. The name may
         add a unit that the file leaves out, "t [ms]". "" reads a file without its times.
     on_hole
-        What to do where samples are missing in time: "error", or "split" into one recording a run, which splits at
-        missing samples (NaN) as well.
+        What to do where rows are missing in time: "error"; "split" into one recording a run, which splits at missing
+        samples (NaN) as well; or "nan", one recording with NaN for what is missing, of which a gap costs its windows.
     on_jitter
         What to do with uneven times: "error", or "resample", linearly to an even rate.
     on_held
@@ -286,6 +303,8 @@ def reading(path: Path) -> Iterator[None]:
         raise type(error)(f"{printable(str(path))}: {error}") from error
     except OSError as error:
         raise SignalError(f"{printable(str(path))}: the file cannot be read ({error.strerror or error})") from error
+    except MemoryError as error:
+        raise SignalError(f"{printable(str(path))}: too large for the memory: choose a column=, or split it") from error
 
 
 def check_reading(options: Mapping[str, Any]) -> None:
@@ -375,7 +394,7 @@ class Statements:
     source: str
     fs: float | None
     modality: str | None  # canonical
-    split: bool
+    on_hole: str
     resample: bool
     reduce: bool
 
@@ -387,7 +406,7 @@ class Statements:
         source = source_name(path, None if root is None else Path(root))
         rate = None if fs is None else check_fs(fs)
         name = None if modality is None else modality_name(modality)
-        return cls(source, rate, name, on_hole == "split", on_jitter == "resample", on_held == "reduce")
+        return cls(source, rate, name, on_hole or "error", on_jitter == "resample", on_held == "reduce")
 
     def all_recordings(self, channels: list[Channel], options: Options) -> Recordings:
         """What is read of a file's channels, and what is left out; an error only where nothing can be read."""
@@ -414,8 +433,10 @@ class Statements:
         if not self.reduce:  # of what is no signal of a modality nobody needs to know
             return recording if recording.modality is None else replace(recording, held_fs=rate)
         signal, begin = reduced(recording.signal, found)
-        start = None if recording.start is None else recording.start + begin / recording.fs
-        return replace(recording, signal=signal, fs=rate, start=start)
+        later = begin / recording.fs
+        start = None if recording.start is None else recording.start + later
+        holes = tuple((each - later, stop - later) for each, stop in recording.holes)
+        return replace(recording, signal=signal, fs=rate, start=start, holes=holes)
 
     def recordings(self, channel: Channel, timings: dict[Any, Timing]) -> Iterator[Recording]:
         """Settle the rate of a channel, and cut it where samples are missing in time; `timings` are those known."""
@@ -434,25 +455,25 @@ class Statements:
             for begin, end in self._without_gaps(samples, [(0, samples.size)]):
                 label = name if (begin, end) == (0, samples.size) else f"{name}[{begin}:{end}]"
                 at = None if channel.start is None else channel.start + begin / rate
-                yield Recording(samples[begin:end], rate, modality, label, at, self.source, label != name)
+                yield Recording(samples[begin:end], rate, modality, label, at, self.source)
             return
         key = id(channel.clock), samples.size, rate
         if key not in timings:
-            timings[key] = read_clock(clock, samples.size, rate, self.split, self.resample)
+            timings[key] = read_clock(clock, samples.size, rate, self.on_hole != "error", self.resample)
         timing = timings[key]
+        if self.on_hole == "nan":
+            signal, holes = _with_holes(samples, timing)
+            yield Recording(signal, timing.fs, modality, name, timing.start(0, channel.start), self.source, holes)
+            return
         found = self._without_gaps(samples, timing.runs)
         for begin, end in found:
-            signal, seconds = samples[begin:end], timing.seconds[begin:end]
-            if not timing.even:
-                grid = np.arange(math.floor((seconds[-1] - seconds[0]) * timing.fs + 1e-6) + 1) / timing.fs
-                signal = np.interp(grid, seconds - seconds[0], signal)
             start = timing.start(begin, channel.start)
             label = name if len(found) == 1 and end - begin == samples.size else f"{name}[{begin}:{end}]"
-            yield Recording(signal, timing.fs, modality, label, start, self.source, label != name)
+            yield Recording(_even(samples, timing, begin, end), timing.fs, modality, label, start, self.source)
 
     def _without_gaps(self, samples: Signal, runs: list[tuple[int, int]]) -> list[tuple[int, int]]:
         """The runs, split at missing samples as well where the caller asks for a split."""
-        missing = np.isnan(samples) if self.split else np.zeros(0, bool)
+        missing = np.isnan(samples) if self.on_hole == "split" else np.zeros(0, bool)
         if not missing.any() or missing.all():
             return runs
         parts: list[tuple[int, int]] = []
@@ -460,3 +481,25 @@ class Statements:
             edges = np.flatnonzero(np.diff(~missing[begin:end], prepend=False, append=False)) + begin
             parts += zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)
         return parts
+
+
+def _even(samples: Signal, timing: Timing, begin: int, end: int) -> Signal:
+    """One run, interpolated to an even rate where its times are uneven."""
+    if timing.even:
+        return samples[begin:end]
+    seconds = timing.seconds[begin:end] - timing.seconds[begin]
+    return np.interp(np.arange(math.floor(seconds[-1] * timing.fs + 1e-6) + 1) / timing.fs, seconds, samples[begin:end])
+
+
+def _with_holes(samples: Signal, timing: Timing) -> tuple[Signal, tuple[tuple[float, float], ...]]:
+    """The runs on one grid, NaN between them, and where the holes lie in seconds."""
+    runs = [_even(samples, timing, *run) for run in timing.runs]
+    steps = [timing.seconds[after] - timing.seconds[after - 1] for after, _ in timing.runs[1:]]
+    lacking = [max(round(step * timing.fs) - 1, 1) for step in steps]
+    bounded(samples.size + sum(lacking))
+    parts, holes, at = runs[:1], [], runs[0].size
+    for missing, run in zip(lacking, runs[1:], strict=True):
+        parts += [np.full(missing, np.nan), run]
+        holes.append((at / timing.fs, (at + missing) / timing.fs))
+        at += missing + run.size
+    return np.concatenate(parts) if holes else parts[0], tuple(holes)

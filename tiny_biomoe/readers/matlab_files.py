@@ -29,9 +29,8 @@ def read_matlab(path: Path, options: Options) -> list[Channel]:
     """MATLAB: every vector, and every row of an array (n_signals, n_samples); a scalar called fs gives the rate."""
     need("pymatreader")
     from pymatreader import whosmat
-    from scipy.io.matlab import MatReadError
 
-    with damage("MATLAB", MatReadError):
+    with damage("MATLAB"):
         listed = whosmat(path)
         objects = [name for name, _, kind in listed if kind not in PLAIN]
         bounded(sum(int(np.prod(shape, dtype=np.float64)) for _, shape, kind in listed if kind in NUMERIC))

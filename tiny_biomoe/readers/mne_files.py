@@ -63,7 +63,7 @@ def read_mne(path: Path, options: Options) -> list[Channel]:
     need("mne", extra="mne", what="reading this format")
     ending = Path(path.name.lower().removesuffix(".gz")).suffix
     _check_parts(path, ending)
-    with damage(FORMATS[ending], Exception):  # mne raises plain exceptions on damaged files
+    with damage(FORMATS[ending]):
         raw = _open(path, ending)
         names = list(raw.ch_names)
         chosen = choose(names, options.column)

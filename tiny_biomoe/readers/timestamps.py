@@ -62,6 +62,10 @@ TIME_UNITS = {
     **dict.fromkeys(("min", "minute", "minutes"), 60.0),
 }
 
+SPLIT = (
+    'split the recording there, on_hole="split" (--on-hole split), or lose the windows beside them, on_hole="nan" '
+    "(--on-hole nan)"
+)
 REMEDY = 'repair the times, or read without them, time_column="" (--time-column "")'
 
 
@@ -206,7 +210,7 @@ def read_clock(clock: Clock, n_samples: int, fs: float | None, holes: bool = Fal
         length = (times[edges[1]] - times[edges[1] - 1]) * unit
         raise SignalError(
             f"time column {name}, row {clock.row(edges[1])}: samples are missing for {length:g} s, the first of "
-            f'{len(edges) - 2} holes: split the recording there, on_hole="split" (--on-hole split)'
+            f"{len(edges) - 2} holes: {SPLIT}"
         )
     rate = fs if fs is not None else float(f"{1 / (period * unit):.6g}")  # further digits are rounding of the times
     return Timing(rate, times * unit, list(zip(edges[:-1], edges[1:], strict=True)), even)

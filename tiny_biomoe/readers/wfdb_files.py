@@ -153,17 +153,18 @@ def wfdb_parts(path: Path) -> list[Path]:
     named = dict.fromkeys(line.file for line in header.signals)
     for name, _ in header.segments:
         segment = f"{name}{path.suffix}"
-        if _is_plain(segment) and segment != path.name:
+        if _is_within(segment) and segment != path.name:
             named |= dict.fromkeys([segment])
             try:
                 named |= dict.fromkeys(line.file for line in read_header(path.parent / segment).signals)
             except (SignalError, OSError):
                 continue
-    return [path.parent / name for name in named if _is_plain(name)]
+    return [path.parent / name for name in named if _is_within(name)]
 
 
-def _is_plain(name: str) -> bool:
-    return name != "~" and Path(name).name == name and "\0" not in name
+def _is_within(name: str) -> bool:
+    """Whether a header may name a file so: one of its own folder, or of a folder in that."""
+    return name != "~" and not Path(name).anchor and ".." not in Path(name).parts and "\0" not in name
 
 
 def read_wfdb(path: Path, options: Options) -> list[Channel]:
@@ -202,9 +203,9 @@ def _check(path: Path, header: Header) -> tuple[SignalLine, ...]:
 
 
 def _check_part(path: Path, name: str) -> None:
-    part = path.parent / name
-    linked = part.is_symlink() and not path.is_symlink()  # where the header is a link, its files are as well
-    if not _is_plain(name) or linked or not part.is_file():
+    steps = [path.parent / name, *(path.parent / folder for folder in Path(name).parents if folder.name)]
+    linked = any(each.is_symlink() for each in steps) and not path.is_symlink()  # a linked header's files are links too
+    if not _is_within(name) or linked or not steps[0].is_file():
         raise SignalError(f"the record needs {excerpt(name)}, and no such file lies beside it: keep its files together")
 
 

@@ -7,11 +7,14 @@ Their recordings are aligned by their clocks where all files hold one; otherwise
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from ..batch.labels import check_people, is_missing
 from ..batch.study_table import Input, Study
@@ -65,9 +68,8 @@ class Stretches:
 class _Channel(NamedTuple):
     """One filtered recording of a file."""
 
-    name: str  # of the channel
+    source: Recording  # without its samples
     recording: FilteredRecording
-    start: float | None  # unix seconds of its first sample, where the file holds them
 
 
 Held = dict[str, tuple[_Channel, Input]]  # of one sample, by modality
@@ -132,6 +134,7 @@ def cut_study(
     wanted = None if modalities is None else set(modalities)
     columns = _Columns(study, label, group, join, labelled)
     rows, notes = _labelled_rows(columns, wanted, unlabelled)
+    on_hole = cutting.reading.get("on_hole", "error")
     filtered = lru_cache(maxsize=FILES_KEPT)(lambda key: _filtered(key, recipe, cutting, drawing))
     found, failures = Stretches(notes=notes), []
     for sample, subject in _grouped(columns, rows, wanted):
@@ -140,23 +143,24 @@ def cut_study(
         try:
             for row in sample:
                 try:
-                    read_now = filtered((row.path, row.column, row.modality, row.fs, row.source))
+                    channels = _wanted(
+                        filtered((row.path, row.column, row.modality, row.fs, row.source)), row, wanted, on_hole
+                    )
                 except SignalError as error:
                     if missing == "error" or len(sample) == 1:
                         raise _at_fault(error, row, sample) from error
                     found.notes.append(f"{_named(error, row)} (the sample's other modalities are used)")
                     continue
-                for modality, channel in read_now.items():
+                for modality, channel in channels.items():
                     if modality in held:
                         raise ConfigError(
                             f"{name}: two recordings of {modality} are of {printable(subject)} at the same time: name "
                             "the column whose cells rows of one sample share, join= (--join; path: each file alone), "
                             "or choose one channel by column"
                         )
-                    if wanted is None or modality in wanted:
-                        held[modality] = channel, row
-                        seen = found.channels.setdefault(modality, [])
-                        seen += [channel.name] if channel.name not in seen else []
+                    held[modality] = channel, row
+                    seen = found.channels.setdefault(modality, [])
+                    seen += [channel.source.channel] if channel.source.channel not in seen else []
             if not held:
                 raise SignalError(f"{name}: holds none of {sorted(wanted or [])}, or does not say what it measures")
             failures += _add(found, held, cutting, name, subject, columns.cell(sample[0], label, labelled))
@@ -228,12 +232,22 @@ def _grouped(columns: _Columns, rows: list[Input], wanted: set[str] | None) -> l
     return list(groups.values())
 
 
+def _wanted(channels: Mapping[str, _Channel], row: Input, wanted: set[str] | None, on_hole: str) -> dict[str, _Channel]:
+    """The channels of a file that a row asks for; a hole where the row lies is an error unless `on_hole` allows it."""
+    found = {modality: each for modality, each in channels.items() if wanted is None or modality in wanted}
+    if on_hole == "error":
+        for each in found.values():
+            each.source.check_whole(row.start or 0.0, math.inf if row.stop is None else row.stop)
+    return found
+
+
 def _filtered(
     key: tuple[Path, str | None, str | None, float | None, str], recipe: Recipe, cutting: Cutting, drawing: Drawing
 ) -> Mapping[str, _Channel]:
-    """The filtered recordings of a file, by modality."""
+    """The filtered recordings of a file, by modality; rows that are missing in it cost the windows that touch them."""
     path, column, modality, fs, name = key
-    reading = {**cutting.reading, **{k: v for k, v in (("column", column), ("modality", modality), ("fs", fs)) if v}}
+    given = {k: v for k, v in (("column", column), ("modality", modality), ("fs", fs)) if v}
+    reading = {**cutting.reading, **given, "on_hole": "nan"}
     kept: dict[str, list[Recording]] = {}
     for recording in read(path, **reading):
         if recording.modality is not None:
@@ -250,7 +264,7 @@ def _filtered(
             max_gap=drawing.max_gap, windowed=True,
         )  # fmt: skip
         filtered = FilteredRecording.by_window(chosen[0].signal, call, name)  # a gap costs the windows that it touches
-        found[kind] = _Channel(chosen[0].channel, filtered, chosen[0].start)
+        found[kind] = _Channel(replace(chosen[0], signal=np.empty(0)), filtered)
     return found
 
 
@@ -261,7 +275,7 @@ def _add(found: Stretches, held: Held, cutting: Cutting, name: str, subject: str
     first, row = next(iter(held.values()))
     rate = first.recording.call.fs
     stop = "end" if row.stop is None else f"{row.stop:g} s"
-    stretch = "" if row.start is None and row.stop is None else f", {row.start or 0:g}-{stop}"
+    stretch = f", {row.start or 0:g}-{stop}" if row.is_stretch else ""
     failures = []
     for places in zip(*spans.values(), strict=False):
         begin, end = places[0][0] / rate, places[0][1] / rate
@@ -293,7 +307,9 @@ def _aligned(held: Held) -> dict[str, tuple[float, float]]:
                 "the study's start and stop"
             )
         own[modality] = begin, end
-    clocks = {modality: channel.start for modality, (channel, _) in held.items() if channel.start is not None}
+    clocks = {
+        modality: channel.source.start for modality, (channel, _) in held.items() if channel.source.start is not None
+    }
     if len(clocks) < len(held) or len(held) == 1:
         return own
     begin = max(clocks[m] + own[m][0] for m in held)
