@@ -217,7 +217,7 @@ def test_row_116_what_is_missing_elsewhere_does_not_keep_a_window_from_being_a_q
     }.items():
         (tmp_path / f"{name}.csv").write_text("time [s],BVP\n" + "\n".join(rows) + "\n")
         found = explore.query_recording(tmp_path / f"{name}.csv", folder, start=40, model=Stub())
-        assert np.corrcoef(found.samples, whole.samples)[0, 1] > 0.99
+        assert np.corrcoef(found.trace, whole.trace)[0, 1] > 0.99
         with pytest.raises(
             SignalError, match=r"samples are missing for 3 s from 5 s on|lies in or beside missing samples"
         ):
