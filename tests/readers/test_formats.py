@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import os
 import socket
 import tarfile
@@ -18,7 +20,7 @@ from conftest import ROOT
 
 from tiny_biomoe.errors import ConfigError, SignalError
 from tiny_biomoe.readers.discovery import source_name
-from tiny_biomoe.readers.formats import FORMATS, Recording, Skipped, find, read
+from tiny_biomoe.readers.formats import FORMATS, Recording, Skipped, find, parts_of, read
 
 NAN = np.nan
 DATA = ROOT.parent / "shared" / "data"
@@ -164,6 +166,37 @@ def test_row_25_times_that_do_not_advance(timed, change, message):
 def test_row_25_times_that_end_before_the_samples(timed):
     with pytest.raises(SignalError, match="holds 3 times for 4 samples"):
         read(timed([0, 0.1, 0.2, ""]))
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.npy", "a.b.csv"])
+@pytest.mark.parametrize("key", ["SamplingFrequency", "sampling_rate", "fs"])
+def test_row_110_a_rate_in_a_sidecar_is_used_for_every_format(tmp_path, name, key):
+    samples, path = np.sin(np.arange(99.0)), tmp_path / name
+    if name.endswith(".npy"):
+        np.save(path, samples)
+    else:
+        text = ("EDA\n" + "".join(f"{each}\n" for each in samples)).encode()
+        path.write_bytes(gzip.compress(text) if name.endswith(".gz") else text)
+    sidecar = tmp_path / f"{name.removesuffix('.gz').rpartition('.')[0]}.json"
+    sidecar.write_text(json.dumps({key: 4, "Manufacturer": "none"}))
+    assert only(read(path, modality="eda")).fs == 4
+    assert parts_of(path) == [path, sidecar]
+    with pytest.raises(SignalError, match="sampled at 4 Hz, not at fs=5"):
+        read(path, modality="eda", fs=5)
+    for other in ("[1, 2]", "{", json.dumps({key: "fast"}), json.dumps({"fs": 4, "sample_rate": 5})):
+        sidecar.write_text(other)
+        with pytest.raises(SignalError, match="does not hold its sampling rate"):
+            read(path, modality="eda")
+
+
+def test_row_110_a_sidecar_that_contradicts_the_file_is_refused(tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez(path, eda=np.sin(np.arange(99.0)), fs=4.0)
+    (tmp_path / "a.json").write_text('{"SamplingFrequency": 8}')
+    with pytest.raises(SignalError, match=r"it is sampled at 4 Hz, and a\.json beside it says 8 Hz: correct one"):
+        read(path)
+    (tmp_path / "a.json").write_text('{"SamplingFrequency": 4.01}')
+    assert only(read(path)).fs == 4
 
 
 def test_row_26_holes_in_time_are_an_error_or_split(timed):

@@ -18,11 +18,11 @@ from ..signals.validation import is_number
 from .columns import kind_of
 from .csv_files import open_table
 from .recording import Channel, Options, brief, choose, excerpt, printable
+from .sidecars import MAX_SIDECAR
 from .text_files import read_unpacked
 from .timestamps import unix_time
 
 LEVELS = 4  # a recording lies at most in dataset/subject/session/datatype
-MAX_SIDECAR = 1 << 24  # bytes
 CARDIAC = {"ecg": re.compile(r"ecg|ekg|electrocardio"), "bvp": re.compile(r"pulse|pleth|ppg|oximet")}
 
 

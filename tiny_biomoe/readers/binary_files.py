@@ -16,7 +16,7 @@ from ..signals.validation import Signal, check_signals
 from .columns import kind_of
 from .damage import bounded, damage
 from .device_files import opensignals_start, sample_counter, sensor_kind
-from .recording import Channel, Clock, Options, choose, excerpt
+from .recording import Channel, Clock, Options, choose, excerpt, names_rate
 from .timestamps import counter_clock, find_clock
 
 need("h5py", "pyarrow")
@@ -24,7 +24,6 @@ need("h5py", "pyarrow")
 OBJECTS = (
     "holds Python objects, which are not read: save numbers, an array (n_signals, n_samples), or in a .npz one a signal"
 )
-RATE_NAMES = ("fs", "sampling_rate", "sample_rate", "samplingfrequency", "sampling_frequency", "srate")
 
 
 def read_hdf5(path: Path, options: Options) -> list[Channel]:
@@ -61,7 +60,7 @@ def _stated_fs(node: Any) -> float | None:
     """The rate in Hz among the attributes of a data set, or of the groups that hold it."""
     while True:
         for key, value in node.attrs.items():
-            if key.lower().replace(" ", "_") in RATE_NAMES and np.size(value) == 1:
+            if names_rate(key) and np.size(value) == 1:
                 return float(np.ravel(value)[0])
         if node.name == "/":
             return None
@@ -190,8 +189,10 @@ def read_numpy(path: Path, options: Options) -> list[Channel]:
                 if "object" in str(error).lower():
                     raise SignalError(f"the array {OBJECTS}") from error
                 raise
-    scalars = {name.lower(): array for name, array in arrays.items() if array.size == 1 and array.dtype.kind in "iuf"}
-    fs = next((float(scalars[key].ravel()[0]) for key in RATE_NAMES if key in scalars), None)
+    rates = [
+        array for name, array in arrays.items() if names_rate(name) and array.size == 1 and array.dtype.kind in "iuf"
+    ]
+    fs = float(rates[0].ravel()[0]) if rates else None
     signals: dict[str, Signal] = {}
     row_of: dict[str, str] = {}
     for name, array in arrays.items():

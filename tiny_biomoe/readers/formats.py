@@ -43,6 +43,7 @@ from .matlab_files import read_matlab
 from .mne_files import MNE_ENDINGS, looks_like_nicolet, mne_parts, read_mne
 from .recording import Channel, Options, agree, printable
 from .scanner_files import looks_like_pmu, read_cmrr, read_pmu
+from .sidecars import sidecar_of, with_rate_beside
 from .text_files import read_unpacked
 from .timestamps import SPLIT, Timing, read_clock, settle_unit
 from .unisens_files import read_unisens, unisens_parts
@@ -274,8 +275,7 @@ def read(
     stated = Statements.of(path, root, fs, modality, on_hole, on_jitter, on_held)
     options = Options(column, delimiter, decimal, encoding, header, time_column)
     with reading(path):
-        channels = FORMATS[format or recognise(path)].read(path, options)
-        found = stated.all_recordings(channels, options)
+        found = stated.all_recordings(channels_of(path, format, options), options)
     if failed := [each for each in found.left_out if each.failed]:
         more = f", and {len(failed) - 1} more columns" if len(failed) > 1 else ""
         warn(
@@ -287,6 +287,11 @@ def read(
         listed = "; ".join(f"column {each.channel!r} {each.held_reason()}" for each in doubtful[:3])
         warn(f"{printable(str(path))}: {listed}{more}: {REDUCE}", printable(str(path)))
     return found
+
+
+def channels_of(path: Path, format: str | None, options: Options) -> list[Channel]:
+    """What a file says of its channels, and what is said beside it."""
+    return with_rate_beside(FORMATS[format or recognise(path)].read(path, options), path)
 
 
 @contextmanager
@@ -384,6 +389,8 @@ def parts_of(path: Path) -> list[Path]:
     if owner is None:  # formats of several files that are known by what lies beside a file, not by its first bytes
         owner = next((each for each in FORMATS.values() if each.parts and each.looks and each.looks(path, b"")), None)
     others = owner.parts(path) if owner and owner.parts else []
+    if (sidecar := sidecar_of(path)) is not None and sidecar not in others:
+        others = [*others, sidecar]
     return [path, *(other for other in others if other.is_file() and (path.is_symlink() or not other.is_symlink()))]
 
 

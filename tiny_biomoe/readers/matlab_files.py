@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from ..errors import SignalError, need
 from ..signals.validation import is_number
 from .damage import bounded, damage
-from .recording import Channel, Options, choose, excerpt
+from .recording import Channel, Options, choose, excerpt, names_rate
 
-RATES = {"fs", "srate", "samplerate", "samplingrate", "samplingfrequency", "samplefrequency", "sfreq"}
 NUMERIC = {"double", "single", "logical", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))}
 PLAIN = NUMERIC | {"struct", "cell", "char", "sparse", "function", "function_handle"}
 DEPTH = 8  # of structures within structures
@@ -86,7 +85,7 @@ def _signals(content: Any, name: str = "", fs: float | None = None, depth: int =
 
 
 def _is_rate(key: str, value: Any) -> bool:
-    return key.lower().replace("_", "") in RATES and is_number(value)
+    return names_rate(key) and is_number(value)
 
 
 def _rows(array: NDArray[Any], name: str, fs: float | None) -> Iterator[Found]:

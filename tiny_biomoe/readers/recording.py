@@ -16,6 +16,7 @@ from ..errors import SignalError
 from ..signals.validation import Signal, is_number
 
 AGREEMENT = 0.01  # share by which two statements of one rate may differ
+RATES = {"fs", "srate", "samplerate", "samplingrate", "samplingfrequency", "samplefrequency", "sfreq"}
 NO_MODALITY = "of no known modality: name it, column= with modality= (--column with --modality)"
 MAX_BYTES = 1 << 30  # of one file: its text, unpacked, or its samples; a day of one channel at 1 kHz
 
@@ -70,6 +71,15 @@ def printable(text: str) -> str:
     \x1b[2Ja.csv
     """
     return "".join(c if c.isprintable() and c != "\\" else repr(c)[1:-1] for c in text)
+
+
+def names_rate(name: str) -> bool:
+    """Whether an attribute, a variable or a key is called as sampling rates are.
+
+    >>> names_rate("SamplingFrequency"), names_rate("sampling rate"), names_rate("heart_rate")
+    (True, True, False)
+    """
+    return name.lower().replace("_", "").replace(" ", "") in RATES
 
 
 def excerpt(text: str) -> str:

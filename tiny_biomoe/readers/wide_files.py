@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import SignalError
-from .formats import FORMATS, Recordings, Statements, check_reading, read, reading, recognise
+from .formats import Recordings, Statements, channels_of, check_reading, read, reading
 from .recording import Options
 
 TOGETHER = 64  # columns that are parsed in one pass, which takes 8 bytes a cell
@@ -65,8 +65,8 @@ def _in_one_pass(path: Path, asked: list[dict[str, Any]]) -> list[Result]:
     options = {**asked[0], "column": columns}
     known = [field.name for field in fields(Options)]
     with reading(path):
-        reader = FORMATS[options.get("format") or recognise(path)].read
-        channels = reader(path, Options(**{name: options[name] for name in known if name in options}))
+        layout = Options(**{name: options[name] for name in known if name in options})
+        channels = channels_of(path, options.get("format"), layout)
         if len(channels) != len(columns):
             raise SignalError("two names stand for one column")
     by_column = dict(zip(columns, channels, strict=True))
