@@ -53,8 +53,10 @@ def bids_parts(path: Path) -> list[Path]:
 
 def looks_like_bids(path: Path, head: bytes) -> bool:
     """Whether a table has a sidecar of its name that gives a rate and columns, as BIDS has for `physio` tables."""
+    if not path.name.lower().endswith((".tsv", ".tsv.gz")):
+        return False
     sidecar = path.with_name(f"{path.name.partition('.')[0]}.json")
-    if not (path.name.lower().endswith((".tsv", ".tsv.gz")) and sidecar.is_file()):
+    if not sidecar.is_file():
         return False
     content = read_unpacked(sidecar, MAX_SIDECAR)
     return b'"Columns"' in content and b'"SamplingFrequency"' in content

@@ -99,10 +99,9 @@ def _owners(files: list[Path], parts: Callable[[Path], list[Path]]) -> dict[Path
             owner = owners.get(part)
             if part in known and part != path and (owner is None or owner == path):
                 owners[part] = path
-    for text in sorted(files):
-        plain = text.name.lower().removesuffix(".gz")
+    for text in sorted(path for path in files if path.name.lower().endswith((".txt", ".txt.gz"))):
         copies = [other for ending in SAME_RECORDING if (other := text.with_name(stem_of(text) + ending)) in known]
-        if copies and plain.endswith(".txt") and read_unpacked(text, len(OPENSIGNALS)) == OPENSIGNALS:
+        if copies and read_unpacked(text, len(OPENSIGNALS)) == OPENSIGNALS:
             owners |= dict.fromkeys((copy for copy in copies if copy not in owners), text)
     return owners
 

@@ -109,6 +109,8 @@ FORMATS: dict[str, Format] = {
     "e4": Format(read_e4, looks=lambda path, head: looks_like_e4(head)),
     "csv": Format(read_csv, looks=lambda path, head: True),
 }
+SIGNATURES = tuple(first for each in FORMATS.values() for first in each.begins)
+ENDINGS = tuple(ending for each in FORMATS.values() for ending in each.endings)
 CHOICES: dict[str, list[str | None]] = {
     "format": [None, *FORMATS],
     "on_hole": ["error", "split", "nan"],
@@ -298,9 +300,12 @@ def channels_of(path: Path, format: str | None, options: Options) -> list[Channe
 def reading(path: Path) -> Iterator[None]:
     """Errors within name the file, which must not change meanwhile."""
     try:
-        before = _state(path)
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise SignalError("not a plain file: a folder is searched with find(), pipes and devices are never opened")
+        parts = parts_of(path)
+        before = _state(parts)
         yield
-        if _state(path) != before:
+        if _state(parts) != before:
             raise SignalError("the file changed while it was read: wait until it is complete, and read it again")
     except NoSignal as error:
         raise NoSignal(f"{printable(str(path))}: {error}", error.left_out) from error
@@ -337,11 +342,9 @@ def _arguments() -> tuple[str, ...]:
     return tuple(name for name in inspect.signature(read).parameters if name not in ("path", "root"))
 
 
-def _state(path: Path) -> list[tuple[int, int]]:
-    """Size and time of the last change, of the file and of those that are read with it."""
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise SignalError("not a plain file: a folder is searched with find(), pipes and devices are never opened")
-    return [(each.st_size, each.st_mtime_ns) for each in (part.stat() for part in parts_of(path))]
+def _state(parts: list[Path]) -> list[tuple[int, int]]:
+    """Size and time of the last change of files."""
+    return [(each.st_size, each.st_mtime_ns) for each in map(os.stat, parts)]
 
 
 def recognise(path: Path) -> str:
@@ -354,12 +357,10 @@ def recognise(path: Path) -> str:
     """
     head = read_unpacked(path, HEAD).removeprefix(codecs.BOM_UTF8)
     name = path.name.lower().removesuffix(".gz")
-    for key, each in FORMATS.items():
-        if each.begins and head.startswith(each.begins):
-            return key
-    for key, each in FORMATS.items():
-        if each.endings and name.endswith(each.endings):
-            return key
+    if head.startswith(SIGNATURES):
+        return next(key for key, each in FORMATS.items() if head.startswith(each.begins))
+    if name.endswith(ENDINGS):
+        return next(key for key, each in FORMATS.items() if name.endswith(each.endings))
     if name.endswith(".dat") and path.with_suffix(".hea").is_file():
         raise SignalError(f"the file holds the samples of a WFDB record: read {path.with_suffix('.hea').name!r}")
     for signature, what in NOT_READ.items():
@@ -385,8 +386,9 @@ def _is_binary(head: bytes) -> bool:
 def parts_of(path: Path) -> list[Path]:
     """The plain files that are read for one input: itself, and those that its format reads with it."""
     name = path.name.lower().removesuffix(".gz")
-    owner = next((each for each in FORMATS.values() if each.endings and name.endswith(each.endings)), None)
-    if owner is None:  # formats of several files that are known by what lies beside a file, not by its first bytes
+    if name.endswith(ENDINGS):
+        owner = next((each for each in FORMATS.values() if name.endswith(each.endings)), None)
+    else:  # formats of several files that are known by what lies beside a file, not by its first bytes
         owner = next((each for each in FORMATS.values() if each.parts and each.looks and each.looks(path, b"")), None)
     others = owner.parts(path) if owner and owner.parts else []
     if (sidecar := sidecar_of(path)) is not None and sidecar not in others:

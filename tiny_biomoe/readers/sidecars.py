@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import SignalError
-from .discovery import stem_of
 from .recording import AGREEMENT, Channel, names_rate, printable
 from .text_files import read_unpacked
 
@@ -20,8 +19,9 @@ MAX_SIDECAR = 1 << 24  # bytes
 
 def sidecar_of(path: Path) -> Path | None:
     """`a.json` of `a.csv` or `a.csv.gz`, where there is one."""
-    found = os.path.join(path.parent, f"{stem_of(path)}.json")
-    return Path(found) if found != str(path) and os.path.isfile(found) and not os.path.islink(found) else None
+    own = str(path)
+    found = f"{os.path.splitext(own[:-3] if own.lower().endswith('.gz') else own)[0]}.json"
+    return Path(found) if os.path.isfile(found) and found != own and not os.path.islink(found) else None
 
 
 def with_rate_beside(channels: Sequence[Channel], path: Path) -> list[Channel]:
