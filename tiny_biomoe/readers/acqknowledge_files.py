@@ -51,7 +51,8 @@ def _check_headers(file: Any) -> None:
     graph = GraphHeaderReader.bootstrap(file)
     reader = HeaderReader(file, graph.byte_order_char, graph.file_revision, graph.encoding)
     if not (0 < graph.channel_count <= MAX_CHANNELS and 0 <= graph.expected_padding_headers <= MAX_CHANNELS):
-        raise SignalError(f"the header counts {graph.channel_count} channels: the file is damaged, fetch it again")
+        counts = f"{graph.channel_count} channels and {graph.expected_padding_headers} headers beside theirs"
+        raise SignalError(f"the header counts {counts}: the file is damaged, fetch it again")
     begin = graph.effective_len_bytes
     padding = reader.multi_headers(graph.expected_padding_headers, begin, UnknownPaddingHeader)
     begin += sum(header.effective_len_bytes for header in padding)
