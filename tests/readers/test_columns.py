@@ -6,6 +6,7 @@ import h5py
 import numpy as np
 import pyarrow as pa
 import pytest
+import scipy.io
 from pyarrow import parquet
 
 from tiny_biomoe.errors import SignalError, SignalWarning
@@ -132,6 +133,49 @@ def test_row_107_a_clock_is_no_signal_whatever_its_name(tmp_path, signal, ending
         read(write(path, {name: holes, "EDA": signal}), fs=4)
     assert [each.signal.size for each in read(path, fs=4, on_hole="split")] == [201, 199]
     assert len(read(path, fs=4, time_column="")) == 1
+
+
+@pytest.mark.parametrize("name", ["eda_times", "EDA timestamp", "eda_t0", "ECG start", "ppg clock"])
+def test_row_107_times_that_bear_the_name_of_a_signal(tmp_path, signal, name):
+    path = write(tmp_path / "a.csv", {"EDA": signal, name: 1.7e9 + np.cumsum(1 + signal)})
+    found = read(path, fs=4)
+    assert [each.channel for each in found] == ["EDA"]
+    assert [(each.channel, each.reason) for each in found.left_out] == [(name, "a time or a counter by its name")]
+
+
+def test_leads_of_an_ecg_are_known_by_each_other(tmp_path, signal):
+    def kinds(*names: str) -> list[str | None]:
+        path = write(tmp_path / "a.csv", {name: signal + at for at, name in enumerate(names)})
+        return [each.modality for each in read(path, fs=100)]
+
+    assert kinds(" II", " V", " AVR") == ["ecg"] * 3
+    assert kinds("I", "II", "III") == ["ecg"] * 3
+    assert kinds("Lead II") == kinds("lead_v1") == ["ecg"]
+    assert kinds("I", "V") == [None, None]
+    assert kinds("II", "Flow [l/s]") == [None, "resp"]
+    assert kinds("I [A]", "V [V]", "II [bar]") == [None, None, None]
+
+
+@pytest.mark.parametrize("name", ["RESP", "PLETH", "ECG II"])
+def test_row_108_one_number_a_second_is_no_waveform(tmp_path, signal, name):
+    path = write(tmp_path / "a.csv", {"Time [s]": np.arange(signal.size), name: signal, "SpO2": 90 + signal})
+    found = read(path)
+    assert [each.channel for each in found] == ["SpO2"]
+    assert found.left_out[0].reason.startswith("one value in 1 s, as numbers have")
+    with pytest.warns(SignalWarning, match=rf"read because it was named, although '{name}' has one value in 1 s"):
+        assert [each.fs for each in read(path, column=name)] == [1.0]
+    with pytest.raises(SignalError, match=rf"no column is a signal: {name} has one value in 1 s"):
+        read(write(tmp_path / "b.csv", {name: signal}), fs=1)
+
+
+def test_row_110_a_rate_of_its_own_for_each_array(tmp_path, signal):
+    np.savez(tmp_path / "a.npz", eda=signal, ppg_left=signal, ecg=signal, eda_fs=4, ppg_fs=64.0, fs=250, eda_scale=0.1)
+    scipy.io.savemat(tmp_path / "a.mat", {"eda": signal, "ecg": signal, "eda_fs": 4, "fs": 250.0})
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["one/eda"], file["one/eda_fs"], file["one/ecg"], file["one/fs"] = signal, 4, signal, [250.0]
+    assert {each.channel: each.fs for each in read(tmp_path / "a.npz")} == {"eda": 4, "ppg_left": 64, "ecg": 250}
+    assert {each.channel: each.fs for each in read(tmp_path / "a.mat")} == {"eda": 4, "ecg": 250}
+    assert {each.channel: each.fs for each in read(tmp_path / "a.h5")} == {"one/eda": 4, "one/ecg": 250}
 
 
 def test_row_107_a_column_that_is_named_may_be_anything(tmp_path, signal):

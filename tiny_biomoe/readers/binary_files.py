@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from ..signals.validation import Signal, check_signals
 from .columns import kind_of
 from .damage import bounded, damage
 from .device_files import opensignals_start, sample_counter, sensor_kind
-from .recording import Channel, Clock, Options, choose, excerpt, names_rate
+from .recording import Channel, Clock, Options, choose, excerpt, names_rate, rate_of
 from .timestamps import counter_clock, find_clock
 
 need("h5py", "pyarrow")
@@ -51,13 +52,18 @@ def read_hdf5(path: Path, options: Options) -> list[Channel]:
         if options.column is None or options.column == "*":
             chosen = [index for index in chosen if names[index] in plain]
         return [
-            Channel(names[index], _flat(found[names[index]]), kinds[names[index]], _stated_fs(found[names[index]]))
-            for index in chosen
+            Channel(names[at], _flat(found[names[at]]), kinds[names[at]], _stated_fs(found[names[at]], found))
+            for at in chosen
         ]
 
 
-def _stated_fs(node: Any) -> float | None:
-    """The rate in Hz among the attributes of a data set, or of the groups that hold it."""
+def _stated_fs(node: Any, found: Mapping[str, Any]) -> float | None:
+    """The rate in Hz beside a data set in its group, or among its attributes and those of the groups that hold it."""
+    folder, _, name = node.name[1:].rpartition("/")
+    beside = {key.rpartition("/")[2]: each for key, each in found.items() if key.rpartition("/")[0] == folder}
+    scalars = {key: float(np.ravel(each[()])[0]) for key, each in beside.items() if each.size == 1 and _is_real(each)}
+    if (rate := rate_of(name, scalars)) is not None:
+        return rate
     while True:
         for key, value in node.attrs.items():
             if names_rate(key) and np.size(value) == 1:
@@ -67,8 +73,12 @@ def _stated_fs(node: Any) -> float | None:
         node = node.parent
 
 
+def _is_real(node: Any) -> bool:
+    return node.dtype.kind in "iuf"
+
+
 def _is_flat(node: Any) -> bool:
-    return node.ndim in (1, 2) and node.size == max(node.shape) and node.size > 1 and node.dtype.kind in "iuf"
+    return node.ndim in (1, 2) and node.size == max(node.shape) and node.size > 1 and _is_real(node)
 
 
 def _opensignals_hdf5(file: Any, sensors: dict[str, Any], options: Options) -> list[Channel]:
@@ -189,10 +199,11 @@ def read_numpy(path: Path, options: Options) -> list[Channel]:
                 if "object" in str(error).lower():
                     raise SignalError(f"the array {OBJECTS}") from error
                 raise
-    rates = [
-        array for name, array in arrays.items() if names_rate(name) and array.size == 1 and array.dtype.kind in "iuf"
-    ]
-    fs = float(rates[0].ravel()[0]) if rates else None
+    scalars = {
+        name: float(array.ravel()[0])
+        for name, array in arrays.items()
+        if name and array.size == 1 and array.dtype.kind in "iuf"
+    }
     signals: dict[str, Signal] = {}
     row_of: dict[str, str] = {}
     for name, array in arrays.items():
@@ -207,8 +218,11 @@ def read_numpy(path: Path, options: Options) -> list[Channel]:
                 continue
             signals |= rows
             row_of |= dict.fromkeys(rows, name or "array") if len(rows) > 1 else {}
-    channels = [Channel(name, samples, fs=fs, array=row_of.get(name)) for name, samples in signals.items()]
-    channels += [Channel(name, np.empty(0), fs=fs, problem=problem) for name, problem in problems.items()]
+    channels = [
+        Channel(name, samples, fs=rate_of(row_of.get(name, name), scalars), array=row_of.get(name))
+        for name, samples in signals.items()
+    ]
+    channels += [Channel(name, np.empty(0), problem=problem) for name, problem in problems.items()]
     return [channels[at] for at in choose([each.name for each in channels], options.column)]
 
 

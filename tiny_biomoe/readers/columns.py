@@ -77,6 +77,7 @@ COUNTED = {
     "annotation",
 }
 DERIVED |= COUNTED | {f"{word}s" for word in COUNTED} | {"indices", "rates"}
+TIMED = {"time", "times", "timestamp", "timestamps", "t0", "start", "stop", "clock"}  # beside what they belong to
 ONE_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 
 UNITS = {  # how units are written -> one spelling
@@ -141,7 +142,7 @@ def kind_of(name: str, unit: str | None = None) -> str | None:
             return "eeg"
         if bare.lower() in ("pulse", "pulse signal"):  # in no unit it may be a rate
             return "bvp"
-    if re.fullmatch(r"v[xyz]", bare, re.IGNORECASE):
+    if re.fullmatch(rf"v[xyz]|lead[\s_-]*({LEAD.pattern})", bare, re.IGNORECASE):
         return "ecg"
     return next((WEAK_KINDS[word] for word in words if word in WEAK_KINDS), None)
 
@@ -158,7 +159,7 @@ def _words(name: str) -> list[str]:
     words: list[str] = []
     for token in re.findall(r"[^\W_]+", name):
         lower = token.lower()
-        whole = lower if lower in KINDS else lower.rstrip("0123456789") or lower
+        whole = lower if lower in KINDS or lower in TIMED else lower.rstrip("0123456789") or lower
         words.append(whole)
         parts = [part.lower() for part in ONE_WORD.findall(token) if not part.isdigit()]
         if len(parts) > 1 and whole not in KINDS:
@@ -171,7 +172,7 @@ def veto(name: str, unit: str | None, kind: str | None) -> str | None:
     """Why name and unit say that a column is no signal of a modality, if they do."""
     if word := next((word for word in _words(name) if word in DERIVED), None):
         return f"derived or beside a signal by its name ({word})"
-    if kind is None and names_time(name):
+    if (kind is None and names_time(name)) or TIMED & set(_words(name)):
         return "a time or a counter by its name"
     spelled = UNITS.get((unit or "").strip().lower())
     if spelled == "uS" and kind in MODALITIES and kind != "eda":
@@ -254,7 +255,7 @@ def settle(
     """
     if not channels:
         raise SignalError("the file holds no channels")
-    known = [_with_kind(each) for each in _numbered(channels)]
+    known = _with_leads([_with_kind(each) for each in _numbered(channels)])
     left = [_left_out(each) for each in known if each.problem]
     whole = [each for each in known if not each.problem]
     if column is not None and column != "*":
@@ -281,6 +282,20 @@ def settle(
 def _with_kind(channel: Channel) -> Channel:
     unit = channel.unit or _unit_in(channel.name)
     return replace(channel, unit=unit, kind=channel.kind or kind_of(channel.name, unit))
+
+
+def _with_leads(channels: list[Channel]) -> list[Channel]:
+    """The channels; several that are called as leads are an ECG. I and V alone may be a current and its voltage."""
+    names = [each.name.strip(" ,;.").upper() for each in channels]
+    leads = {name for name, each in zip(names, channels, strict=True) if LEAD.fullmatch(name) and _may_be_volts(each)}
+    if len(leads) < 2 or leads <= {"I", "V"}:
+        return channels
+    return [replace(each, kind="ecg") if name in leads else each for name, each in zip(names, channels, strict=True)]
+
+
+def _may_be_volts(channel: Channel) -> bool:
+    unit = (channel.unit or "").lower().replace("µ", "u").replace("μ", "u")
+    return channel.kind in (None, "ecg") and unit in VOLTS | {""}
 
 
 def _unit_in(name: str) -> str | None:

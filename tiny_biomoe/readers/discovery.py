@@ -20,7 +20,7 @@ BIDS_TABLES = ("participants", "scans", "sessions", "events", "physioevents", "c
 SAME_RECORDING = (".h5", ".hdf5", ".edf")  # what OpenSignals writes beside its text
 WFDB_ENDINGS = {".dat", ".atr", ".qrs", ".ari", ".ecg"}  # signals and annotations of the .hea of the same name
 OPENSIGNALS = b"# OpenSignals"
-E4_NOTES = {"tags.csv", "ibi.csv", "info.txt"}  # event marks, beat intervals and a text, beside BVP.csv and EDA.csv
+E4_NOTES = {"tags", "ibi", "info"}  # event marks, beat intervals and a text, beside BVP.csv and EDA.csv
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def _why_not(entry: os.DirEntry[str], beside: set[str]) -> str | None:
         return f"notes of {of}, not samples" if stem in beside else "notes beside recordings, not samples"
     if re.fullmatch(rf"(.*_)?({'|'.join(BIDS_TABLES)})\.tsv(\.gz)?", name):
         return "a table of the data set, not samples"
-    if name in E4_NOTES and beside & {"bvp.csv", "eda.csv"}:
+    if ending in (".csv", ".txt") and stem.partition("_")[0] in E4_NOTES and beside & {"bvp.csv", "eda.csv"}:
         return "events or notes of an Empatica E4, not samples"
     return None
 

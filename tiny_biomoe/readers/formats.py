@@ -133,6 +133,8 @@ NOT_READ = {  # how files begin that are often taken for recordings, and what to
 }
 HEAD = 4096  # bytes that recognition looks at
 CONTROL = bytes([*range(9), *range(14, 32)])  # characters that no text holds
+SLOWEST = 1.0  # Hz; monitors store numbers so, such as breaths and beats a minute, under the names of the waveforms
+SLOW = "one value in {:g} s, as numbers have that are computed from {}, not the signal itself"
 REDUCE = 'to read it at that rate pass on_held="reduce" (--on-held reduce)'
 
 
@@ -425,12 +427,21 @@ class Statements:
         timings: dict[Any, Timing] = {}  # most channels of a file share one clock
         for channel in kept:
             try:
-                found += map(self._at_own_rate, self.recordings(channel, timings))
+                recordings = list(map(self._at_own_rate, self.recordings(channel, timings)))
+                doubts = [SLOW.format(1 / each.fs, each.modality) for each in recordings if _is_number(each)]
+                if doubts and options.column in (None, "*"):
+                    left.append(LeftOut(printable(channel.name), doubts[0]))
+                    continue
+                if doubts:
+                    warn(f"read because it was named, although {printable(channel.name)!r} has {doubts[0]}")
+                found += recordings
             except SignalError as error:
                 errors.append(error)
                 left.append(LeftOut(printable(channel.name), str(error), True))
         if errors and not found:
             raise errors[0]
+        if not found:
+            raise NoSignal(f"no column is a signal: {printable(left[-1].channel)} has {left[-1].reason}", left)
         return Recordings(found, left)
 
     def _at_own_rate(self, recording: Recording) -> Recording:
@@ -490,6 +501,11 @@ class Statements:
             edges = np.flatnonzero(np.diff(~missing[begin:end], prepend=False, append=False)) + begin
             parts += zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)
         return parts
+
+
+def _is_number(recording: Recording) -> bool:
+    """Whether a channel has one number a second or fewer, and is named after a waveform, which needs many more."""
+    return recording.fs <= SLOWEST and recording.modality not in (None, "eda", "spo2")
 
 
 def _even(samples: Signal, timing: Timing, begin: int, end: int) -> Signal:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..errors import SignalError, need
 from ..signals.validation import is_number
 from .damage import bounded, damage
-from .recording import Channel, Options, choose, excerpt, names_rate
+from .recording import Channel, Options, choose, excerpt, rate_of
 
 NUMERIC = {"double", "single", "logical", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))}
 PLAIN = NUMERIC | {"struct", "cell", "char", "sparse", "function", "function_handle"}
@@ -73,19 +73,15 @@ Found = tuple[str, NDArray[np.float64], float | None, str | None]  # name, sampl
 def _signals(content: Any, name: str = "", fs: float | None = None, depth: int = 0) -> Iterator[Found]:
     """The signals of a structure, each with the rate that stands nearest to it."""
     if isinstance(content, dict) and depth < DEPTH:
-        rates = {float(value) for key, value in content.items() if _is_rate(key, value)}
-        own = rates.pop() if len(rates) == 1 else fs
+        scalars = {key: float(value) for key, value in content.items() if is_number(value)}
         for key, value in content.items() if not depth else sorted(content.items()):  # pymatreader's order is chance
-            yield from _signals(value, f"{name}.{key}" if name else key, own, depth + 1)
+            rate = rate_of(key, scalars)
+            yield from _signals(value, f"{name}.{key}" if name else key, fs if rate is None else rate, depth + 1)
     elif isinstance(content, list) and depth < DEPTH:
         for index, value in enumerate(content, 1):
             yield from _signals(value, f"{name}{{{index}}}", fs, depth + 1)
     elif isinstance(content, np.ndarray) and content.dtype.kind in "biufc" and content.size > 1:
         yield from _rows(content, name, fs)
-
-
-def _is_rate(key: str, value: Any) -> bool:
-    return names_rate(key) and is_number(value)
 
 
 def _rows(array: NDArray[Any], name: str, fs: float | None) -> Iterator[Found]:

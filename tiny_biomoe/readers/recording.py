@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import numbers
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,6 +80,24 @@ def names_rate(name: str) -> bool:
     (True, True, False)
     """
     return name.lower().replace("_", "").replace(" ", "") in RATES
+
+
+def rate_of(name: str, scalars: Mapping[str, float]) -> float | None:
+    """The rate in Hz of an array among the numbers beside it, the nearest by name; None where there is none, or two.
+
+    >>> rates = {"fs": 100.0, "eda_fs": 4.0, "eda_scale": 0.1}
+    >>> rate_of("eda", rates), rate_of("eda_left", rates), rate_of("ecg", rates)
+    (4.0, 4.0, 100.0)
+    """
+    found: dict[int, set[float]] = {}
+    for key, value in scalars.items():
+        words = key.split("_")
+        for at in range(len(words)):
+            of = "_".join(words[:at])
+            if names_rate("_".join(words[at:])) and (not of or f"{name}_".startswith(f"{of}_")):
+                found.setdefault(at, set()).add(value)
+    nearest = found[max(found)] if found else set()
+    return nearest.pop() if len(nearest) == 1 else None
 
 
 def excerpt(text: str) -> str:
