@@ -109,8 +109,6 @@ FORMATS: dict[str, Format] = {
     "e4": Format(read_e4, looks=lambda path, head: looks_like_e4(head)),
     "csv": Format(read_csv, looks=lambda path, head: True),
 }
-SIGNATURES = tuple(first for each in FORMATS.values() for first in each.begins)
-ENDINGS = tuple(ending for each in FORMATS.values() for ending in each.endings)
 CHOICES: dict[str, list[str | None]] = {
     "format": [None, *FORMATS],
     "on_hole": ["error", "split", "nan"],
@@ -359,10 +357,12 @@ def recognise(path: Path) -> str:
     """
     head = read_unpacked(path, HEAD).removeprefix(codecs.BOM_UTF8)
     name = path.name.lower().removesuffix(".gz")
-    if head.startswith(SIGNATURES):
-        return next(key for key, each in FORMATS.items() if head.startswith(each.begins))
-    if name.endswith(ENDINGS):
-        return next(key for key, each in FORMATS.items() if name.endswith(each.endings))
+    for key, each in FORMATS.items():
+        if head.startswith(each.begins):
+            return key
+    for key, each in FORMATS.items():
+        if name.endswith(each.endings):
+            return key
     if name.endswith(".dat") and path.with_suffix(".hea").is_file():
         raise SignalError(f"the file holds the samples of a WFDB record: read {path.with_suffix('.hea').name!r}")
     for signature, what in NOT_READ.items():
@@ -388,9 +388,8 @@ def _is_binary(head: bytes) -> bool:
 def parts_of(path: Path) -> list[Path]:
     """The plain files that are read for one input: itself, and those that its format reads with it."""
     name = path.name.lower().removesuffix(".gz")
-    if name.endswith(ENDINGS):
-        owner = next((each for each in FORMATS.values() if name.endswith(each.endings)), None)
-    else:  # formats of several files that are known by what lies beside a file, not by its first bytes
+    owner = next((each for each in FORMATS.values() if name.endswith(each.endings)), None)
+    if owner is None:  # formats of several files that are known by what lies beside a file, not by its first bytes
         owner = next((each for each in FORMATS.values() if each.parts and each.looks and each.looks(path, b"")), None)
     others = owner.parts(path) if owner and owner.parts else []
     if (sidecar := sidecar_of(path)) is not None and sidecar not in others:
