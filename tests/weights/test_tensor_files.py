@@ -329,6 +329,14 @@ def test_row_95_an_archive_that_torch_save_does_not_write(
         read_pth(data, {}, "here")
 
 
+def test_row_95_a_value_that_changed_is_found_by_its_checksum(released: dict[str, Tensor]) -> None:
+    data = bytearray(as_pth(released))
+    values = released["fcn.1.weight"].numpy().tobytes()
+    data[data.index(values) + 2] ^= 1
+    with pytest.raises(DamagedError, match=r"released: 'archive/data/\d+' is not what its checksum says"):
+        read_pth(bytes(data), tensor_shapes(Architecture()), "released")
+
+
 def test_row_95_an_oversized_pth_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(weights, "MAX_FILE", 1000)
     (tmp_path / "w.pth").write_bytes(as_pth({"a": torch.zeros(1000)}))
@@ -371,7 +379,7 @@ def test_row_94_any_mutation_is_read_or_refused(seed: int) -> None:
             except TinyBioMoEError:
                 outcomes.append("refused")
     assert outcomes.count("refused") > 200
-    assert outcomes.count("read") > 20
+    assert outcomes.count("read") > 10
 
 
 def mutated(data: bytes, generator: random.Random) -> bytes:

@@ -100,6 +100,8 @@ def _check_archive(data: bytes, where: str) -> None:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             pickled = _check_entries(archive.infolist(), len(data), where)
+            if damaged := archive.testzip():  # torch does not compare
+                raise DamagedError(f"{where}: {quote(damaged)} is not what its checksum says; fetch it again")
             _check_pickle(archive.read(pickled), where)
     except WeightsError:
         raise
