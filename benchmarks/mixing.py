@@ -23,6 +23,7 @@ from tiny_biomoe.recordings import find, read
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples" / "recordings"
 WINDOW = {"eda": 30.0, "resp": 30.0}  # seconds; 10 of any other modality
+HELD = 4  # times that each value stands in an export whose rate is higher than the sensor's
 
 
 def cosines(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -67,6 +68,7 @@ def main() -> None:
         cases = {
             "backend torch": vectors(other),
             "precision bfloat16": vectors(half),
+            "on_held, each value held four times": _vectors(np.repeat(signal, HELD), HELD * fs, modality, cut, model),
             "scale recording": vectors(model, scale="recording"),
             "no band": vectors(model, band=None),
             "another band": vectors(model, band=(high / 20, high)),
