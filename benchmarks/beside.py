@@ -1,4 +1,4 @@
-"""A grid search, and a run into a folder, beside another checkout: time and peak memory, in turn.
+"""A grid search, and a run into a folder, beside another checkout: wall time, processor time and peak memory, in turn.
 
     python benchmarks/beside.py search --base OTHER [--windows 144] [--repetitions 3]
     python benchmarks/beside.py run    --base OTHER [--windows 400] [--repetitions 3]
@@ -41,22 +41,22 @@ if __name__ == "__main__":
 """
 
 
-def measured(code: str, tree: Path) -> tuple[float, float]:
-    """Seconds of wall time and MiB at the peak, of a new process and of what it starts."""
+def measured(code: str, tree: Path) -> tuple[float, float, float]:
+    """Seconds of wall and of processor time and MiB at the peak, of a new process and of what it starts."""
     with tempfile.TemporaryDirectory() as name:
         script = Path(name) / "script.py"
         script.write_text(code)
         watcher = (
             "import json, resource, subprocess, sys, time; began = time.perf_counter();"
             "subprocess.run([sys.executable, sys.argv[1]], check=True, stdout=subprocess.DEVNULL);"
-            "peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024;"
-            "print(json.dumps([time.perf_counter() - began, peak]))"
+            "used = resource.getrusage(resource.RUSAGE_CHILDREN); spent = used.ru_utime + used.ru_stime;"
+            "print(json.dumps([time.perf_counter() - began, spent, used.ru_maxrss / 1024]))"
         )
         environment = {**os.environ, "PYTHONPATH": str(tree), "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
         command = [sys.executable, "-c", watcher, str(script)]
         done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, check=True)
-    seconds, memory = json.loads(done.stdout)
-    return seconds, memory
+    seconds, spent, memory = json.loads(done.stdout)
+    return seconds, spent, memory
 
 
 def main() -> None:
@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=3)
     chosen = parser.parse_args()
     windows = chosen.windows or {"search": 144, "run": 400}[chosen.what]
-    found: dict[str, list[tuple[float, float]]] = {"before": [], "now": []}
+    found: dict[str, list[tuple[float, float, float]]] = {"before": [], "now": []}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if chosen.what == "run":
@@ -83,7 +83,7 @@ def main() -> None:
                 code = code.format(windows=windows, study=str(folder / "study"), out=out)
                 found[which].append(measured(code, tree))
     print(f"{chosen.what}, {windows} windows, medians of {chosen.repetitions}")
-    for place, unit in enumerate(("s", "MiB at the peak of one process")):
+    for place, unit in enumerate(("s", "s of processor time", "MiB at the peak of one process")):
         before, now = (median(each[place] for each in found[which]) for which in ("before", "now"))
         print(f"{before:.1f} to {now:.1f} {unit}: {now / before:.2f}")
 

@@ -205,7 +205,7 @@ def disk(state: State) -> None:
         run(grown, folder / "after")
         cases = {
             "new": (study, None, folder / "before"),
-            "grown": (grown, folder / "before", folder / "expected grown"),
+            "grown": (grown, folder / "before", folder / "after"),
         }
         for case, (source, begun, whole) in cases.items():
             expected, number, out = digests(whole), 0, folder / "out"
@@ -558,7 +558,7 @@ GUARDS: dict[str, tuple[str, str, str, str]] = {  # name: file, text, what stand
         "weights/test_loading.py::test_row_71_values_that_are_not_finite",
     ),
     "what a pickle may name": (
-        "weights/released_checkpoint.py", "        _check_pickle(archive.read(pickled), where)\n", "",
+        "weights/released_checkpoint.py", "            _check_pickle(archive.read(pickled), where)\n", "",
         "weights/test_tensor_files.py::test_row_94_a_pickle_that_fills_memory_is_refused_before_torch_reads_it",
     ),
     "entries of an archive": (

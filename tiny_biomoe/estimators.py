@@ -246,7 +246,7 @@ class TinyBioMoEEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def _validated(self, X: Any, reset: bool, nan_policy: str) -> NDArray[np.float64]:
         """What scikit-learn demands of a table, and `embed` of signals."""
-        X = without_torch(X)
+        X = without_torch(X, "X")
         if np.ma.isMaskedArray(X) or isinstance(X, list | tuple):
             check_signals(X)  # masked and ragged signals are refused by name
         finite: bool | str = "allow-nan" if nan_policy == "interpolate" else True

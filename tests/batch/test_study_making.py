@@ -93,6 +93,12 @@ def test_events_without_people_and_recordings_without_events(folder):
     found = study_rows(folder, r"S(\d+)", events="*_events.csv", include=["*EDA.csv"])
     assert found.notes[0] == r"1 recordings have no person: 'S(\\d+)' is not in their paths (pilot/EDA.csv)"
     assert found.notes[1] == "2 recordings have no events, and are left out (S03/EDA.csv, pilot/EDA.csv)"
+    (folder / "S03" / "P_events.csv").write_text("start,stop\n0,10\n")
+    found = study_rows(folder, events="*_events.csv", include=["*EDA.csv"])
+    assert found.notes[1].startswith("1 files of events belong to no recording by their names (P_events.csv): a name")
+    (folder / "S03" / "P_events.csv").rename(folder / "S03" / "_events.csv")
+    found = study_rows(folder, events="*_events.csv", include=["*EDA.csv"])
+    assert found.notes[0] == "1 recordings have no events, and are left out (pilot/EDA.csv)"
 
 
 def test_bids_as_it_is(tmp_path):

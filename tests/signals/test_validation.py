@@ -223,6 +223,14 @@ def test_row_13_other_kinds_of_one_signal(made):
     assert row.tolist() == [1.0, 2.5, -3.0, 1.0]
 
 
+@pytest.mark.parametrize(
+    "tensor", [torch.ones(4).to_sparse(), torch.ones(4, device="meta")], ids=["sparse", "without values"]
+)
+def test_row_13_a_tensor_without_plain_values_is_refused_with_the_remedy(tensor):
+    with pytest.raises(SignalTypeError, match=r"signal is a tensor whose values NumPy cannot take .*to_dense\(\)"):
+        check_signals(tensor)
+
+
 LISTS = [[1.0, 2.0, 3.0], [4.0, 5.0]]
 
 

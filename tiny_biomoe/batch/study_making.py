@@ -64,8 +64,9 @@ def study_rows(
         whole match where it has none. Named groups become columns: r"sub-(?P<subject>\\d+)_ses-(?P<session>\\d+)".
     events
         A pattern of the files of events, such as "*_events.csv" or "events.tsv". Such a file lists stretches of the
-        recordings whose names begin with its own, or that lie beside or below it: columns start (or onset) and stop (or
-        duration), in seconds from the first sample, and a label. BIDS `events.tsv` is read as it is: onsets count from
+        recordings beside and below it whose names, or folders, begin with its own (`S01_events.csv`), or of all of
+        them (`events.csv`): columns start (or onset) and stop (or duration), in seconds from the first sample, and a
+        label. BIDS `events.tsv` is read as it is: onsets count from
         the scan, and the sidecar says when the recording began.
     label
         Column of the labels in the files of events; otherwise the first of label, trial_type, condition, event ...
@@ -106,6 +107,7 @@ def study_rows(
     nobody: list[str] = []
     silent: list[str] = []
     points = sum(1 for found in spans.values() for each in found if each is None)
+    used: set[Path] = set()
     early = repeated = 0
     for each in study.inputs:
         about = {"path": str(each.path), **dict.fromkeys(("subject", *named), "")}
@@ -117,7 +119,9 @@ def study_rows(
             rows.append(about)
             continue
         moved = _moved(each.path)
-        found = [span for path in _events_of(each.path, root, marked, events) for span in spans[path] if span]
+        own = _events_of(each.path, root, marked, events)
+        used.update(own)
+        found = [span for path in own for span in spans[path] if span]
         once = dict.fromkeys(found)
         if not found:
             silent.append(each.source)
@@ -127,6 +131,7 @@ def study_rows(
     notes = [
         _note(nobody, f"have no person: {subject!r} is not in their paths"),
         _note(silent, "have no events, and are left out"),
+        _unused([path.name for path in marked if path not in used]) if silent else "",
         f"{points} events without a length are left out" if points else "",
         f"{early} events ended before their recording began, and are left out" if early else "",
         f"{repeated} events are listed twice, and taken once" if repeated else "",
@@ -268,6 +273,15 @@ def _note(names: list[str], what: str) -> str:
         return ""
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return f"{len(names)} recordings {what} ({', '.join(names[:3])}{more})"
+
+
+def _unused(names: list[str]) -> str:
+    if not names:
+        return ""
+    return (
+        f"{len(names)} files of events belong to no recording by their names ({', '.join(names[:3])}): a name begins as "
+        "the recording or its folder does, or says events alone, for all recordings beside and below"
+    )
 
 
 def _relative(path: Path, folder: Path) -> str:

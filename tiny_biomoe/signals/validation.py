@@ -133,17 +133,23 @@ def _warn_if_transposed(array: NDArray[np.float64], where: str) -> None:
         )
 
 
-def without_torch(values: Any) -> Any:
+def without_torch(values: Any, where: str) -> Any:
     """What a torch tensor holds as an array, with a gradient, on a device or as a lazy view; anything else as it is."""
     if not hasattr(values, "detach"):
         return values
-    values = values.detach().cpu().resolve_conj().resolve_neg()
-    small = values.dtype.is_floating_point and values.dtype.itemsize < 4  # bfloat16 and smaller are unknown to NumPy
-    return (values.float() if small else values).numpy()
+    try:
+        values = values.detach().cpu().resolve_conj().resolve_neg()
+        small = values.dtype.is_floating_point and values.dtype.itemsize < 4  # NumPy knows no bfloat16 nor smaller
+        return (values.float() if small else values).numpy()
+    except (TypeError, RuntimeError) as error:  # sparse, quantized, without values
+        raise SignalTypeError(
+            f"{where} is a tensor whose values NumPy cannot take ({values.layout}, {values.dtype}, {values.device}): "
+            "pass a plain one, such as tensor.to_dense() or tensor.dequantize()"
+        ) from error
 
 
 def _real_array(values: Any, where: str) -> NDArray[np.float64]:
-    values = without_torch(values)
+    values = without_torch(values, where)
     if isinstance(values, np.ma.MaskedArray):
         raise SignalTypeError(f"{where} is a masked array: fill its gaps with NaN first, values.filled(numpy.nan)")
     try:
