@@ -1,10 +1,13 @@
-"""A grid search, and a run into a folder, beside another checkout: wall time, processor time and peak memory, in turn.
+"""A grid search, and runs into a folder, beside another checkout: wall time, processor time and peak memory, in turn.
 
     python benchmarks/beside.py search --base OTHER [--windows 144] [--repetitions 3]
     python benchmarks/beside.py run    --base OTHER [--windows 400] [--repetitions 3]
+    python benchmarks/beside.py many   --base OTHER [--windows 1000000] [--repetitions 3]
+    python benchmarks/beside.py inputs --base OTHER [--windows 100000] [--repetitions 3]
 
 `search`: 2 representations, 9 fits of a logistic regression behind the transformer. `run`: windows of 10 s of a pulse,
-one thread, one drawing process; memory is that of the largest process of a run. Both trees need native programs
+one thread, one drawing process; memory is that of the largest process of a run. `many`, and `inputs` with a file a
+window: blank pictures and constant vectors, by `benchmarks/batch.py` of each tree. Both trees need native programs
 (`pip install --no-deps -e .` in each builds them).
 """
 
@@ -39,6 +42,17 @@ if __name__ == "__main__":
     from tiny_biomoe import embed_study
     embed_study({study!r}, {out!r}, window=10, fs=64, modality="bvp", workers=1, threads=1)
 """
+MANY = """
+import sys; sys.path.insert(0, {tree!r} + "/benchmarks")
+if __name__ == "__main__":
+    from batch import stub_out
+    from tiny_biomoe import TinyBioMoE, embed_study
+    stub_out(); model = TinyBioMoE.from_pretrained()
+    embed_study({study!r}, {out!r}, model=model, window=10, stride=1, fs=4, modality="eda")
+"""
+CODE = {"search": SEARCH, "run": RUN, "many": MANY, "inputs": MANY}
+WINDOWS = {"search": 144, "run": 400, "many": 1_000_000, "inputs": 100_000}
+FILES = {"run": (64.0, 10.0, 200), "many": (4.0, 1.0, 10_000), "inputs": (4.0, 1.0, 1)}  # rate, stride, windows a file
 
 
 def measured(code: str, tree: Path) -> tuple[float, float, float]:
@@ -62,25 +76,24 @@ def measured(code: str, tree: Path) -> tuple[float, float, float]:
 def main() -> None:
     """Print a table of medians and ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["search", "run"])
+    parser.add_argument("what", choices=list(CODE))
     parser.add_argument("--base", type=Path, required=True)
     parser.add_argument("--windows", type=int)
     parser.add_argument("--repetitions", type=int, default=3)
     chosen = parser.parse_args()
-    windows = chosen.windows or {"search": 144, "run": 400}[chosen.what]
+    windows = chosen.windows or WINDOWS[chosen.what]
     found: dict[str, list[tuple[float, float, float]]] = {"before": [], "now": []}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        if chosen.what == "run":
+        if chosen.what in FILES:
             sys.path.insert(0, str(ROOT / "benchmarks"))
             from batch import make_files
 
-            make_files(folder / "study", windows, 64.0, 10.0, 200)
+            make_files(folder / "study", windows, *FILES[chosen.what])
         for number in range(chosen.repetitions):
             for tree, which in ((chosen.base.resolve(), "before"), (ROOT, "now")):
                 out = str(folder / f"{which}{number}")
-                code = SEARCH if chosen.what == "search" else RUN
-                code = code.format(windows=windows, study=str(folder / "study"), out=out)
+                code = CODE[chosen.what].format(windows=windows, study=str(folder / "study"), out=out, tree=str(tree))
                 found[which].append(measured(code, tree))
     print(f"{chosen.what}, {windows} windows, medians of {chosen.repetitions}")
     for place, unit in enumerate(("s", "s of processor time", "MiB at the peak of one process")):

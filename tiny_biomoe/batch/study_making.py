@@ -279,8 +279,8 @@ def _unused(names: list[str]) -> str:
     if not names:
         return ""
     return (
-        f"{len(names)} files of events belong to no recording by their names ({', '.join(names[:3])}): a name begins as "
-        "the recording or its folder does, or says events alone, for all recordings beside and below"
+        f"{len(names)} files of events belong to no recording by their names ({', '.join(names[:3])}): a name begins "
+        "as the recording or its folder does, or says events alone, for all recordings beside and below"
     )
 
 

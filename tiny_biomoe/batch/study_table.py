@@ -178,7 +178,7 @@ def chosen(study: Study, include: Sequence[str] = (), exclude: Sequence[str] = (
     if study.inputs and not kept:
         raise ConfigError(
             f"no input fits: include {list(include)} and exclude {list(exclude)} leave none of {len(study.inputs)}, "
-            f"the first of which is {study.inputs[0].source}; a pattern without a slash is compared with the file's name"
+            f"the first of which is {study.inputs[0].source}; a pattern without a slash concerns the file's name"
         )
     return replace(study, inputs=kept)
 
