@@ -437,6 +437,7 @@ def test_a_target_is_learnt_by_regression_and_predicted_in_its_unit(made, run, t
     assert "concordance" in out
     code, out, _ = run("predict", tmp_path / "c", study, "--group", "who", "-o", tmp_path / "answers.csv")
     assert code == 0
+    assert "12 samples predicted in" in out
     rows = table(tmp_path / "answers.csv")
     assert not [name for name in rows[0] if name.startswith("p(")]
     predicted = np.array([float(row["predicted"]) for row in rows])

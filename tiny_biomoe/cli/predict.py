@@ -83,9 +83,10 @@ def predict(classifier: Path, source: Path, output: Path, label: str | None, gro
     if not found.kept:
         raise SignalError("; ".join(failures[:5]) or "there is no sample to ask about")
     write_whole(output, _table(loaded, stretches, found).encode())
+    done = "classified" if loaded.target is None else "predicted"
     for line in (*stretches.notes, *failures):
-        click.echo(f"not classified: {fitting(line)}", err=True)
-    click.echo(f"{len(found.kept)} samples classified in {output}, {len(failures)} inputs or samples failed")
+        click.echo(f"not {done}: {fitting(line)}", err=True)
+    click.echo(f"{len(found.kept)} samples {done} in {output}, {len(failures)} inputs or samples failed")
     _score(loaded, stretches, found)
     if failures:
         raise SystemExit(2)
