@@ -33,7 +33,8 @@ from tiny_biomoe.signals.request import Limits
 from tiny_biomoe.signals.validation import Signal, is_flat
 
 BLOCK = 250  # examples in one file
-COLUMNS = ("levels", "sources", "representations", "labels", "targets", "spectra")
+COLUMNS = ("levels", "sources", "representations", "labels", "targets", "spectra", "waves")
+WAVE = 1024  # samples of a window that is kept beside its image
 MADE = -1  # source of a window that is made
 # Parts of the recorded examples: what users have most, most
 PARTS = {"eda": 0.2, "bvp": 0.22, "resp": 0.2, "spo2": 0.06, "ecg": 0.12, "emg": 0.06, "eeg": 0.14}
@@ -49,6 +50,7 @@ class Examples:
     labels: NDArray[np.int64]  # (n,), class within the source, or NO_LABEL
     targets: NDArray[np.float32]  # (n, 1304): 32 descriptors, 88 numbers of the profile, 1184 of the picture
     spectra: NDArray[np.float32]  # (n, 40), shares of narrow bands in the power
+    waves: NDArray[np.float16]  # (n, 1024), the filtered window, of mean 0 and spread 1
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,20 @@ def _write_block(sources: Sequence[Source], drawing: Drawing, place: Path, numbe
     write_whole(place / f"block-{number:05d}.npz", data.getvalue())
 
 
+def brought_to(count: int, x: Signal) -> NDArray[np.float16]:
+    """A window that is not flat in so many samples, of mean 0 and spread 1: averages of a longer one, lines in a shorter.
+
+    >>> brought_to(3, np.array([0.0, 0.0, 1.0, 1.0, 2.0, 2.0])).tolist()
+    [-1.224609375, 0.0, 1.224609375]
+    """
+    x = (x - x.mean()) / max(x.std(), 1e-300)
+    if x.size <= count:
+        return np.interp(np.linspace(0, x.size - 1, count), np.arange(x.size), x).astype(np.float16)
+    summed = np.interp(np.linspace(0, x.size, count + 1), np.arange(x.size + 1), np.concatenate([[0.0], x.cumsum()]))
+    means = np.diff(summed)
+    return ((means - means.mean()) / max(means.std(), 1e-300)).astype(np.float16)
+
+
 class Drawer:
     """Draws examples one by one."""
 
@@ -137,7 +153,8 @@ class Drawer:
             facts = describe(filtered, window.fs, band, window.limits)
             fine = profile(filtered, window.fs, band, spectrum)
             targets = np.concatenate([facts, fine, picture(filtered, window.fs, band, recipe)])
-            return Examples(image, window.source, shown, window.label, targets, spectrum)  # type: ignore[arg-type]
+            wave = brought_to(WAVE, filtered)
+            return Examples(image, window.source, shown, window.label, targets, spectrum, wave)  # type: ignore[arg-type]
         raise SignalError(f"example {index}: {ATTEMPTS} windows in a row cannot be drawn; are the recordings damaged?")
 
     def _recorded(self, rng: np.random.Generator) -> Window:

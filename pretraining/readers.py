@@ -36,13 +36,13 @@ GAP = 0.5  # s; longer stretches without a frame are not bridged
 
 # People for validation. Where a set does not name its people, or has fewer than five, all of it is for training.
 HELD_OUT = {
-    "ds000210": {"sub-03", "sub-07", "sub-10", "sub-14"},
-    "wise": {"S08", "S14", "f03", "f09", "f11"},
+    "ds000210": {"sub-01", "sub-03", "sub-05", "sub-07", "sub-09", "sub-10", "sub-12", "sub-14"},
+    "wise": {"S05", "S08", "S10", "S14", "S17", "f01", "f03", "f05", "f09", "f11", "f13"},
     "exam": {"S3", "S6"},
-    "oximetry": {"100002", "100005"},
-    "nurse": {"6D", "94", "E4"},
-    "fantasia": {"f1o03"},
-    "wrist": {"s3", "s8"},
+    "oximetry": {"100002", "100004", "100005"},
+    "nurse": {"5C", "6D", "7E", "94", "BG", "E4", "F5"},
+    "fantasia": {"f1o01", "f1o03", "f1o05"},
+    "wrist": {"s3", "s5", "s6", "s8"},
 }
 SESSIONS = ("STRESS", "AEROBIC", "ANAEROBIC")
 TASKS = ("rest", "task")

@@ -32,6 +32,9 @@ SHOWN = 0.95  # of the band's upper edge: pictures show no faster pulse
 LEVEL_SOURCE = "oximetry-spo2"
 TERCILES = ("low", "middle", "high")  # of all windows of a trial
 STRENGTHS = tuple(10.0**power for power in range(-2, 5))  # of the regularisation
+FOLDS = 8  # of people, where there are more
+CONDITIONS = ("eda", "bvp", "resp", "eeg")  # modalities whose classes are read of everyone held out
+ALONE = {"ecg": 300}  # sources whose recordings name no person: one window each, of so many recordings
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ class Cut(NamedTuple):
     limits: Limits | None = None
 
 
-def trials(sources: list[Source], recipe: Recipe = Recipe(), most: int = 60, seed: int = 0) -> list[Trial]:
+def trials(sources: list[Source], recipe: Recipe = Recipe(), most: int = 20, seed: int = 0) -> list[Trial]:
     """Every trial that a pack allows: of two people held out at least.
 
     Parameters
@@ -79,8 +82,10 @@ def trials(sources: list[Source], recipe: Recipe = Recipe(), most: int = 60, see
         if held := [by_name[each] for each in names if each in by_name]:
             found.append((name, held[0], TERCILES, _rates(held, SHOWN * recipe.modality(modality).high)))
     for source in sources:
-        if source.modality in ("eda", "bvp", "resp") and source.classes:
+        if source.modality in CONDITIONS and source.classes:
             found.append((f"{source.name} condition", source, source.classes, list(_cuts(source))))
+        if source.name in ALONE:
+            found.append((f"{source.name} class", source, source.classes, _middles(source, ALONE[source.name], seed)))
     if LEVEL_SOURCE in by_name:
         source = by_name[LEVEL_SOURCE]
         found.append(("SpO2 level", source, TERCILES, _levels(source, recipe)))
@@ -89,9 +94,10 @@ def trials(sources: list[Source], recipe: Recipe = Recipe(), most: int = 60, see
 
 
 def score(vectors: NDArray[np.floating], trial: Trial, per_person: bool = False) -> float:
-    """Balanced accuracy of a ridge classifier, each person scored by one fitted on the others: (n, dim) to [0, 1].
+    """Balanced accuracy of a ridge classifier, each person scored by one fitted on others: (n, dim) to [0, 1].
 
-    Its regularisation is chosen among `STRENGTHS` by leaving out one of these others after the other.
+    More than eight people are scored in eight folds. The regularisation is chosen among `STRENGTHS` by leaving out one of
+    the folds that are fitted on after the other.
 
     Parameters
     ----------
@@ -105,15 +111,18 @@ def counts(vectors: NDArray[np.floating], trial: Trial, per_person: bool = False
     x = np.asarray(vectors, np.float64).reshape(len(trial.labels), -1)
     if per_person:
         x = _standardised(x, trial.people)
-    found = []
-    for person in np.unique(trial.people):
-        others = trial.people != person
+    people, who = np.unique(trial.people, return_inverse=True)
+    folds = who % FOLDS
+    found = np.zeros((len(people), len(trial.classes), 2))
+    for fold in np.unique(folds):
+        others = folds != fold
         inner = np.zeros((len(STRENGTHS), len(trial.classes), 2))
-        for left_out in np.unique(trial.people[others]):
-            if (fitted := others & (trial.people != left_out)).any():
-                inner += _right(x, trial, fitted, trial.people == left_out)
-        found.append(_right(x, trial, others, ~others)[int(_balanced(inner).argmax())])
-    return np.stack(found)
+        for left_out in np.unique(folds[others]):
+            if (fitted := others & (folds != left_out)).any():
+                inner += _right(x, trial, fitted, folds == left_out).sum(1)
+        right = _right(x, trial, others, ~others)[int(_balanced(inner).argmax())]
+        found[np.unique(who[~others])] = right
+    return found
 
 
 def gain(
@@ -140,7 +149,7 @@ def gain(
 def _right(
     x: NDArray[np.float64], trial: Trial, fitted: NDArray[np.bool_], scored: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """Of each strength and class, windows that are read rightly and all of them: (n_strengths, n_classes, 2)."""
+    """Windows that are read rightly and all of them: (n_strengths, n_people that are scored, n_classes, 2)."""
     mean, spread = x[fitted].mean(0), np.maximum(x[fitted].std(0), 1e-9)
     known, labels = (x[fitted] - mean) / spread, trial.labels[fitted]
     wanted = (labels[:, None] == np.arange(len(trial.classes))) * 2.0 - 1
@@ -148,11 +157,12 @@ def _right(
     known, wanted = np.column_stack([known, np.ones(len(known))]) * weights[:, None], wanted * weights[:, None]
     left, values, right = np.linalg.svd(known, full_matrices=False)
     asked = np.column_stack([(x[scored] - mean) / spread, np.ones(scored.sum())]) @ right.T
-    found = np.zeros((len(STRENGTHS), len(trial.classes), 2))
+    people, who = np.unique(trial.people[scored], return_inverse=True)
+    found = np.zeros((len(STRENGTHS), len(people), len(trial.classes), 2))
     for index, strength in enumerate(STRENGTHS):
         predicted = ((asked * (values / (values**2 + strength))) @ (left.T @ wanted)).argmax(1)
-        np.add.at(found[index], (trial.labels[scored], 0), predicted == trial.labels[scored])
-        np.add.at(found[index], (trial.labels[scored], 1), 1)
+        np.add.at(found[index], (who, trial.labels[scored], 0), predicted == trial.labels[scored])
+        np.add.at(found[index], (who, trial.labels[scored], 1), 1)
     return found
 
 
@@ -180,6 +190,19 @@ def _cuts(source: Source) -> Iterator[Cut]:
             window = recording[start : start + size]
             if not is_flat(window):
                 yield Cut(window, int(source.people[index]), int(source.labels[index]))
+
+
+def _middles(source: Source, count: int, seed: int) -> list[Cut]:
+    """The middle of `count` recordings held out, drawn at random, whose people are not known: each its own."""
+    size, found = round(source.test_seconds * source.fs), []
+    for index in np.random.default_rng(seed).permutation(np.flatnonzero(source.held_out)).tolist():
+        start = (int(source.offsets[index + 1] - source.offsets[index]) - size) // 2
+        if start < 0 or is_flat(window := source.cut(index, start, size)):
+            continue
+        found.append(Cut(window, int(source.people[index]), int(source.labels[index])))
+        if len(found) == count:
+            break
+    return found
 
 
 def _spread(cuts: list[Cut], most: int, seed: int) -> list[Cut]:
@@ -233,7 +256,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--untrained", action="store_true", help="the network as it is built, for comparison")
     parser.add_argument("--seed", type=int, default=0, help="of the untrained network")
     parser.add_argument("--representation", nargs="+", default=["scalogram"], choices=list(REPRESENTATIONS))
-    parser.add_argument("--most", type=int, default=60, help="windows a person and trial")
+    parser.add_argument("--most", type=int, default=20, help="windows a person and trial")
     parser.add_argument("-o", "--output", type=Path, required=True, help="a JSON file")
     given = parser.parse_args(arguments)
     torch.manual_seed(given.seed)
