@@ -91,7 +91,33 @@ def keep_maps(network: Network, levels: NDArray[np.uint8], path: Path, at_once: 
     return KeptMaps(*(np.concatenate([part[name] for part in parts]) for name in ("grids", "maps")))
 
 
-def begin(model: Readout, examples: Examples, maps: KeptMaps) -> None:
+@dataclass(frozen=True)
+class Watched:
+    """Examples of people held out."""
+
+    examples: Examples
+    maps: KeptMaps
+    taught: NDArray[np.float32] | None = None
+
+
+def watch(model: Readout, watched: Watched, settings: Settings) -> dict[str, float]:
+    """Losses on facts of examples of people held out, in eval mode."""
+    learning = {module for module in model.modules() if module.training}
+    model.eval()
+    parts: dict[str, list[float]] = {}
+    with torch.no_grad():
+        for rows in np.array_split(np.arange(len(watched.maps.grids)), -(-len(watched.maps.grids) // settings.images)):
+            found = late_loss(model, (), watched.examples, watched.maps, rows, settings.weights, watched.taught)[1]
+            for name, value in found.items():
+                parts.setdefault(name, []).append(value * len(rows))
+    for module in learning:
+        module.training = True
+    return {name: sum(values) / len(watched.maps.grids) for name, values in parts.items()}
+
+
+def begin(
+    model: Readout, examples: Examples, maps: KeptMaps, taught: NDArray[np.float32] | None = None
+) -> None:
     """Standardise the targets, and let the heads on them begin as ridge regressions on the vectors as they are.
 
     So that from the first step on the network is asked for what its vectors lack.
@@ -110,6 +136,13 @@ def begin(model: Readout, examples: Examples, maps: KeptMaps) -> None:
         head.bias.data.copy_(bias)
         spectrum.weight.data.zero_()
         spectrum.bias.data.copy_(shares.clamp_min(1e-6).log())
+    if taught is None:
+        return
+    said = torch.from_numpy(taught).flatten(1).double()
+    for part, reader in zip((vectors, vectors[:, :half], vectors[:, half:]), model.taught, strict=True):
+        weights, bias = regress(part.double(), said, RIDGE)
+        reader.weight.data.copy_(weights.T)
+        reader.bias.data.copy_(bias)
 
 
 def embed_maps(network: Network, maps: KeptMaps, at_once: int = 64) -> Tensor:
@@ -128,8 +161,15 @@ def train_late(
     out: Path,
     settings: Settings,
     every: int = 100,
+    taught: NDArray[np.float32] | None = None,
+    watched: Watched | None = None,
 ) -> Network:
     """Train the late stages from the newest checkpoint in `out`, or from `network` as it is; returns it in eval mode.
+
+    Parameters
+    ----------
+    taught : (n, teachers, 256), what other features say of each example (`distillation`)
+    watched : examples of people held out, on which the loss is logged in `held_out.csv` at every checkpoint
 
     Raises
     ------
@@ -140,23 +180,26 @@ def train_late(
     if settings.start != tensor_digest(network.state_dict()):
         raise WeightsError(f"settings.start is {settings.start}, not the digest of the network that was given")
     with _reproducible(settings):
-        model = Readout(network, [len(source.classes) for source in sources if source.classes], shared=True)
+        classes = [len(source.classes) for source in sources if source.classes]
+        model = Readout(network, classes, shared=True, teachers=0 if taught is None else taught.shape[1])
         optimizer = torch.optim.AdamW(_parameter_groups(model, settings), lr=settings.learning_rate)
         scheduler = cosine_with_warmup(optimizer, settings.steps)
         start = _resume(out, settings, model, optimizer, scheduler)
         if not start:
-            begin(model, examples, maps)
+            begin(model, examples, maps, taught)
         forget_after(out / "metrics.csv", start)
         set_training(network, settings.norm_momentum)
         for step in tqdm(range(start, settings.steps), initial=start, total=settings.steps, mininterval=20):
             rows = batch_rows(len(examples.labels), settings.images, settings.seed, step)
-            facts = _step(model, sources, examples, maps, rows, settings, optimizer, step)
+            facts = _step(model, sources, examples, maps, rows, settings, optimizer, step, taught)
             log_row(out / "metrics.csv", {"step": step, "lr": float(scheduler.get_last_lr()[0]), **facts})
             scheduler.step()
             if (step + 1) % every == 0 or step + 1 == settings.steps:
                 state = {"settings": asdict(settings), "step": step + 1, "model": model.state_dict()}
                 state |= {"optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict()}
                 save_checkpoint(out, step + 1, state)
+                if watched is not None:
+                    log_row(out / "held_out.csv", {"step": step + 1, **watch(model, watched, settings)})
     draw_metrics(out / "metrics.csv", out / "metrics.png")
     return network.eval()
 
@@ -193,8 +236,9 @@ def _step(
     settings: Settings,
     optimizer: Optimizer,
     step: int,
+    taught: NDArray[np.float32] | None,
 ) -> dict[str, float]:
-    loss, facts = late_loss(model, sources, examples, maps, rows, settings.weights)
+    loss, facts = late_loss(model, sources, examples, maps, rows, settings.weights, taught)
     if not math.isfinite(loss.item()):
         raise WeightsError(f"the loss is {loss.item()} at step {step}: stopped; the last good checkpoint is kept")
     optimizer.zero_grad(set_to_none=True)
@@ -214,10 +258,14 @@ def late_loss(
     maps: KeptMaps,
     rows: NDArray[np.intp],
     weights: Weights,
+    taught: NDArray[np.float32] | None = None,
 ) -> tuple[Tensor, dict[str, float]]:
     """Loss on some examples, and its parts."""
     columns = ("representations", "sources", "labels", "targets", "spectra")
-    wanted = Wanted(*(torch.from_numpy(getattr(examples, name)[rows]) for name in columns))
+    wanted = Wanted(
+        *(torch.from_numpy(getattr(examples, name)[rows]) for name in columns),
+        taught=None if taught is None else torch.from_numpy(taught[rows]),
+    )
     with_classes = {index: source.name for index, source in enumerate(sources) if source.classes}
     vectors = late_vectors(model.network, *maps.batch(rows))  # (n, 192)
     loss, parts = model.loss(vectors, wanted, with_classes, weights)

@@ -28,12 +28,13 @@ PARTS = {  # of the targets, which of them each is
     "rows": slice(FACTS + PROFILE + PICTURE, FACTS + PROFILE + DRAWN),
 }
 TARGETS = FACTS + PROFILE + DRAWN
+COMPONENTS = 256  # of each teacher
 FARTHEST = 4.0  # standard deviations that a target may lie from its mean
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Weights of the losses on facts of the window; those on classes weigh 1."""
+    """Weights of the losses."""
 
     descriptors: float = 10.0
     profile: float = 10.0
@@ -41,6 +42,9 @@ class Weights:
     rows: float = 10.0
     spectrum: float = 1.0
     halves: float = 0.5  # of the same losses, read from each encoder's half alone
+    teachers: float = 10.0  # of what other features say (`distillation`), where it is given
+    classes: float = 1.0  # of the losses on classes
+    smoothing: float = 0.0  # of their labels
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,7 @@ class Wanted:
     labels: Tensor  # (n,), class within the source, or -1
     targets: Tensor  # (n, 1304)
     spectra: Tensor  # (n, 40)
+    taught: Tensor | None = None  # (n, teachers, 256), of length 1
 
 
 class Heads(nn.Module):
@@ -87,12 +92,13 @@ class Readout(nn.Module):
     ----------
     classes : of each source that has some, how many
     shared : read facts by one head for all representations instead of one for each: where windows are few
+    teachers : how many kinds of other features are read as well
     """
 
     mean: Tensor
     spread: Tensor
 
-    def __init__(self, network: Network, classes: Sequence[int], shared: bool = False):
+    def __init__(self, network: Network, classes: Sequence[int], shared: bool = False, teachers: int = 0):
         super().__init__()
         self.network = network
         width = network.architecture.embedding_dim
@@ -100,6 +106,9 @@ class Readout(nn.Module):
         self.labels = nn.ModuleList(Heads(width, n) for n in classes)
         self.targets = nn.ModuleList(of_facts(part, TARGETS) for part in (width, width // 2, width // 2))
         self.spectra = nn.ModuleList(of_facts(part, BANDS) for part in (width, width // 2, width // 2))
+        self.taught = nn.ModuleList(
+            nn.Linear(part, teachers * COMPONENTS) for part in (width, width // 2, width // 2) if teachers
+        )
         self.register_buffer("mean", torch.zeros(TARGETS))
         self.register_buffer("spread", torch.ones(TARGETS))
         self.loss_weights = nn.Parameter(torch.zeros(len(classes) + 1))  # w of Eq. 8, the facts' last
@@ -123,7 +132,8 @@ class Readout(nn.Module):
         vectors : (n, 192), float32
         with_classes : indices and names of the sources that have classes, in the order of their heads
         """
-        losses, parts = self._of_classes(vectors, wanted, with_classes)
+        losses, parts = self._of_classes(vectors, wanted, with_classes, weights.smoothing)
+        losses = [weights.classes * loss for loss in losses]
         targets = self.standardised(wanted.targets)
         half = vectors.shape[1] // 2
         facts = vectors.new_zeros(())
@@ -134,6 +144,9 @@ class Readout(nn.Module):
             found = {key: missed[columns].mean() for key, columns in PARTS.items()}
             shares = self.spectra[number](part, wanted.representations).log_softmax(1)
             found["spectrum"] = F.kl_div(shares, wanted.spectra, reduction="batchmean")
+            if wanted.taught is not None:
+                said = self.taught[number](part).unflatten(1, wanted.taught.shape[1:])
+                found["teachers"] = 1 - F.cosine_similarity(said, wanted.taught, dim=2).mean()
             weight = weights.halves if number else 1.0
             facts = facts + weight * torch.stack([getattr(weights, key) * value for key, value in found.items()]).sum()
             parts |= {f"{name}{key}": value.detach() for key, value in found.items()}
@@ -141,15 +154,15 @@ class Readout(nn.Module):
         return (self.loss_weights.exp() * every + self.loss_weights).sum(), parts
 
     def _of_classes(
-        self, vectors: Tensor, wanted: Wanted, with_classes: Mapping[int, str]
+        self, vectors: Tensor, wanted: Wanted, with_classes: Mapping[int, str], smoothing: float
     ) -> tuple[list[Tensor], dict[str, Tensor]]:
         """Of each source that has classes, cross-entropy over its labelled images, 0 where there are none."""
         losses, parts = [], {}
-        for head, (source, name) in zip(self.labels, with_classes.items(), strict=True):
+        for head, (source, name) in zip(self.labels, with_classes.items(), strict=bool(with_classes)):
             mine = (wanted.sources == source) & (wanted.labels >= 0)
             logits = head(vectors, wanted.representations)
             labels = wanted.labels.clamp(0, logits.shape[1] - 1)
-            missed = F.cross_entropy(logits, labels, reduction="none") * mine
+            missed = F.cross_entropy(logits, labels, reduction="none", label_smoothing=smoothing) * mine
             losses.append(missed.sum() / mine.sum().clamp_min(1))
             count = mine.sum()  # where it is 0 the parts are NaN: there is nothing to log
             right = ((logits.argmax(1) == labels) & mine).sum()

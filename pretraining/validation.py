@@ -155,12 +155,18 @@ def _right(
     wanted = (labels[:, None] == np.arange(len(trial.classes))) * 2.0 - 1
     weights = 1 / np.sqrt(np.bincount(labels, minlength=len(trial.classes)))[labels]  # classes count alike
     known, wanted = np.column_stack([known, np.ones(len(known))]) * weights[:, None], wanted * weights[:, None]
-    left, values, right = np.linalg.svd(known, full_matrices=False)
-    asked = np.column_stack([(x[scored] - mean) / spread, np.ones(scored.sum())]) @ right.T
+    asked = np.column_stack([(x[scored] - mean) / spread, np.ones(scored.sum())])
+    if len(known) < known.shape[1]:
+        values, vectors = np.linalg.eigh(known @ known.T)
+        asked, told = asked @ known.T @ vectors, vectors.T @ wanted
+    else:
+        values, vectors = np.linalg.eigh(known.T @ known)
+        asked, told = asked @ vectors, vectors.T @ (known.T @ wanted)
+    values = np.maximum(values, 0.0)
     people, who = np.unique(trial.people[scored], return_inverse=True)
     found = np.zeros((len(STRENGTHS), len(people), len(trial.classes), 2))
     for index, strength in enumerate(STRENGTHS):
-        predicted = ((asked * (values / (values**2 + strength))) @ (left.T @ wanted)).argmax(1)
+        predicted = ((asked / (values + strength)) @ told).argmax(1)
         np.add.at(found[index], (who, trial.labels[scored], 0), predicted == trial.labels[scored])
         np.add.at(found[index], (who, trial.labels[scored], 1), 1)
     return found
