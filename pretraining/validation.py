@@ -126,24 +126,32 @@ def counts(vectors: NDArray[np.floating], trial: Trial, per_person: bool = False
 
 
 def gain(
-    first: Sequence[NDArray[np.float64]], second: Sequence[NDArray[np.float64]], draws: int = 2000, seed: int = 0
+    first: Sequence[NDArray[np.float64]],
+    second: Sequence[NDArray[np.float64]],
+    draws: int = 2000,
+    seed: int = 0,
+    percent: float = 95.0,
 ) -> tuple[float, float, float]:
-    """Mean score of one kind of vectors less that of another, and its 95 % interval over people drawn anew.
+    """Mean score of one kind of vectors less that of another, and its interval over people drawn anew in each trial.
 
     Parameters
     ----------
-    first, second : `counts` of the same trials, in the same order
+    first, second : `counts` of the same trials, in the same order; those of both protocols, stacked in front, are two
+        numbers of one trial, for which the same people are drawn
+    percent : of the draws, that lie in the interval
     """
     rng = np.random.default_rng(seed)
-    drawn = np.zeros(draws)
-    value = 0.0
+    drawn, value, numbers = np.zeros(draws), 0.0, 0
     for mine, other in zip(first, second, strict=True):
-        people = len(mine)
+        people = mine.shape[-3]
         times = rng.multinomial(people, np.full(people, 1 / people), draws).astype(float)
-        drawn += np.subtract(*(_balanced(np.einsum("dp,pck->dck", times, part)) for part in (mine, other)))
-        value += float(_balanced(mine.sum(0)) - _balanced(other.sum(0)))
-    low, high = np.percentile(drawn / len(first), [2.5, 97.5])
-    return value / len(first), float(low), float(high)
+        for sign, part in ((1, mine), (-1, other)):
+            part = part.reshape(-1, *part.shape[-3:])  # (numbers, people, classes, 2)
+            drawn += sign * _balanced(np.einsum("dp,npck->ndck", times, part)).sum(0)
+            value += sign * float(_balanced(part.sum(1)).sum())
+        numbers += len(part)
+    low, high = np.percentile(drawn / numbers, [50 - percent / 2, 50 + percent / 2])
+    return value / numbers, float(low), float(high)
 
 
 def _right(

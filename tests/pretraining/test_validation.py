@@ -123,3 +123,16 @@ def test_gain_is_paired_over_people():
     value, low, high = gain([mixed], [half])
     assert (value, low, high) == (pytest.approx(0.3), pytest.approx(-0.1), pytest.approx(0.5))
     assert gain([mixed, all_right], [mixed, all_right]) == (0, 0, 0)
+
+
+def test_both_protocols_of_a_trial_are_drawn_together(rng):
+    one, other = (rng.integers(0, 5, (6, 2, 2)).clip(0, 4).astype(float) for _ in range(2))
+    one[..., 1] = other[..., 1] = 4
+    alone = gain([one], [other])
+    assert gain([np.stack([one, one])], [np.stack([other, other])]) == pytest.approx(alone)
+    narrow = gain([np.stack([one, other])], [np.stack([other, one])])  # what one gains the other loses
+    assert narrow == pytest.approx((0, 0, 0), abs=1e-12)
+    wide = gain([one], [other], percent=99.0)
+    assert wide[0] == alone[0]
+    assert wide[1] <= alone[1]
+    assert wide[2] >= alone[2]
