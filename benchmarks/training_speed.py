@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # run as a file: its neig
 
 from pretraining.batches import Batch
 from pretraining.descriptors import COUNT as FACTS
-from pretraining.examples import Drawing, Examples, draw_examples
+from pretraining.examples import WAVE, Drawing, Examples, draw_examples
 from pretraining.late import KeptMaps, keep_maps, late_loss
 from pretraining.objectives import MultitaskModel, Objectives, read_loss
 from pretraining.precision import quick_precision
@@ -106,8 +106,9 @@ def late(folder: Path) -> Step:
     batch = noise_batch(LATE_IMAGES)
     targets = rng.standard_normal((LATE_IMAGES, TARGETS), dtype=np.float32)
     examples = Examples(
-        batch.levels, np.zeros(LATE_IMAGES, np.int64), batch.representations, batch.labels, targets, batch.spectra
-    )
+        batch.levels, np.zeros(LATE_IMAGES, np.int64), batch.representations, batch.labels, targets, batch.spectra,
+        np.zeros((LATE_IMAGES, WAVE), np.float16),
+    )  # fmt: skip
     model = Readout(network, [2], shared=True)
     set_training(network, 0.02)
     learnt = [p for _, p in late_parameters(network)]

@@ -111,7 +111,7 @@ def _write_block(sources: Sequence[Source], drawing: Drawing, place: Path, numbe
 
 
 def brought_to(count: int, x: Signal) -> NDArray[np.float16]:
-    """A window that is not flat in so many samples, of mean 0 and spread 1: averages of a longer one, lines in a shorter.
+    """A window that is not flat in so many samples, of mean 0 and spread 1: averages of a longer one, or interpolated.
 
     >>> brought_to(3, np.array([0.0, 0.0, 1.0, 1.0, 2.0, 2.0])).tolist()
     [-1.224609375, 0.0, 1.224609375]

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +28,13 @@ from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
 from pretraining.beginnings import untrained_spectral_encoder
-from pretraining.examples import Drawing, Examples, draw_examples
+from pretraining.distillation import components, minirocket, rows_of_maps
+from pretraining.examples import MADE, Drawing, Examples, draw_examples
 from pretraining.metrics import draw_metrics, forget_after, log_row
 from pretraining.readout import FARTHEST, Readout, Wanted, Weights
 from pretraining.row_heads import read_rows, regress
 from pretraining.sources import Source, read_pack, sources_digest
-from pretraining.stages import early_maps, late_parameters, late_vectors, set_training
+from pretraining.stages import EARLY, early_maps, late_parameters, late_vectors, set_training
 from tiny_biomoe.errors import WeightsError
 from tiny_biomoe.model import TinyBioMoE
 from tiny_biomoe.network.network import Network
@@ -92,15 +93,15 @@ def keep_maps(network: Network, levels: NDArray[np.uint8], path: Path, at_once: 
 
 
 @dataclass(frozen=True)
-class Watched:
-    """Examples of people held out."""
+class Kept:
+    """Examples, with what is kept of them."""
 
     examples: Examples
     maps: KeptMaps
-    taught: NDArray[np.float32] | None = None
+    taught: NDArray[np.float32] | None = None  # (n, teachers, 256), what other features say (`distillation`)
 
 
-def watch(model: Readout, watched: Watched, settings: Settings) -> dict[str, float]:
+def watch(model: Readout, watched: Kept, settings: Settings) -> dict[str, float]:
     """Losses on facts of examples of people held out, in eval mode."""
     learning = {module for module in model.modules() if module.training}
     model.eval()
@@ -115,9 +116,7 @@ def watch(model: Readout, watched: Watched, settings: Settings) -> dict[str, flo
     return {name: sum(values) / len(watched.maps.grids) for name, values in parts.items()}
 
 
-def begin(
-    model: Readout, examples: Examples, maps: KeptMaps, taught: NDArray[np.float32] | None = None
-) -> None:
+def begin(model: Readout, examples: Examples, maps: KeptMaps, taught: NDArray[np.float32] | None = None) -> None:
     """Standardise the targets, and let the heads on them begin as ridge regressions on the vectors as they are.
 
     So that from the first step on the network is asked for what its vectors lack.
@@ -162,7 +161,7 @@ def train_late(
     settings: Settings,
     every: int = 100,
     taught: NDArray[np.float32] | None = None,
-    watched: Watched | None = None,
+    watched: Kept | None = None,
 ) -> Network:
     """Train the late stages from the newest checkpoint in `out`, or from `network` as it is; returns it in eval mode.
 
@@ -295,35 +294,85 @@ def _resume(out: Path, settings: Settings, model: nn.Module, optimizer: Optimize
     return int(state["step"])
 
 
+def people_held_out(sources: Sequence[Source]) -> list[Source]:
+    """Sources whose training windows are those of the people that are held out, without classes."""
+    held = [source for source in sources if source.held_out.any()]
+    return [replace(source, held_out=~source.held_out, classes=()) for source in held]
+
+
+def early_digest(network: Network) -> str:
+    """Sixteen digits that tell early stages apart."""
+    early = {n: t for n, t in network.state_dict().items() if n.startswith(tuple(f"{part}." for part in EARLY))}
+    return tensor_digest(early)[:16]
+
+
+def teach(network: Network, some: Sequence[Kept]) -> list[NDArray[np.float32]]:
+    """What MiniRocket and the rows of the maps say of each of several sets of examples, fitted on the first."""
+    found = []
+    rocket = minirocket(some[0].examples.waves)
+    for features in (
+        [rocket(kept.examples.waves) for kept in some],
+        [rows_of_maps(network, kept.maps.grids, kept.maps.maps) for kept in some],
+    ):
+        project = components(features[0])
+        found.append([project(part) for part in features])
+    return [np.stack(columns, axis=1) for columns in zip(*found, strict=True)]
+
+
 @click.command()
 @click.option("--data", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True, help="A pack.")
 @click.option("--cache", type=click.Path(file_okay=False, path_type=Path), required=True, help="For examples and maps.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True)
 @click.option("--from", "start", help="Weights whose encoder 2 is kept; the bundled ones otherwise.")
+@click.option("--on", help="Weights of an earlier run whose late stages go on; as they are built otherwise.")
 @click.option("--examples", "count", default=3000, show_default=True, help="Windows, each drawn once.")
+@click.option("--watched", default=500, show_default=True, help="Windows of people held out, for the loss on them.")
 @click.option("--steps", default=1300, show_default=True)
+@click.option("--learning-rate", default=Settings.learning_rate, show_default=True)
+@click.option("--class-block", type=click.Choice(["built", "rows"]), default="built", show_default=True,
+    help="How it begins: as it is built, or as a reader of rows.")  # fmt: skip
+@click.option("--classes", default=Weights.classes, show_default=True, help="Weight of losses on classes; 0: no heads.")
+@click.option("--smoothing", default=Weights.smoothing, show_default=True, help="Of their labels.")
+@click.option(
+    "--teachers/--no-teachers", default=False, show_default=True, help="MiniRocket and the maps' rows (aeon)."
+)
 @click.option("--seed", default=Settings.seed, show_default=True)
 @click.option("--threads", default=Settings.threads, show_default=True, help="Of the CPU.")
 @click.option("--workers", default=1, show_default=True, help="Processes that draw images.")
 @click.option("--every", default=50, show_default=True, help="Steps between checkpoints.")
 def main(
-    data: Path, cache: Path, out: Path, start: str | None, count: int, steps: int, seed: int, threads: int,
+    data: Path, cache: Path, out: Path, start: str | None, on: str | None, count: int, watched: int, steps: int,
+    learning_rate: float, class_block: str, classes: float, smoothing: float, teachers: bool, seed: int, threads: int,
     workers: int, every: int,
 ) -> None:  # fmt: skip
     """Train the late stages and write OUT/model, loadable by TinyBioMoE.from_pretrained."""
     sources = read_pack(data)
-    trained = TinyBioMoE.from_pretrained(start).state_dict()
-    drawing = Drawing(seed)
-    examples = draw_examples(sources, drawing, count, cache / "examples", workers)
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
-    network = untrained_spectral_encoder(trained)
-    kept = (drawing.digest(), sources_digest(sources)[:16], tensor_digest(network.state_dict())[:16])
-    maps = keep_maps(network, examples.levels, cache / "-".join(("maps", *kept)))
-    targets = (examples.targets - examples.targets.mean(0)) / examples.targets.std(0).clip(1e-3)
-    read_rows(network, torch.from_numpy(maps.grids[:FIRST]).float(), targets[:FIRST].clip(-FARTHEST, FARTHEST))
-    settings = Settings(steps, tensor_digest(network.state_dict()), seed=seed, threads=threads)
-    network = train_late(network, sources, examples, maps, out, settings, every)
+    network = untrained_spectral_encoder(TinyBioMoE.from_pretrained(start).state_dict())
+
+    def kept(some: Sequence[Source], many: int) -> Kept:
+        examples = draw_examples(some, Drawing(seed), many, cache / "examples", workers)
+        name = "-".join(("maps", Drawing(seed).digest(), sources_digest(some)[:16], early_digest(network)))
+        return Kept(examples, keep_maps(network, examples.levels, cache / name))
+
+    drawn, held = kept(sources, count), kept(people_held_out(sources), watched)
+    held = replace(held, examples=replace(held.examples, sources=np.full_like(held.examples.sources, MADE)))
+    if on is not None:
+        network.load_state_dict(TinyBioMoE.from_pretrained(on).state_dict())
+    elif class_block == "rows":
+        targets = drawn.examples.targets
+        targets = ((targets - targets.mean(0)) / targets.std(0).clip(1e-3)).clip(-FARTHEST, FARTHEST)
+        read_rows(network, torch.from_numpy(drawn.maps.grids[:FIRST]).float(), targets[:FIRST])
+    taught, of_held = teach(network, (drawn, held)) if teachers else (None, None)
+    settings = Settings(
+        steps, tensor_digest(network.state_dict()), learning_rate=learning_rate, seed=seed, threads=threads,
+        weights=Weights(classes=classes, smoothing=smoothing),
+    )  # fmt: skip
+    held = replace(held, taught=of_held)
+    if not classes:
+        sources = [replace(source, classes=()) for source in sources]
+    network = train_late(network, sources, drawn.examples, drawn.maps, out, settings, every, taught, held)
     model = TinyBioMoE()
     model.load_state_dict(network.state_dict())
     model.save_pretrained(out / "model")

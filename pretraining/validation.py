@@ -96,8 +96,8 @@ def trials(sources: list[Source], recipe: Recipe = Recipe(), most: int = 20, see
 def score(vectors: NDArray[np.floating], trial: Trial, per_person: bool = False) -> float:
     """Balanced accuracy of a ridge classifier, each person scored by one fitted on others: (n, dim) to [0, 1].
 
-    More than eight people are scored in eight folds. The regularisation is chosen among `STRENGTHS` by leaving out one of
-    the folds that are fitted on after the other.
+    More than eight people are scored in eight folds. The regularisation is chosen among `STRENGTHS` by leaving out one
+    of the folds that are fitted on after the other.
 
     Parameters
     ----------

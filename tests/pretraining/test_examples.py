@@ -32,6 +32,8 @@ def test_an_example_is_a_pure_function_of_seed_and_index():
     assert first.targets.shape == (32 + 88 + 1184,)
     assert first.spectra.sum() == pytest.approx(1, abs=1e-5)
     assert first.representations == 9 % 6
+    assert (first.waves.shape, first.waves.dtype) == ((1024,), np.float16)
+    assert (first.waves.mean(dtype=float), first.waves.std(dtype=float)) == pytest.approx((0, 1), abs=2e-3)
 
 
 def test_held_out_people_are_never_drawn(monkeypatch):

@@ -42,6 +42,7 @@ def toy_examples(count: int = 24) -> Examples:
         rng.integers(0, 256, (count, 224, 224), dtype=np.uint8), np.arange(count) % 3 - 1, np.arange(count) % 6,
         np.where(np.arange(count) % 3 == 1, np.arange(count) % 2, -1),
         rng.standard_normal((count, TARGETS), dtype=np.float32), spectra / spectra.sum(1, keepdims=True),
+        rng.standard_normal((count, 1024)).astype(np.float16),
     )  # fmt: skip
 
 
@@ -160,6 +161,18 @@ def test_other_settings_and_another_network_are_refused(uninterrupted):
         run(uninterrupted[1], seed=1)
     with pytest.raises(WeightsError, match="not the digest of the network"):
         run(uninterrupted[1], start="0" * 64)
+
+
+def test_teachers_are_learnt_from_and_people_held_out_are_watched(uninterrupted, tmp_path):
+    taught = np.random.default_rng(2).standard_normal((24, 2, 256)).astype(np.float32)
+    settings = quick(weights=Weights(0, 0, 0, 0, 0, halves=0, teachers=1.0, classes=0))
+    watched = late.Kept(toy_examples(6), toy_maps(6), taught[:6])
+    network = train_late(toy_network(), SOURCES, toy_examples(), toy_maps(), tmp_path, settings, 2, taught, watched)
+    assert not torch.equal(network.output_norm.weight, toy_network().output_norm.weight)
+    rows = (tmp_path / "held_out.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows] == ["step", "2", "4"]
+    assert {"descriptors", "teachers", "encoder1_teachers"} <= set(rows[0].split(","))
+    assert network.training is False
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from pretraining.readout import PARTS, TARGETS, Heads, Readout, Wanted, Weights
 from tiny_biomoe import Config
 from tiny_biomoe.network.network import Network
 
-NONE = Weights(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+NONE = Weights(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 
 
 @pytest.fixture
@@ -47,6 +48,31 @@ def test_classes_alone_are_cross_entropies_over_those_that_have_a_label(model, w
     assert loss.item() == pytest.approx((first + second).item(), rel=1e-5)
     assert parts["wise-eda_loss"].item() == pytest.approx(first.item(), rel=1e-5)
     assert parts["wrist-bvp_accuracy"].item() in (0.0, 1.0)
+
+
+def test_losses_on_classes_have_a_weight_and_smoothed_labels(model, wanted):
+    vectors = torch.randn(5, 192)
+    found = model.loss(vectors, wanted, {4: "a", 7: "b"}, Weights(**{**vars(NONE), "classes": 0.1, "smoothing": 0.2}))[
+        0
+    ]
+    first = model.labels[0](vectors[:2], wanted.representations[:2])
+    second = model.labels[1](vectors[2:3], wanted.representations[2:3])
+    parts = (
+        F.cross_entropy(logits, labels, label_smoothing=0.2)
+        for logits, labels in ((first, wanted.labels[:2]), (second, wanted.labels[2:3]))
+    )
+    assert found.item() == pytest.approx(0.1 * sum(parts).item(), rel=1e-5)
+
+
+def test_teachers_are_read_by_the_angle_alone(wanted):
+    torch.manual_seed(0)
+    model = Readout(Network(Config(), 112), [2, 3], teachers=2)
+    vectors, taught = torch.randn(5, 192), F.normalize(torch.randn(5, 2, 256), dim=2)
+    weights = Weights(**{**vars(NONE), "teachers": 2.0})
+    loss, parts = model.loss(vectors, replace(wanted, taught=taught), {9: "a", 8: "b"}, weights)
+    said = F.normalize(model.taught[0](vectors).reshape(5, 2, 256), dim=2)
+    assert parts["teachers"].item() == pytest.approx(1 - (said * taught).sum(2).mean().item(), rel=1e-4)
+    assert loss.item() == pytest.approx(2 * parts["teachers"].item(), rel=1e-5)
 
 
 def test_a_source_without_a_label_in_the_batch_has_nothing_to_log_and_no_gradient(model, wanted):
