@@ -4,16 +4,21 @@ Training on images whose encoder 1 learns as a whole took from it where things l
 explains 0.11 of its variance before and 0.01 after, in the map that enters the last stage). So encoder 1 begins anew,
 and is given that: the bias of the image norm, its only weights that know a place, rises from the top of the image to
 the bottom, in the mixture of colours that encoder 2's first convolution heeds least.
+
+`python -m pretraining.beginnings --out FOLDER` writes it as weights.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
+import click
 import torch
 from torch import Tensor
 
 from tiny_biomoe.config import IMAGE_SIZE, Config
+from tiny_biomoe.model import TinyBioMoE
 from tiny_biomoe.network.network import Network
 
 RAMP = 0.8  # of the normed image's spread, at the edges of the ramp
@@ -32,3 +37,19 @@ def untrained_spectral_encoder(trained: Mapping[str, Tensor], seed: int = 0, ram
     heights = torch.linspace(-1, 1, IMAGE_SIZE)[:, None].expand(IMAGE_SIZE, IMAGE_SIZE)
     network.image_norm.bias.data += ramp * colours[2][:, None, None] * heights
     return network.eval()
+
+
+@click.command()
+@click.option("--from", "start", help="Weights whose encoder 2 is kept; the bundled ones otherwise.")
+@click.option("--seed", default=0, show_default=True, help="Of what is made anew.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True)
+def main(start: str | None, seed: int, out: Path) -> None:
+    """Write the network that training of the late stages begins with, loadable by TinyBioMoE.from_pretrained."""
+    model = TinyBioMoE()
+    model.load_state_dict(untrained_spectral_encoder(TinyBioMoE.from_pretrained(start).state_dict(), seed).state_dict())
+    model.save_pretrained(out)
+    click.echo(f"weights: {out}")
+
+
+if __name__ == "__main__":
+    main()

@@ -261,8 +261,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Score weights on people held out: balanced accuracy of linear probes, plain and standardised per person."""
     import torch
 
-    from tiny_biomoe.inference.runtime import embed_levels
-    from tiny_biomoe.model import TinyBioMoE
+    from tiny_biomoe.model import TinyBioMoE, embed_levels
 
     parser = argparse.ArgumentParser(prog="python -m pretraining.validation", description=main.__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder that pretraining.pack wrote")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from click.testing import CliRunner
 
-from pretraining.beginnings import untrained_spectral_encoder
-from tiny_biomoe import Config
+from pretraining.beginnings import main, untrained_spectral_encoder
+from tiny_biomoe import Config, TinyBioMoE
 from tiny_biomoe.inference.torch_backend import to_pixels
 from tiny_biomoe.network.network import Network
 
@@ -48,3 +49,11 @@ def test_the_callers_random_numbers_are_left_alone():
     after = torch.rand(1)
     torch.manual_seed(1)
     assert torch.equal(torch.rand(1), after)
+
+
+def test_it_is_written_as_weights(tmp_path):
+    result = CliRunner().invoke(main, ["--out", str(tmp_path / "start"), "--seed", "2"])
+    assert result.exit_code == 0, result.output
+    written = TinyBioMoE.from_pretrained(tmp_path / "start").state_dict()
+    expected = untrained_spectral_encoder(TinyBioMoE.from_pretrained().state_dict(), seed=2).state_dict()
+    assert all(torch.equal(written[name], tensor) for name, tensor in expected.items())

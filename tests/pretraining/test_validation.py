@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
-from pretraining.sources import Row, gather
-from pretraining.validation import Trial, counts, gain, score, trials
+from pretraining import validation
+from pretraining.sources import Row, gather, write_pack
+from pretraining.validation import Trial, counts, gain, main, score, trials
 from tiny_biomoe import Recipe
 
 
@@ -37,7 +40,7 @@ def toy_trial(people=4, n=30, classes=2, rng=None):
 
 
 def test_rates_of_people_held_out_are_cut_into_terciles():
-    (trial,) = trials([source("ds000210-bvp", "bvp", 16.0, [(2.0,), (0.9, 1.2, 1.5), (0.95, 1.25, 1.55)])])
+    (trial,) = trials([source("ds000210-bvp", "bvp", 16.0, [(2.0,), (0.9, 1.2, 1.5), (0.95, 1.25, 1.55)])], most=60)
     assert (trial.name, trial.modality, trial.fs, trial.classes) == (
         "pulse rate",
         "bvp",
@@ -51,7 +54,7 @@ def test_rates_of_people_held_out_are_cut_into_terciles():
 
 
 def test_a_pulse_that_no_picture_shows_is_left_out():
-    (trial,) = trials([source("ds000210-bvp", "bvp", 16.0, [(1.0,), (1.0, 1.3), (2.2, 1.1)])])
+    (trial,) = trials([source("ds000210-bvp", "bvp", 16.0, [(1.0,), (1.0, 1.3), (2.2, 1.1)])], most=60)
     assert len(trial.windows) == 30  # of four recordings with ten windows, one is too fast
 
 
@@ -136,3 +139,40 @@ def test_both_protocols_of_a_trial_are_drawn_together(rng):
     assert wide[0] == alone[0]
     assert wide[1] <= alone[1]
     assert wide[2] >= alone[2]
+
+
+def test_more_than_eight_people_are_scored_in_folds_and_counted_each(rng, monkeypatch):
+    trial = toy_trial(people=10, n=6)
+    vectors = np.column_stack([trial.labels, rng.standard_normal(trial.labels.size)])
+    fits = []
+    original = validation._right
+    monkeypatch.setattr(validation, "_right", lambda *of: (fits.append(of[3]), original(*of))[1])
+    found = counts(vectors, trial)
+    assert found.shape == (10, 2, 2)
+    assert np.array_equal(found, np.full((10, 2, 2), 3.0))  # all are read rightly
+    scored = [people for people in fits if np.array_equal(np.unique(trial.people[people]), [0, 8])]
+    assert len(scored) == 8  # eight folds: once by all others, and once for each of them that is left out
+
+
+def test_of_an_ecg_the_middle_of_each_recording_is_taken():
+    t = np.arange(750) / 50
+    rows = [Row(np.sin(2 * np.pi * 5 * t) + number * (t > 5), number, number % 2, number > 1) for number in range(8)]
+    source = gather("ecg", "ecg", 50.0, ("a", "b"), (5.0, 15.0), 10.0, rows, 256.0)
+    (trial,) = trials([source])
+    assert (trial.name, trial.classes) == ("ecg class", ("a", "b"))
+    assert sorted(trial.people) == [2, 3, 4, 5, 6, 7]
+    assert [len(window) for window in trial.windows] == [500] * 6
+    steps = [window[200:].mean() - window[:100].mean() for window in trial.windows]  # it rises at 5 s of 2.5 to 12.5
+    assert steps == pytest.approx(trial.people.astype(float), abs=0.2)
+
+
+def test_the_command_scores_every_trial_of_a_pack(tmp_path, capsys):
+    rates = [(1.0,), (0.9, 1.2, 1.5), (0.95, 1.25, 1.55)]
+    write_pack(tmp_path / "pack", [source("ds000210-bvp", "bvp", 16.0, rates)], {})
+    main(["--data", str(tmp_path / "pack"), "--most", "3", "-o", str(tmp_path / "scores.json")])
+    written = json.loads((tmp_path / "scores.json").read_text())
+    assert written["scores"]["pulse rate"] | {"plain": 0, "per person": 0} == {
+        "windows": 6, "people": 2, "chance": 1 / 3, "plain": 0, "per person": 0,
+    }  # fmt: skip
+    assert 0 <= written["scores"]["pulse rate"]["plain"] <= 1
+    assert "pulse rate" in capsys.readouterr().out
