@@ -42,15 +42,15 @@ def test_wise_gives_sessions_as_labels_without_start_up_and_dry_stretches(tmp_pa
     eda[400:420] = 1  # no contact for five seconds
     files = {
         "wise_e4/AEROBIC/S08.npz": {"eda": eda, "eda_scale": 0.002, "eda_fs": 4.0},
-        "wise_e4/STRESS/f01.npz": {"bvp": wave(64 * 100, 64, 1.2), "bvp_scale": 0.1, "bvp_fs": 64.0},
-        "wise_e4/STRESS/f01.tags.csv": b"2013-02-24",
+        "wise_e4/STRESS/f02.npz": {"bvp": wave(64 * 100, 64, 1.2), "bvp_scale": 0.1, "bvp_fs": 64.0},
+        "wise_e4/STRESS/f02.tags.csv": b"2013-02-24",
     }
     (first, before), (_, after), (pulse, bvp) = read("wise", tmp_path, files)
     assert (first, pulse) == ("eda", "bvp")
     assert (before.label, before.person, before.held_out) == (1, 8, True)
     assert np.allclose(before.samples, eda[20:398] * 0.002)  # five seconds and two samples beside the gap left out
     assert np.allclose(after.samples, eda[422:] * 0.002)
-    assert (bvp.label, bvp.person, bvp.held_out) == (0, 101, False)
+    assert (bvp.label, bvp.person, bvp.held_out) == (0, 102, False)
     assert bvp.samples.size == 95 * 16
     assert bvp.samples[100:-100].std() == pytest.approx(100 / np.sqrt(2), rel=0.02)  # 16 Hz hold the pulse whole
 
@@ -63,7 +63,7 @@ def test_ds000210_gives_both_signals_and_leaves_out_what_its_sensors_lost(tmp_pa
     found = read("ds000210", tmp_path, {name.format("03", "rest"): table, name.format("12", "cuedSGT"): table})
     assert [(modality, row.person, row.label, row.held_out) for modality, row in found] == [
         ("bvp", 3, 0, True), ("resp", 3, 0, True), ("resp", 3, 0, True),
-        ("resp", 12, 1, False), ("resp", 12, 1, False),
+        ("resp", 12, 1, True), ("resp", 12, 1, True),
     ]  # fmt: skip
     assert found[0][1].samples.size == 200 * 16
     assert found[1][1].samples.size + found[2][1].samples.size == pytest.approx((10000 - 34) / 50 * 8, abs=2)
@@ -142,7 +142,7 @@ def test_drives_wrists_fantasia_and_the_small_ones(tmp_path):
 def test_every_set_and_modality_becomes_a_source(tmp_path, monkeypatch):
     monkeypatch.setattr(readers, "DATA_SETS", {"fantasia": DATA_SETS["fantasia"]})
     chest = {"resp": wave(50 * 100, 50, 0.2), "resp_scale": 0.001, "resp_fs": 50.0}
-    archive(tmp_path / "fantasia_resp.tar.xz", {f"fantasia_resp/f1o0{n}.npz": chest for n in (1, 3)})
+    archive(tmp_path / "fantasia_resp.tar.xz", {f"fantasia_resp/f1o0{n}.npz": chest for n in (2, 3)})
     (source,) = readers.read_sources(tmp_path)
     assert (source.name, source.modality, source.fs, source.classes) == ("fantasia-resp", "resp", 8.0, ())
     assert source.held_out.tolist() == [False, True]
