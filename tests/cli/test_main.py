@@ -163,6 +163,14 @@ def test_debug_shows_the_traceback(tmp_path):
         main(["--debug", "weights", "info", str(tmp_path)])
 
 
+def test_show_of_a_recording_that_was_split_at_its_hole(run, tmp_path):
+    seconds = [each / 4 + 60 * (each > 100) for each in range(200)]
+    (tmp_path / "a.csv").write_text("time,EDA\n" + "".join(f"{at},{at % 7.3}\n" for at in seconds))
+    code, _, err = run("show", tmp_path / "a.csv", "--on-hole", "split", "-o", tmp_path / "a.png")
+    assert code
+    assert "was split at its holes, into 2 runs: draw a file that holds one" in err
+
+
 def test_show_draws_a_sheet(run, tmp_path):
     code, out, _ = run("show", RECORDINGS / "ecg.csv", "-o", tmp_path / "sheet.png")
     assert code == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import h5py
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 import scipy.io
@@ -20,6 +21,7 @@ NAMES = {
     "PTB": {"vx": "ecg", "vy": "ecg", "vz": "ecg"},
     "BIDMC": {"PLETH": "bvp", "RESP": "resp", "AVR": "ecg"},
     "Sleep-EDF and SHHS": {"EEG Fpz-Cz": "eeg", "Resp oro-nasal": "resp", "EMG submental": "emg", "AIRFLOW": "resp"},
+    "oximeters": {"SpO2 Pleth": "bvp", "SpO2 L": "spo2"},
     "polysomnography": {"Thorax": "resp", "Flow": "resp", "Chin EMG": "emg", "SaO2": "spo2", "Abdomen": "resp"},
     "wristbands": {"EMG0": "emg", "EMG31": "emg"},
     "Empatica": {"BVP": "bvp", "EDA": "eda", "ACC_x": "acceleration"},
@@ -65,7 +67,7 @@ def test_row_108_derived_names(name):
     [
         *(("RESP", "pm", "a rate by its unit"), ("SpO2", "%", None), ("DC1", "%", "a share"), ("PP", "ms", "a time")),
         *(("ECG", "uS", "a conductance"), ("GSR", "kOhms", "a resistance"), ("x", "count", "a count")),
-        ("EDA", "uS", None),
+        *(("EDA", "uS", None), ("SpO2 pulse", None, "a pulse rate beside spo2"), ("EKG-R-R", "mV", "derived")),
     ],
 )
 def test_row_108_units_that_contradict(name, unit, reason):
@@ -151,7 +153,8 @@ def test_leads_of_an_ecg_are_known_by_each_other(tmp_path, signal):
     assert kinds(" II", " V", " AVR") == ["ecg"] * 3
     assert kinds("I", "II", "III") == ["ecg"] * 3
     assert kinds("Lead II") == kinds("lead_v1") == ["ecg"]
-    assert kinds("I", "V") == [None, None]
+    assert kinds("I", "V") == kinds("V1", "V2") == kinds("I (A)", "V (V)") == [None, None]
+    assert kinds("V1 [mV]", "II (mV)") == ["ecg"] * 2
     assert kinds("II", "Flow [l/s]") == [None, "resp"]
     assert kinds("I [A]", "V [V]", "II [bar]") == [None, None, None]
 
@@ -168,6 +171,53 @@ def test_row_108_one_number_a_second_is_no_waveform(tmp_path, signal, name):
         read(write(tmp_path / "b.csv", {name: signal}), fs=1)
 
 
+def test_row_108_breathing_at_one_hertz_that_swings_about_zero_is_a_signal(tmp_path, signal):
+    columns = {"Time [s]": np.arange(signal.size), "Resp oro-nasal": signal - signal.mean(), "EMG submental": signal}
+    found = read(write(tmp_path / "a.csv", columns))
+    assert [(each.channel, each.fs) for each in found] == [("Resp oro-nasal", 1)]
+    assert [each.channel for each in found.left_out] == ["EMG submental"]
+
+
+def test_row_108_who_says_the_modality_of_a_nameless_column_is_right(tmp_path, signal):
+    path = write(tmp_path / "a.csv", {"Time [s]": np.arange(signal.size) / 1.0001, "belt": signal})
+    with pytest.warns(SignalWarning, match="read because its modality was, although 'belt' has one value in 0.99"):
+        assert [each.modality for each in read(path, modality="resp")] == ["resp"]
+    with pytest.raises(SignalError, match=r"RESP has one value in 0.99.*name it, column= \(--column\)"):
+        read(write(path, {"Time [s]": np.arange(signal.size) / 1.0001, "RESP": signal}), modality="resp")
+
+
+@pytest.mark.parametrize("ending", ["csv", "npz", "h5"])
+def test_times_that_contradict_the_rate_are_refused(tmp_path, signal, ending):
+    path = write(tmp_path / f"a.{ending}", {"time": STEPS / 4, "EDA": signal})
+    with pytest.raises(SignalError, match=r"advances by 0.25 a row, which is .*correct"):
+        read(path, fs=8)
+    assert [each.fs for each in read(path, fs=8, time_column="")] == [8]
+    (tmp_path / "a.json").write_text('{"fs": 8}')
+    with pytest.raises(SignalError, match=r"advances by 0.25 a row, which is .*correct"):
+        read(path)
+
+
+@pytest.mark.parametrize("unit", [1, 1e3, 1e6, 1 / 60, 1 / 86400])
+def test_times_in_any_unit_agree_with_the_rate(tmp_path, signal, unit):
+    path = tmp_path / "a.mat"
+    for first in (0, 738000 if unit < 1 else 0):  # days of MATLAB
+        scipy.io.savemat(path, {"EDA": signal, "time": first + STEPS / 4 * unit, "fs": 4.0})
+        assert [each.fs for each in read(path)] == [4]
+
+
+def test_times_that_are_rounded_agree_with_the_rate(tmp_path, signal):
+    path = write(tmp_path / "a.npz", {"time": np.round(STEPS / 256, 3), "EDA": signal})
+    assert [each.fs for each in read(path, fs=256)] == [256]
+
+
+def test_durations_of_parquet_are_times(tmp_path, signal):
+    index = pd.to_timedelta(STEPS / 4 + 60 * (STEPS > 200), unit="s")
+    for frame in (pd.DataFrame({"EDA": signal}, index), pd.DataFrame({"since": index, "EDA": signal})):
+        frame.to_parquet(tmp_path / "a.parquet")
+        found = read(tmp_path / "a.parquet", on_hole="split")
+        assert [(each.fs, each.signal.size) for each in found] == [(4, 201), (4, 199)]
+
+
 def test_row_110_a_rate_of_its_own_for_each_array(tmp_path, signal):
     np.savez(tmp_path / "a.npz", eda=signal, ppg_left=signal, ecg=signal, eda_fs=4, ppg_fs=64.0, fs=250, eda_scale=0.1)
     scipy.io.savemat(tmp_path / "a.mat", {"eda": signal, "ecg": signal, "eda_fs": 4, "fs": 250.0})
@@ -176,6 +226,17 @@ def test_row_110_a_rate_of_its_own_for_each_array(tmp_path, signal):
     assert {each.channel: each.fs for each in read(tmp_path / "a.npz")} == {"eda": 4, "ppg_left": 64, "ecg": 250}
     assert {each.channel: each.fs for each in read(tmp_path / "a.mat")} == {"eda": 4, "ecg": 250}
     assert {each.channel: each.fs for each in read(tmp_path / "a.h5")} == {"one/eda": 4, "one/ecg": 250}
+
+
+def test_row_110_rates_before_the_name_in_other_letters_and_of_the_data_set_itself(tmp_path, signal):
+    np.savez(tmp_path / "a.npz", EDA=signal, left_ppg=signal, ecg=signal, fs_eda=4, PPG_fs=64.0, fs=250)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["EDA"], file["left_ppg"], file["ecg"], file["fs"] = signal, signal, signal, 250
+        file["EDA"].attrs["fs"], file["left_ppg"].attrs["sampling rate"] = 4, "64 Hz"
+        file["ecg"].attrs["fs"] = "as ever"
+    for name in ("a.npz", "a.h5"):
+        rates = {each.channel: each.fs for each in read(tmp_path / name)}
+        assert rates == {"EDA": 4, "left_ppg": 64, "ecg": 250}
 
 
 def test_row_107_a_column_that_is_named_may_be_anything(tmp_path, signal):

@@ -168,6 +168,9 @@ def test_row_25_times_that_end_before_the_samples(timed):
         read(timed([0, 0.1, 0.2, ""]))
 
 
+ODD = ('{"fs": [4]}', '{"fs": {"EDA": 4}}', '{"fs": true}', '{"fs": -4}', '{"fs": 1e400}', f'{{"fs": {"9" * 400}}}')
+
+
 @pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.npy", "a.b.csv"])
 @pytest.mark.parametrize("key", ["SamplingFrequency", "sampling_rate", "fs"])
 def test_row_110_a_rate_in_a_sidecar_is_used_for_every_format(tmp_path, name, key):
@@ -183,7 +186,7 @@ def test_row_110_a_rate_in_a_sidecar_is_used_for_every_format(tmp_path, name, ke
     assert parts_of(path) == [path, sidecar]
     with pytest.raises(SignalError, match="sampled at 4 Hz, not at fs=5"):
         read(path, modality="eda", fs=5)
-    for other in ("[1, 2]", "{", json.dumps({key: "fast"}), json.dumps({"fs": 4, "sample_rate": 5})):
+    for other in ("[1, 2]", "{", json.dumps({key: "fast"}), json.dumps({"fs": 4, "sample_rate": 5}), *ODD):
         sidecar.write_text(other)
         with pytest.raises(SignalError, match="does not hold its sampling rate"):
             read(path, modality="eda")
@@ -730,6 +733,24 @@ def test_row_114_a_format_that_is_not_read_is_named(tmp_path, name, content, mes
     with pytest.raises(SignalError, match=message) as error:
         read(tmp_path / name)
     assert "encoding" not in str(error.value)
+
+
+def test_row_111_a_file_and_its_packed_copy_are_one_recording(tmp_path):
+    text = "time [s],EDA\n0,1\n0.25,2\n0.5,4\n"
+    (tmp_path / "a.csv").write_text(text)
+    for name in ("a.csv.gz", "b.csv.gz"):
+        (tmp_path / name).write_bytes(gzip.compress(text.encode()))
+    paths, skipped = find(tmp_path)
+    assert [each.name for each in paths] == ["a.csv", "b.csv.gz"]
+    assert [(each.source, each.reason) for each in skipped] == [("a.csv.gz", "read through a.csv")]
+
+
+def test_row_114_only_files_that_are_called_so_are_notes_of_an_e4(tmp_path):
+    for name in ("EDA.csv", "info_ecg.csv", "tagset.csv", "tags_S1.csv", "IBI.csv", "info_S1.txt"):
+        (tmp_path / name).write_text("time [s],EDA\n0,1\n0.25,2\n0.5,4\n")
+    paths, skipped = find(tmp_path)
+    assert [each.name for each in paths] == ["EDA.csv", "info_ecg.csv", "tagset.csv"]
+    assert len(skipped) == 3
 
 
 def test_row_114_what_belongs_to_a_recording_is_skipped(tmp_path):

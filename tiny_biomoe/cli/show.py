@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,10 @@ def show(source: Path, output: Path, **image: Any) -> None:
     check_output(output, [".png"])
     reading = {key: image.pop(key) for key in READING}
     recordings = read_file(source, source.parent, reading)
+    if len(recordings) > 1 and len({re.sub(r"\[\d+:\d+\]$", "", each.channel) for each in recordings}) == 1:
+        raise SignalError(
+            f"{printable(str(source))} was split at its holes, into {len(recordings)} runs: draw a file that holds one"
+        )
     if len(recordings) != 1:
         names = ", ".join(printable(recording.channel) for recording in recordings)
         raise SignalError(

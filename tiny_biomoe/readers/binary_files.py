@@ -58,19 +58,31 @@ def read_hdf5(path: Path, options: Options) -> list[Channel]:
 
 
 def _stated_fs(node: Any, found: Mapping[str, Any]) -> float | None:
-    """The rate in Hz beside a data set in its group, or among its attributes and those of the groups that hold it."""
+    """The rate in Hz among the attributes of a data set, beside it in its group, or among those of its groups."""
+    if (rate := _rate_among(node.attrs)) is not None:
+        return rate
     folder, _, name = node.name[1:].rpartition("/")
     beside = {key.rpartition("/")[2]: each for key, each in found.items() if key.rpartition("/")[0] == folder}
     scalars = {key: float(np.ravel(each[()])[0]) for key, each in beside.items() if each.size == 1 and _is_real(each)}
     if (rate := rate_of(name, scalars)) is not None:
         return rate
-    while True:
-        for key, value in node.attrs.items():
-            if names_rate(key) and np.size(value) == 1:
-                return float(np.ravel(value)[0])
-        if node.name == "/":
-            return None
+    while node.name != "/":
         node = node.parent
+        if (rate := _rate_among(node.attrs)) is not None:
+            return rate
+    return None
+
+
+def _rate_among(attributes: Any) -> float | None:
+    """The first rate in Hz, a number or a text such as "4 Hz"."""
+    for key, value in attributes.items():
+        if names_rate(key) and np.size(value) == 1:
+            found = re.fullmatch(r"\s*([-+.\w]+?)\s*(Hz)?\s*", _text(np.ravel(value)[0]), re.IGNORECASE)
+            try:
+                return float(found[1] if found else "")
+            except ValueError:
+                continue
+    return None
 
 
 def _is_real(node: Any) -> bool:
@@ -140,10 +152,11 @@ def read_parquet(path: Path, options: Options) -> list[Channel]:
 
 
 def _dated_or_index(schema: Any) -> int | None:
-    """The first column of dates and times, or else pandas' index where its name says nothing."""
+    """The first column of dates and times or of durations, or else pandas' index where its name says nothing."""
     import pyarrow as pa
 
-    dated = [index for index, kind in enumerate(schema.types) if pa.types.is_timestamp(kind)]
+    dated = [at for at, kind in enumerate(schema.types) if pa.types.is_timestamp(kind)]
+    dated += [at for at, kind in enumerate(schema.types) if pa.types.is_duration(kind)]
     index = [at for at, name in enumerate(schema.names) if name == "__index_level_0__"]
     return next(iter(dated + index), None)
 
@@ -164,6 +177,9 @@ def _parquet_channel(name: str, column: Any, clock: Clock | None) -> Channel:
 def _parquet_clock(name: str, column: Any, unit: float | None) -> Clock | None:
     import pyarrow as pa
 
+    if pa.types.is_duration(column.type):
+        counts = column.cast(pa.duration("us"), safe=False).cast(pa.int64())
+        return Clock(name, counts.cast(pa.float64()).to_numpy() / 1e6)
     if name == "__index_level_0__" and not pa.types.is_timestamp(column.type):
         return counter_clock(name, _numbers(name, column)) if _is_number(column.type) else None
     if not pa.types.is_timestamp(column.type):

@@ -78,6 +78,7 @@ COUNTED = {
 }
 DERIVED |= COUNTED | {f"{word}s" for word in COUNTED} | {"indices", "rates"}
 TIMED = {"time", "times", "timestamp", "timestamps", "t0", "start", "stop", "clock"}  # beside what they belong to
+UNIT_IN = re.compile(r"[\[(]([^\[\]()]+)[\])]\s*$")
 ONE_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 
 UNITS = {  # how units are written -> one spelling
@@ -130,13 +131,13 @@ def kind_of(name: str, unit: str | None = None) -> str | None:
     text = " ".join(words)
     if phrase := next((kind for phrase, kind in PHRASES.items() if phrase in text), None):
         return phrase
-    if found := next((KINDS[word] for word in words if word in KINDS), None):
-        return found
+    if found := [KINDS[word] for word in words if word in KINDS]:
+        return "bvp" if found[0] == "spo2" and "bvp" in found else found[0]  # the waveform of an oximeter
     if spelled == "uS":
         return "eda"
-    bare = name.strip(" ,;.")
+    bare = UNIT_IN.sub("", name).strip(" ,;.")
     if (unit or "").strip().lower().replace("µ", "u").replace("μ", "u") in VOLTS:
-        if LEAD.fullmatch(bare):
+        if LEAD.fullmatch(bare) and not (bare.upper() in ("I", "V") and (unit or "").strip().lower()[:1] == "v"):
             return "ecg"
         if ELECTRODE.fullmatch(bare) and not re.fullmatch(r"[AMN]\d+", bare):
             return "eeg"
@@ -157,7 +158,7 @@ def _words(name: str) -> list[str]:
     (['ecg', 'r', 'peaks'], ['emg'], ['spo2', 'quality'], ['pulserate', 'pulse', 'rate'])
     """
     words: list[str] = []
-    for token in re.findall(r"[^\W_]+", name):
+    for token in re.findall(r"[^\W_]+", re.sub(r"(?i)\br-r\b", "rr", name)):
         lower = token.lower()
         whole = lower if lower in KINDS or lower in TIMED else lower.rstrip("0123456789") or lower
         words.append(whole)
@@ -172,6 +173,8 @@ def veto(name: str, unit: str | None, kind: str | None) -> str | None:
     """Why name and unit say that a column is no signal of a modality, if they do."""
     if word := next((word for word in _words(name) if word in DERIVED), None):
         return f"derived or beside a signal by its name ({word})"
+    if kind == "spo2" and {"pulse", "puls", "pr"} & set(_words(name)):
+        return "a pulse rate beside spo2 by its name"
     if (kind is None and names_time(name)) or TIMED & set(_words(name)):
         return "a time or a counter by its name"
     spelled = UNITS.get((unit or "").strip().lower())
@@ -285,10 +288,13 @@ def _with_kind(channel: Channel) -> Channel:
 
 
 def _with_leads(channels: list[Channel]) -> list[Channel]:
-    """The channels; several that are called as leads are an ECG. I and V alone may be a current and its voltage."""
+    """The channels; several that are called as leads are an ECG.
+
+    I and V alone may be a current and its voltage, V1 and V2 alone the columns that R writes of a table without names.
+    """
     names = [each.name.strip(" ,;.").upper() for each in channels]
     leads = {name for name, each in zip(names, channels, strict=True) if LEAD.fullmatch(name) and _may_be_volts(each)}
-    if len(leads) < 2 or leads <= {"I", "V"}:
+    if len(leads) < 2 or all(re.fullmatch(r"I|V\d?", name) for name in leads):
         return channels
     return [replace(each, kind="ecg") if name in leads else each for name, each in zip(names, channels, strict=True)]
 
@@ -300,7 +306,7 @@ def _may_be_volts(channel: Channel) -> bool:
 
 def _unit_in(name: str) -> str | None:
     """The unit that a name ends with, as in "HR [bpm]" or "EDA (uS)"."""
-    found = re.search(r"[\[(]([^\[\]()]+)[\])]\s*$", name)
+    found = UNIT_IN.search(name)
     return found[1].strip() if found else None
 
 

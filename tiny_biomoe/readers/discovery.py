@@ -20,7 +20,7 @@ BIDS_TABLES = ("participants", "scans", "sessions", "events", "physioevents", "c
 SAME_RECORDING = (".h5", ".hdf5", ".edf")  # what OpenSignals writes beside its text
 WFDB_ENDINGS = {".dat", ".atr", ".qrs", ".ari", ".ecg"}  # signals and annotations of the .hea of the same name
 OPENSIGNALS = b"# OpenSignals"
-E4_NOTES = {"tags", "ibi", "info"}  # event marks, beat intervals and a text, beside BVP.csv and EDA.csv
+E4_NOTES = re.compile(r"(tags|ibi)(_.*)?\.csv|info(_.*)?\.txt")  # event marks, beat intervals, a text of an E4
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,9 @@ def _owners(files: list[Path], parts: Callable[[Path], list[Path]]) -> dict[Path
         copies = [other for ending in SAME_RECORDING if (other := text.with_name(stem_of(text) + ending)) in known]
         if copies and read_unpacked(text, len(OPENSIGNALS)) == OPENSIGNALS:
             owners |= dict.fromkeys((copy for copy in copies if copy not in owners), text)
+    for packed in (path for path in files if path.name.lower().endswith(".gz")):
+        if (unpacked := packed.with_name(packed.name[:-3])) in known:
+            owners.setdefault(packed, unpacked)
     return owners
 
 
@@ -129,7 +132,7 @@ def _why_not(entry: os.DirEntry[str], beside: set[str]) -> str | None:
         return f"notes of {of}, not samples" if stem in beside else "notes beside recordings, not samples"
     if re.fullmatch(rf"(.*_)?({'|'.join(BIDS_TABLES)})\.tsv(\.gz)?", name):
         return "a table of the data set, not samples"
-    if ending in (".csv", ".txt") and stem.partition("_")[0] in E4_NOTES and beside & {"bvp.csv", "eda.csv"}:
+    if E4_NOTES.fullmatch(name) and beside & {"bvp.csv", "eda.csv"}:
         return "events or notes of an Empatica E4, not samples"
     return None
 

@@ -41,7 +41,7 @@ from .held import held, reduced
 from .labchart_files import read_labchart
 from .matlab_files import read_matlab
 from .mne_files import MNE_ENDINGS, looks_like_nicolet, mne_parts, read_mne
-from .recording import Channel, Options, agree, printable
+from .recording import AGREEMENT, Channel, Options, agree, printable
 from .scanner_files import looks_like_pmu, read_cmrr, read_pmu
 from .sidecars import sidecar_of, with_rate_beside
 from .text_files import read_unpacked
@@ -424,15 +424,19 @@ class Statements:
         found: list[Recording] = []
         errors: list[SignalError] = []
         timings: dict[Any, Timing] = {}  # most channels of a file share one clock
+        filled = 0  # samples that stand for missing rows, of all channels
         for channel in kept:
             try:
                 recordings = list(map(self._at_own_rate, self.recordings(channel, timings)))
+                filled += sum(round((end - begin) * each.fs) for each in recordings for begin, end in each.holes)
+                bounded(filled)
                 doubts = [SLOW.format(1 / each.fs, each.modality) for each in recordings if _is_number(each)]
-                if doubts and options.column in (None, "*"):
+                if doubts and options.column in (None, "*") and channel.kind is not None:
                     left.append(LeftOut(printable(channel.name), doubts[0]))
                     continue
                 if doubts:
-                    warn(f"read because it was named, although {printable(channel.name)!r} has {doubts[0]}")
+                    named = "it was named" if options.column not in (None, "*") else "its modality was"
+                    warn(f"read because {named}, although {printable(channel.name)!r} has {doubts[0]}")
                 found += recordings
             except SignalError as error:
                 errors.append(error)
@@ -440,7 +444,10 @@ class Statements:
         if errors and not found:
             raise errors[0]
         if not found:
-            raise NoSignal(f"no column is a signal: {printable(left[-1].channel)} has {left[-1].reason}", left)
+            found_one = f"{printable(left[-1].channel)} has {left[-1].reason}"
+            raise NoSignal(
+                f"no column is a signal: {found_one}; to read one all the same name it, column= (--column)", left
+            )
         return Recordings(found, left)
 
     def _at_own_rate(self, recording: Recording) -> Recording:
@@ -503,8 +510,12 @@ class Statements:
 
 
 def _is_number(recording: Recording) -> bool:
-    """Whether a channel has one number a second or fewer, and is named after a waveform, which needs many more."""
-    return recording.fs <= SLOWEST and recording.modality not in (None, "eda", "spo2")
+    """Whether a channel has one number a second or fewer, and is named after a waveform, which needs many more.
+
+    But for breathing, of which Sleep-EDF has one sample a second: it swings, and no number of breaths is below 0.
+    """
+    slow = recording.fs <= SLOWEST * (1 + AGREEMENT) and recording.modality not in (None, "eda", "spo2")
+    return slow and not (recording.modality == "resp" and float(np.mean(recording.signal < 0)) > 0.1)
 
 
 def _even(samples: Signal, timing: Timing, begin: int, end: int) -> Signal:

@@ -85,17 +85,17 @@ def names_rate(name: str) -> bool:
 def rate_of(name: str, scalars: Mapping[str, float]) -> float | None:
     """The rate in Hz of an array among the numbers beside it, the nearest by name; None where there is none, or two.
 
-    >>> rates = {"fs": 100.0, "eda_fs": 4.0, "eda_scale": 0.1}
-    >>> rate_of("eda", rates), rate_of("eda_left", rates), rate_of("ecg", rates)
-    (4.0, 4.0, 100.0)
+    >>> rates = {"fs": 100.0, "eda_fs": 4.0, "fs_ppg": 64.0, "eda_scale": 0.1}
+    >>> rate_of("EDA", rates), rate_of("left_eda", rates), rate_of("ppg", rates), rate_of("ecg", rates)
+    (4.0, 4.0, 64.0, 100.0)
     """
     found: dict[int, set[float]] = {}
     for key, value in scalars.items():
-        words = key.split("_")
+        words = key.lower().split("_")
         for at in range(len(words)):
-            of = "_".join(words[:at])
-            if names_rate("_".join(words[at:])) and (not of or f"{name}_".startswith(f"{of}_")):
-                found.setdefault(at, set()).add(value)
+            for rate, of in ((words[at:], words[:at]), (words[:at], words[at:])):
+                if names_rate("_".join(rate)) and (not of or f"_{'_'.join(of)}_" in f"_{name.lower()}_"):
+                    found.setdefault(len(of), set()).add(value)
     nearest = found[max(found)] if found else set()
     return nearest.pop() if len(nearest) == 1 else None
 

@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from ..errors import SignalError
+from ..signals.validation import is_number
 from .recording import AGREEMENT, Channel, names_rate, printable
 from .text_files import read_unpacked
 
@@ -51,6 +50,6 @@ def _stated_rate(sidecar: Path) -> float | None:
         facts = json.loads(read_unpacked(sidecar, MAX_SIDECAR))
     except (ValueError, RecursionError):
         return None
-    stated = {value for key, value in facts.items() if names_rate(key)} if isinstance(facts, dict) else set()
-    rates = {float(each) for each in stated if isinstance(each, int | float) and 0 < each < np.inf}
+    stated = [value for key, value in facts.items() if names_rate(key)] if isinstance(facts, dict) else []
+    rates = {float(each) for each in stated if is_number(each) and each > 0}
     return rates.pop() if len(rates) == 1 else None

@@ -149,14 +149,29 @@ def settle_unit(clock: Clock, fs: float | None) -> Clock | None:
     """A clock that only its content shows, in seconds: by the rate, if it fits in a unit of time, or as a counter.
 
     None where neither it nor anybody else says the rate.
+
+    Raises
+    ------
+    SignalError
+        It is called a time, and no unit of time makes its steps those of `fs`.
     """
     if clock.step is None:
         return clock
     if fs is None:
         return None if clock.step == round(clock.step) == 1 else replace(clock, step=None)
-    for unit in (1.0, 1e-3, 1e-6, 1e-9):
-        if abs(clock.step * unit * fs - 1) <= AGREEMENT and clock.step != 1:
-            return replace(clock, unit=unit, step=None)
+    mean = (clock.times[-1] - clock.times[0]) / (clock.times.size - 1)  # of times that are rounded
+    fits = [
+        unit
+        for unit in (1.0, 1e-3, 1e-6, 1e-9, 60.0, 3600.0, 86400.0)  # the last are MATLAB's days
+        if clock.step != 1 and any(abs(step * unit * fs - 1) <= AGREEMENT for step in (clock.step, mean))
+    ]
+    if fits and fits[0] <= 1:
+        return replace(clock, unit=fits[0], step=None)
+    if clock.step != 1 and not fits and find_clock([clock.name], None)[0] is not None:
+        raise SignalError(
+            f"{excerpt(clock.name)} advances by {clock.step:g} a row, which is {fs:g} Hz in no unit of time: correct "
+            f"fs= (--fs), or what the file says of its rate; {REMEDY}"
+        )
     return replace(clock, times=(clock.times - clock.times[0]) / (clock.step * fs), unit=1.0, step=None)
 
 
@@ -265,4 +280,4 @@ def _unit(clock: Clock, period: float, fs: float | None) -> float:
     found = f"time column {excerpt(clock.name)} advances by {period:g} a row, which is {rate:.6g} Hz, not fs={fs:g}"
     if abs(1000 * rate / fs - 1) <= AGREEMENT:
         raise SignalError(f"{found}: it counts milliseconds, not seconds; {say_unit}")
-    raise SignalError(f"{found}: correct fs (--fs), or leave it out to take the file's; {REMEDY}")
+    raise SignalError(f"{found}, as fs= (--fs), the file or the JSON file beside it says: correct that; {REMEDY}")
