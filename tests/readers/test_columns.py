@@ -145,6 +145,13 @@ def test_row_107_times_that_bear_the_name_of_a_signal(tmp_path, signal, name):
     assert [(each.channel, each.reason) for each in found.left_out] == [(name, "a time or a counter by its name")]
 
 
+@pytest.mark.parametrize("name", ["EDA sample", "eda_n", "EDA seq", "EDA ms"])
+def test_row_107_counters_that_bear_the_name_of_a_signal(tmp_path, signal, name):
+    found = read(write(tmp_path / "a.csv", {"time": STEPS / 4, "EDA": signal, name: 250.0 * STEPS}))
+    assert [each.channel for each in found] == ["EDA"]
+    assert [each.reason[:18] for each in found.left_out] == ["a clock or counter"]
+
+
 def test_leads_of_an_ecg_are_known_by_each_other(tmp_path, signal):
     def kinds(*names: str) -> list[str | None]:
         path = write(tmp_path / "a.csv", {name: signal + at for at, name in enumerate(names)})

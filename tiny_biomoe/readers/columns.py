@@ -210,16 +210,32 @@ def content(samples: Signal) -> str | None:
 def _steady(samples: Signal) -> bool:
     """Whether samples rise or fall by equal steps, holes and wraps apart, or rise with every row."""
     steps = np.diff(samples)
-    step = float(np.median(steps))
-    if not step or not np.isfinite(step) or samples.size < FEWEST:
+    step = float(np.median(steps)) if samples.size >= FEWEST else 0.0
+    if not step or not np.isfinite(step):
         return False
-    rounding = 1e-4 * abs(step) + 4 * np.spacing(np.abs(samples[1:]))
-    if np.mean(np.abs(steps - step) <= rounding) >= EQUAL:
+    if _has_equal_steps(samples):
         return True
     if (steps < 0).any():
         return False
     line = samples[0] + np.arange(samples.size) * (samples[-1] - samples[0]) / (samples.size - 1)
     return bool(np.abs(samples - line).max() <= abs(step) or (samples.size >= LINES and (steps > 0).all()))
+
+
+def _is_ramp(samples: Signal) -> bool:
+    """Whether samples advance by equal steps, a few apart, for longer than any sensor's do."""
+    if samples.size < LINES or not _has_equal_steps(samples[:LINES]):
+        return False
+    finite = samples[np.isfinite(samples)]
+    return finite.size >= LINES and _has_equal_steps(finite)
+
+
+def _has_equal_steps(samples: Signal) -> bool:
+    steps = np.diff(samples)
+    step = float(np.median(steps))
+    if not step or not np.isfinite(step):
+        return False
+    rounding = 1e-4 * abs(step) + 4 * np.spacing(np.abs(samples[1:]))
+    return bool(np.mean(np.abs(steps - step) <= rounding) >= EQUAL)
 
 
 CONTENT_REASONS = {
@@ -264,7 +280,7 @@ def settle(
     if column is not None and column != "*":
         _warn_of_doubtful(whole)
         return _or_error(whole, left)
-    reasons = [(each, _why_not(each)) for each in whole]
+    reasons = _without_ramps([(each, _why_not(each)) for each in whole])
     left += [LeftOut(printable(each.name), reason) for each, reason in reasons if reason]
     signals = [each for each, reason in reasons if not reason]
     if read_times:
@@ -280,6 +296,17 @@ def settle(
             )
             left.append(LeftOut(printable(each.name), reason))
     return wanted, left
+
+
+def _without_ramps(reasons: list[tuple[Channel, str | None]]) -> list[tuple[Channel, str | None]]:
+    """The same with a reason for counters that bear the name of a signal, "ECG sample" beside "ECG"."""
+    signals = [each for each, reason in reasons if reason is None and each.kind in MODALITIES]
+    ramps = {id(each) for each in signals if _is_ramp(each.samples)} if len(signals) > 1 else set()
+    true = {each.kind for each in signals if id(each) not in ramps}
+    return [
+        (each, CONTENT_REASONS["clock"] if id(each) in ramps and each.kind in true else reason)
+        for each, reason in reasons
+    ]
 
 
 def _with_kind(channel: Channel) -> Channel:
