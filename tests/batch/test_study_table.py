@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from stub_study import e4, pulse
 
-from tiny_biomoe import ConfigError, Recipe, SignalError
+from tiny_biomoe import ConfigError, Recipe, SignalError, SignalWarning
 from tiny_biomoe.batch.parts import Notice
 from tiny_biomoe.batch.plan import GROUP_FILES, File, groups, scan
 from tiny_biomoe.batch.segments import Segment, Settings, survey
@@ -161,3 +161,20 @@ def test_the_hash_of_a_wfdb_header_covers_its_samples(tmp_path, recordings):
     (after,) = scan(open_study(tmp_path))
     assert before.size == after.size > len(data)
     assert before.sha256 != after.sha256
+
+
+@pytest.mark.parametrize(
+    ("misspelt", "meant"), [("subjet", "subject"), ("lable", "label"), ("strat", "start"), ("stopp", "stop")]
+)
+def test_a_misspelt_column_is_warned_of(tmp_path, misspelt, meant):
+    (tmp_path / "study.csv").write_text(f"path,{misspelt},age\na.csv,1,30\n")
+    with pytest.warns(SignalWarning, match=f"{misspelt}.*did you mean '{meant}'") as caught:
+        study = read_study(tmp_path / "study.csv")
+    assert len(caught) == 1
+    assert study.further == (misspelt, "age")
+
+
+def test_a_table_whose_path_is_misspelt_is_no_recording(tmp_path):
+    (tmp_path / "study.csv").write_text("paht,subject,label\na.csv,S1,rest\n")
+    with pytest.raises(ConfigError, match="no column 'path'"):
+        open_study(tmp_path / "study.csv")

@@ -12,11 +12,12 @@ import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError, SignalError, need
+from ..errors import ConfigError, SignalError, need, warn
 from ..images.representations import REPRESENTATIONS
 from ..readers.discovery import Skipped, source_name
 from ..readers.formats import find
@@ -28,6 +29,8 @@ from ..signals.validation import is_number
 from .labels import check_people, is_missing
 
 KNOWN = ("path", "modality", "fs", "column", "subject", "label", "start", "stop")
+PEOPLE = {"subject", "label", "modality"}  # of which a table without `path` that is a study has one
+NEAR = 0.75  # how alike a misspelt name is to the one that was meant
 FACTS = ("id", "source", "channel", "modality", "fs", "start", "stop", "unix_start", "missing", "flat", "clipped")
 FILES = {"file", "files", "filename", "file_name", "filepath", "file_path", "recording", "paths"}  # in place of `path`
 VECTORS = {column_of(name, readout) for name in REPRESENTATIONS for readout in READOUTS}
@@ -225,6 +228,8 @@ def _study_without_path(path: Path) -> list[str]:
     """The header of a study file whose column `path` is missing or has another name; empty of any other file."""
     names = _header(path)
     known = {*KNOWN, *FILES}
+    if PEOPLE & set(names) and any(get_close_matches(name, ["path"], cutoff=NEAR) for name in names):
+        return names
     if FILES & set(names) or (len(names) > 1 and set(names) <= known and {"subject", "modality"} & set(names)):
         return names
     return []
@@ -329,6 +334,10 @@ def _check_header(names: list[str], where: str) -> tuple[str, ...]:
     further = tuple(name for name in names if name not in KNOWN)
     if taken := [name for name in further if not name or name in TAKEN]:
         raise ConfigError(f"{where}: a column called {excerpt(taken[0])} cannot be carried along: rename it")
+    missing = [name for name in KNOWN if name not in names]
+    for name in further:
+        for meant in get_close_matches(name.lower(), missing, 1, NEAR):
+            warn(f"{where}: the column {excerpt(name)} is carried along as one of your own: did you mean {meant!r}?")
     return further
 
 

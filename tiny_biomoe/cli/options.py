@@ -63,7 +63,12 @@ def one_or_list(ctx: Any, param: Any, values: tuple[str, ...]) -> str | list[str
 
 READING_OPTIONS = [
     click.option("--fs", type=float, help="Sampling rate in Hz, where the files do not hold it."),
-    click.option("--modality", multiple=True, callback=once, help=f"One of {CHOICES}, where the files do not say it."),
+    click.option(
+        "--modality",
+        multiple=True,
+        callback=once,
+        help=f"One of {CHOICES}, where no file says it; where some do, a study table has a column of it.",
+    ),
     click.option(
         "--column",
         multiple=True,
