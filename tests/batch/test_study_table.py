@@ -178,3 +178,10 @@ def test_a_table_whose_path_is_misspelt_is_no_recording(tmp_path):
     (tmp_path / "study.csv").write_text("paht,subject,label\na.csv,S1,rest\n")
     with pytest.raises(ConfigError, match="no column 'path'"):
         open_study(tmp_path / "study.csv")
+
+
+def test_channels_of_one_name_are_parted_by_their_numbers(tmp_path):
+    write(tmp_path / "a.csv", "x,x\n" + "\n".join(f"{i % 7},{i % 9}" for i in range(200)))
+    study = write(tmp_path / "study.csv", "path,modality,fs,column\na.csv,eda,4,x #0\na.csv,resp,4,x #1\n")
+    found = list(survey(open_study(study), Settings(("psd",), window=10).check(Recipe()), Recipe()))
+    assert [(type(each), each.recording.channel) for each in found] == [(Segment, "x #0"), (Segment, "x #1")]

@@ -271,7 +271,9 @@ def test_row_38_a_name_that_two_columns_bear(file):
     assert values(found) == {"b": [3]}
     assert [(each.channel, each.failed) for each in found.left_out] == [("a", True), ("a", True)]
     assert values(read(file("a,a,b\n1,2,3\n"), fs=100, column=[0, 1])) == {"a #0": [1], "a #1": [2]}
-    assert values(read(file("a,a,b\n1,2,3\n"), fs=100, column="a #1")) == {"a": [2]}
+    assert values(read(file("a,a,b\n1,2,3\n"), fs=100, column="a #1")) == {"a #1": [2]}
+    assert values(read(file("a,a,b\n1,2,3\n"), fs=100, column=["a #1", "a #0"])) == {"a #1": [2], "a #0": [1]}
+    assert values(read(file("a,a,b\n1,2,3\n"), fs=100, column=[1, 0])) == {"a #1": [2], "a #0": [1]}
 
 
 def test_row_38_the_number_decides(file):

@@ -103,7 +103,7 @@ def test_row_119_two_signals_of_one_name_in_a_layout(tmp_path):
     found = values(read(path))
     np.testing.assert_array_equal(found["II #0"], [NAN, NAN, 0, 0.2, 0.4, 0.6])
     np.testing.assert_array_equal(found["II #1"], [NAN, NAN, 0.1, 0.3, 0.5, 0.7])
-    assert values(read(path, column="II #1"))["II"][2:] == [0.1, 0.3, 0.5, 0.7]
+    assert values(read(path, column="II #1"))["II #1"][2:] == [0.1, 0.3, 0.5, 0.7]
 
 
 def test_row_117_a_unit_that_changes_between_segments(tmp_path):

@@ -274,7 +274,7 @@ def settle(
     """
     if not channels:
         raise SignalError("the file holds no channels")
-    known = _with_leads([_with_kind(each) for each in _numbered(channels)])
+    known = _with_leads([_with_kind(each) for each in _numbered(channels, column)])
     left = [_left_out(each) for each in known if each.problem]
     whole = [each for each in known if not each.problem]
     if column is not None and column != "*":
@@ -343,12 +343,19 @@ def _left_out(channel: Channel) -> LeftOut:
     return LeftOut(printable(channel.name), reason or str(channel.problem), reason is None)
 
 
-def _numbered(channels: Sequence[Channel]) -> Iterable[Channel]:
-    """The channels under names that differ: a nameless one is called by its number, two of one name are numbered."""
+def _numbered(channels: Sequence[Channel], column: Any) -> Iterable[Channel]:
+    """The channels under names that differ: a nameless one is called by its number, those of one name are numbered.
+
+    A channel that was chosen as "NAME #2", or by its number, keeps that number, whatever is read beside it.
+    """
     names = [each.name or str(index) for index, each in enumerate(channels)]
     counts = Counter(names)
-    for index, (each, name) in enumerate(zip(channels, names, strict=True)):
-        label = name if counts[name] == 1 or each.problem else f"{name} #{index}"
+    asked = column if isinstance(column, list | tuple) else [column]
+    items = asked if len(asked) == len(channels) else [None] * len(channels)
+    for index, (each, name, item) in enumerate(zip(channels, names, items, strict=True)):
+        number = re.fullmatch(rf"(?:{re.escape(name)} #)?(\d+)", str(item).strip())
+        several = counts[name] > 1 or (number is not None and "#" in str(item))
+        label = f"{name} #{number[1] if number else index}" if several and not each.problem else name
         yield each if label == each.name else replace(each, name=label, kind=each.kind or kind_of(name, each.unit))
 
 
