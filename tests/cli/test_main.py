@@ -163,6 +163,17 @@ def test_debug_shows_the_traceback(tmp_path):
         main(["--debug", "weights", "info", str(tmp_path)])
 
 
+def test_show_fills_what_is_missing_where_it_is_asked_to(run, tmp_path):
+    rows = [f"{i / 4:.2f},{i % 9}" for i in range(200)]
+    rows[50:52] = [f"{50 / 4:.2f},"]
+    (tmp_path / "a.csv").write_text("time [s],EDA\n" + "\n".join(rows) + "\n")
+    show = ["show", tmp_path / "a.csv", "--on-hole", "nan", "-o", tmp_path / "a.png"]
+    code, _, err = run(*show)
+    assert (code, "2 missing samples" in err, "--nan-policy interpolate" in err) == (1, True, True)
+    assert run(*show, "--nan-policy", "interpolate")[0] == 0
+    assert (tmp_path / "a.png").is_file()
+
+
 def test_show_of_a_recording_that_was_split_at_its_hole(run, tmp_path):
     seconds = [each / 4 + 60 * (each > 100) for each in range(200)]
     (tmp_path / "a.csv").write_text("time,EDA\n" + "".join(f"{at},{at % 7.3}\n" for at in seconds))

@@ -11,15 +11,16 @@ import click
 from ..errors import SignalError
 from ..images.rendering import contact_sheet
 from ..readers.recording import printable
-from .options import CHOICES, IMAGE_OPTIONS, READING, READING_OPTIONS, options, read_file
+from ..signals.validation import fill_gaps
+from .options import CHOICES, IMAGE_OPTIONS, MISSING_OPTIONS, READING, READING_OPTIONS, options, read_file
 from .output_files import check_output
 
 
 @click.command()
 @click.argument("source", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@options(READING_OPTIONS, IMAGE_OPTIONS)
+@options(READING_OPTIONS, IMAGE_OPTIONS, MISSING_OPTIONS[:2])
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True, help="A picture, .png")
-def show(source: Path, output: Path, **image: Any) -> None:
+def show(source: Path, output: Path, nan_policy: str, max_gap: float, **image: Any) -> None:
     """Draw the six images of a recording as one sheet."""
     check_output(output, [".png"])
     reading = {key: image.pop(key) for key in READING}
@@ -36,6 +37,7 @@ def show(source: Path, output: Path, **image: Any) -> None:
     (recording,) = recordings
     if recording.modality is None:
         raise SignalError(f"{printable(str(source))} does not say what it measures: pass --modality, one of {CHOICES}")
-    contact_sheet(recording.signal, recording.fs, recording.modality, **image).save(output)
+    signal, _ = fill_gaps(recording.signal, recording.fs, nan_policy, max_gap, printable(str(source)))
+    contact_sheet(signal, recording.fs, recording.modality, **image).save(output)
     seconds = recording.signal.size / recording.fs
     click.echo(f"six images of {printable(recording.channel)}, {seconds:g} s, in {output}")
