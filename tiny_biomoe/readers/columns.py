@@ -209,11 +209,13 @@ def content(samples: Signal) -> str | None:
 
 def _steady(samples: Signal) -> bool:
     """Whether samples rise or fall by equal steps, holes and wraps apart, or rise with every row."""
+    if samples.size < FEWEST:
+        return False
     steps = np.diff(samples)
-    step = float(np.median(steps)) if samples.size >= FEWEST else 0.0
+    step = float(np.median(steps))
     if not step or not np.isfinite(step):
         return False
-    if _has_equal_steps(samples):
+    if _are_equal(steps, step, samples):
         return True
     if (steps < 0).any():
         return False
@@ -223,14 +225,15 @@ def _steady(samples: Signal) -> bool:
 
 def _is_ramp(samples: Signal) -> bool:
     """Whether samples advance by equal steps, a few apart, for longer than any sensor's do."""
-    if samples.size < LINES or not _may_have_equal_steps(samples[:64]) or not _has_equal_steps(samples[:LINES]):
+    head = samples[:LINES]
+    if samples.size < LINES or not _may_have_equal_steps(head) or not _has_equal_steps(head):
         return False
     finite = samples[np.isfinite(samples)]
     return finite.size >= LINES and _has_equal_steps(finite)
 
 
 def _may_have_equal_steps(samples: Signal) -> bool:
-    """Whether a quarter of the steps are as long as the one before: what hardly any signal's are, at little cost."""
+    """Whether a quarter of the steps are as long as the one before, as all but a few equal ones are: it costs less."""
     steps = np.diff(samples)
     bound = 3e-4 * np.abs(steps).max() + 16 * np.spacing(np.abs(samples).max())
     return bool(np.count_nonzero(np.abs(np.diff(steps)) <= bound) * 4 >= steps.size)
@@ -239,8 +242,11 @@ def _may_have_equal_steps(samples: Signal) -> bool:
 def _has_equal_steps(samples: Signal) -> bool:
     steps = np.diff(samples)
     step = float(np.median(steps))
-    if not step or not np.isfinite(step):
-        return False
+    return bool(step and np.isfinite(step)) and _are_equal(steps, step, samples)
+
+
+def _are_equal(steps: Signal, step: float, samples: Signal) -> bool:
+    """Whether the steps between samples are the usual one, to rounding, but for a few."""
     rounding = 1e-4 * abs(step) + 4 * np.spacing(np.abs(samples[1:]))
     return bool(np.mean(np.abs(steps - step) <= rounding) >= EQUAL)
 
