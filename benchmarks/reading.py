@@ -1,9 +1,10 @@
 """Reading speed beside another checkout of this library, in turns and in one run.
 
 `git worktree add /tmp/before 2b6f5ba; python benchmarks/reading.py --before /tmp/before` makes 1000 small CSV files and
-one EDF of 1 GB, reads them in processes of either checkout in turn, and prints a part of RESULTS.md: seconds of CPU
-time, the least of three in each process, and the ratio of the smallest. Reading needs no compiled program, so a
-worktree is enough.
+one EDF of 1 GB and prints a part of RESULTS.md. One process of either checkout stays open; they read the same few files
+one behind the other, first the one and then the other, so that a processor whose speed changes slows both. The ratio is
+the median over all such pairs of CPU times, with its quartiles. Reading needs no compiled program, so a worktree is
+enough.
 """
 
 from __future__ import annotations
@@ -18,21 +19,16 @@ import click
 import numpy as np
 
 ROOT = Path(__file__).parents[1]
-READ = """
+GROUP = 25  # files between two changes of turn
+READER = """
 import sys, time, warnings
 from pathlib import Path
 from tiny_biomoe.recordings import find, read
 warnings.simplefilter("ignore")
-folder = Path(sys.argv[1])
-paths, _ = find(folder)
-read(paths[0])
-taken = []
-for _ in range(3):
-    begin = time.process_time()
-    found, _ = find(folder)
-    samples = sum(each.signal.size for path in found for each in read(path, root=folder))
-    taken.append(time.process_time() - begin)
-print(min(taken), samples)
+for line in sys.stdin:
+    root, begin = Path(line.strip()), time.process_time()
+    samples = sum(each.signal.size for path in find(root)[0] for each in read(path, root=root))
+    print(time.process_time() - begin, samples, flush=True)
 """
 
 
@@ -66,16 +62,25 @@ def large_edf(path: Path, gigabytes: float, rng: np.random.Generator) -> None:
             file.write(block[: records - begin].tobytes())
 
 
-def seconds(checkout: Path, folder: Path) -> tuple[float, int]:
-    """What reading a folder takes in a new process of a checkout, its imports apart, and how many samples there are."""
-    environment = {**os.environ, "PYTHONPATH": str(checkout)}
-    done = subprocess.run(
-        [sys.executable, "-c", READ, str(folder)], env=environment, cwd=checkout, capture_output=True, text=True
-    )
-    if done.returncode:
-        raise click.ClickException(f"{checkout}: {done.stderr[-2000:]}")
-    taken, samples = done.stdout.split()[-2:]
-    return float(taken), int(samples)
+class Reader:
+    """A process that reads folders with the library of one checkout."""
+
+    def __init__(self, checkout: Path) -> None:
+        environment = {**os.environ, "PYTHONPATH": str(checkout)}
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        self._process = subprocess.Popen([sys.executable, "-c", READER], env=environment, cwd=checkout, **pipes)
+
+    def read(self, folder: Path) -> tuple[float, int]:
+        """Seconds of CPU time, and how many samples there are."""
+        print(folder, file=self._process.stdin, flush=True)
+        answer = self._process.stdout.readline().split()
+        if len(answer) != 2:
+            raise click.ClickException(f"{self._process.args[0]} ended before it had read {folder}")
+        return float(answer[0]), int(answer[1])
+
+    def close(self) -> None:
+        self._process.stdin.close()
+        self._process.wait()
 
 
 @click.command()
@@ -87,25 +92,36 @@ def main(before: Path, files: int, gigabytes: float, turns: int) -> None:
     """Read with both, and print a table for RESULTS.md."""
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as place:
-        made = {f"{files} CSV files": Path(place, "csv"), f"an EDF of {gigabytes:g} GB": Path(place, "edf")}
-        for folder in made.values():
+        root = Path(place)
+        groups = [root / f"csv{first:05}" for first in range(0, files, GROUP)]
+        for folder in (*groups, root / "edf"):
             folder.mkdir()
-        small_files(Path(place, "csv"), files, rng)
-        large_edf(Path(place, "edf", "a.edf"), gigabytes, rng)
-        print("| read | before, s | now, s | ratio of the smallest |", "|---|---|---|---|", sep="\n", flush=True)
-        for name, folder in made.items():
-            taken: dict[Path, list[float]] = {before: [], ROOT: []}
-            counts = set()
+        for number, folder in enumerate(groups):
+            small_files(folder, min(GROUP, files - number * GROUP), rng)
+        large_edf(root / "edf" / "a.edf", gigabytes, rng)
+        readers = [Reader(before), Reader(ROOT)]
+        print(
+            "| read | before, s | now, s | ratio, median | quartiles |", "|---|---|---|---|---|", sep="\n", flush=True
+        )
+        for name, folders in {f"{files} CSV files": groups, f"an EDF of {gigabytes:g} GB": [root / "edf"]}.items():
+            for reader in readers:  # what is imported or cached at first
+                reader.read(folders[0])
+            taken = np.empty((turns, len(folders), 2))
             for turn in range(turns):
-                for checkout in list(taken)[:: 1 if turn % 2 else -1]:
-                    each, samples = seconds(checkout, folder)
-                    taken[checkout].append(each)
-                    counts.add(samples)
-            if len(counts) > 1:
-                raise click.ClickException(f"{name}: the checkouts read {sorted(counts)} samples")
-            one, two = (sorted(each) for each in taken.values())
-            shown = (f"{each[0]:.3f} to {each[-1]:.3f}" for each in (one, two))
-            print(f"| {name} | {' | '.join(shown)} | {two[0] / one[0]:.3f} |", flush=True)
+                for at, folder in enumerate(folders):
+                    order = (0, 1) if (turn + at) % 2 else (1, 0)
+                    counts = {}
+                    for which in order:
+                        taken[turn, at, which], counts[which] = readers[which].read(folder)
+                    if counts[0] != counts[1]:
+                        raise click.ClickException(f"{name}: the checkouts read {counts[0]} and {counts[1]} samples")
+            seconds = np.median(taken.sum(1), axis=0)
+            low, middle, high = np.quantile(taken[..., 1] / taken[..., 0], (0.25, 0.5, 0.75))
+            print(
+                f"| {name} | {seconds[0]:.3f} | {seconds[1]:.3f} | {middle:.3f} | {low:.3f} to {high:.3f} |", flush=True
+            )
+        for reader in readers:
+            reader.close()
 
 
 if __name__ == "__main__":

@@ -234,9 +234,9 @@ def _is_ramp(samples: Signal) -> bool:
 
 def _may_have_equal_steps(samples: Signal) -> bool:
     """Whether a quarter of the steps are as long as the one before, as all but a few equal ones are: it costs less."""
-    steps = np.diff(samples)
+    steps = samples[1:] - samples[:-1]  # a fifth of the time of np.diff for so few
     bound = 3e-4 * np.abs(steps).max() + 16 * np.spacing(np.abs(samples).max())
-    return bool(np.count_nonzero(np.abs(np.diff(steps)) <= bound) * 4 >= steps.size)
+    return bool(np.count_nonzero(np.abs(steps[1:] - steps[:-1]) <= bound) * 4 >= steps.size)
 
 
 def _has_equal_steps(samples: Signal) -> bool:

@@ -32,7 +32,7 @@ def looks_like_e4(head: bytes) -> bool:
     True
     """
     try:
-        start, rate = ({float(cell) for cell in row.split(b",")} for row in head.splitlines()[:2])
+        start, rate = ({float(cell) for cell in row.split(b",")} for row in head.split(b"\n", 2)[:2])
     except ValueError:
         return False
     return len(start) == len(rate) == 1 and UNIX_SECONDS[0] <= min(start) < UNIX_SECONDS[1] and min(rate) in E4_RATES

@@ -109,6 +109,9 @@ FORMATS: dict[str, Format] = {
     "e4": Format(read_e4, looks=lambda path, head: looks_like_e4(head)),
     "csv": Format(read_csv, looks=lambda path, head: True),
 }
+PARTS = [
+    (each.endings, each.looks or (lambda path, head: False), each.parts) for each in FORMATS.values() if each.parts
+]
 CHOICES: dict[str, list[str | None]] = {
     "format": [None, *FORMATS],
     "on_hole": ["error", "split", "nan"],
@@ -158,7 +161,7 @@ class Recording:
             f"{self.fs:g} Hz ({seconds:g} s){began}>"
         )
 
-    def check_whole(self, start: float = 0.0, stop: float = math.inf) -> None:
+    def check_whole(self, start: float = 0.0, stop: float = math.inf, remedy: str = SPLIT) -> None:
         """Refuse a stretch of the recording, in seconds since its first sample, that has a hole in it.
 
         Raises
@@ -171,7 +174,7 @@ class Recording:
             begin, end = holes[0]
             raise SignalError(
                 f"samples are missing for {end - begin:g} s from {begin:g} s on, the first of {len(holes)} holes: "
-                f"{SPLIT}"
+                f"{remedy}"
             )
 
     def held_reason(self) -> str:
@@ -380,18 +383,16 @@ def recognise(path: Path) -> str:
 def _is_binary(head: bytes) -> bool:
     """Whether a file begins as no text does; UTF-16, in which every other byte is 0, is left to its error."""
     odd = len(head) - len(head.translate(None, CONTROL))
+    if odd <= 0.1 * len(head) or len(head) <= 16:
+        return False
     nul = head[::2].count(0), head[1::2].count(0)
-    is_utf16 = max(nul) > 0.4 * len(head) and min(nul) < 0.1 * len(head)
-    return odd > 0.1 * len(head) and len(head) > 16 and not is_utf16
+    return max(nul) <= 0.4 * len(head) or min(nul) >= 0.1 * len(head)
 
 
 def parts_of(path: Path) -> list[Path]:
     """The plain files that are read for one input: itself, and those that its format reads with it."""
     name = path.name.lower().removesuffix(".gz")
-    owner = next((each for each in FORMATS.values() if name.endswith(each.endings)), None)
-    if owner is None:  # formats of several files that are known by what lies beside a file, not by its first bytes
-        owner = next((each for each in FORMATS.values() if each.parts and each.looks and each.looks(path, b"")), None)
-    others = owner.parts(path) if owner and owner.parts else []
+    others = next((parts(path) for ends, looks, parts in PARTS if name.endswith(ends) or looks(path, b"")), [])
     if (sidecar := sidecar_of(path)) is not None and sidecar not in others:
         others = [*others, sidecar]
     return [path, *(other for other in others if other.is_file() and (path.is_symlink() or not other.is_symlink()))]

@@ -37,7 +37,7 @@ TYPES |= {"stim": "trigger", "temperature": "temperature"}
 
 def looks_like_nicolet(path: Path, head: bytes) -> bool:
     """Whether a file holds the samples of a Nicolet recording, whose header lies beside it."""
-    return path.suffix.lower() == ".data" and path.with_suffix(".head").is_file()
+    return path.name.lower().endswith(".data") and path.with_suffix(".head").is_file()
 
 
 def mne_parts(path: Path) -> list[Path]:

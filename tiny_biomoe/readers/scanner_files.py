@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from datetime import datetime
 from pathlib import Path
@@ -33,7 +34,7 @@ def looks_like_pmu(path: Path, head: bytes) -> bool:
     >>> looks_like_pmu(Path("run1.puls"), b"1 2 40 280 5002 LOGVERSION_PULS   1 6002 1703 1706")
     True
     """
-    ending = Path(path.name.lower().removesuffix(".gz")).suffix
+    ending = os.path.splitext(path.name.lower().removesuffix(".gz"))[1]
     return ending in (*PMU_KINDS, ".ecg") and bool(re.match(rb"\s*(\d+\s+){4}", head))
 
 

@@ -18,6 +18,7 @@ from ..errors import ConfigError, SignalError
 from .recording import MAX_BYTES
 
 EXCEL = re.compile(rb'"?sep=.?"?')  # what Excel writes above a table
+BLANK = re.compile(rb"\n *\n")
 MAX_LINE = 1 << 20  # bytes: tens of thousands of columns; what is longer is no table, or one that lies on its side
 
 
@@ -60,11 +61,14 @@ def read_unpacked(path: Path, limit: int) -> bytes:
     SignalError
         Damaged gzip data.
     """
-    with path.open("rb") as file:
-        zipped, size = file.read(2) == b"\x1f\x8b", os.fstat(file.fileno()).st_size
     try:
-        with gzip.open(path) if zipped else path.open("rb") as file:
-            return file.read(limit if zipped else min(limit, size))  # a limit is also what read() sets aside
+        with path.open("rb") as file:
+            zipped = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            if not zipped:
+                return file.read(min(limit, os.fstat(file.fileno()).st_size))  # a limit is what read() sets aside
+            with gzip.GzipFile(fileobj=file) as unpacked:
+                return unpacked.read(limit)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise SignalError(f"the gzip data is damaged or cut short ({error}): fetch the file again") from error
 
@@ -111,17 +115,15 @@ def _too_long(row: int) -> SignalError:
 def _check_lines(body: bytes, first_row: int) -> None:
     values = np.frombuffer(body, np.uint8)
     ends = np.flatnonzero(values == ord("\n"))
-    lengths = np.diff(ends, prepend=-1, append=values.size)  # with the newline
-    if lengths.max() > MAX_LINE + 1:
-        raise _too_long(first_row + int(lengths.argmax()))
-    begins = np.append(0, ends + 1)
-    first = values[begins]
-    for row in np.flatnonzero((first == ord("\n")) | (first == ord(" "))):
-        if not body[begins[row] : begins[row] + lengths[row]].strip(b" \n"):
-            raise SignalError(
-                f"row {first_row + row} is blank: write NaN if a sample is missing there (skipping would shift "
-                "time); lines above a table begin with #"
-            )
+    if values.size > MAX_LINE:
+        lengths = np.diff(ends, prepend=-1, append=values.size)  # with the newline
+        if lengths.max() > MAX_LINE + 1:
+            raise _too_long(first_row + int(lengths.argmax()))
+    if blank := BLANK.search(body):  # neither the first line nor the last one is
+        raise SignalError(
+            f"row {first_row + body.count(10, 0, blank.end()) - 1} is blank: write NaN if a sample is missing there "
+            "(skipping would shift time); lines above a table begin with #"
+        )
     if b'"' in body:
         quotes = np.bincount(np.searchsorted(ends, np.flatnonzero(values == ord('"'))))
         if (odd := np.flatnonzero(quotes % 2)).size:

@@ -62,10 +62,8 @@ TIME_UNITS = {
     **dict.fromkeys(("min", "minute", "minutes"), 60.0),
 }
 
-SPLIT = (
-    'split the recording there, on_hole="split" (--on-hole split), or lose the windows beside them, on_hole="nan" '
-    "(--on-hole nan)"
-)
+LOSE = 'lose the windows beside them, on_hole="nan" (--on-hole nan)'
+SPLIT = f'split the recording there, on_hole="split" (--on-hole split), or {LOSE}'
 REMEDY = 'repair the times, or read without them, time_column="" (--time-column "")'
 
 
