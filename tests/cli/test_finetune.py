@@ -174,6 +174,36 @@ def test_windows_are_cut_from_each_stretch_of_a_recording_filtered_whole(made):
     assert level.windows[0]["bvp"].limits == level.windows[1]["bvp"].limits
 
 
+def test_a_hole_costs_its_windows_by_an_option_that_both_commands_have(made, tmp_path, run):
+    whole = np.concatenate([beats(False, 0).signal, beats(True, 0).signal])
+    times, rows = np.arange(whole.size) / 64, ["path,modality,subject,label,start,stop"]
+    keep = (times < 9) | (times >= 10)
+    for person in range(4):
+        lines = (f"{t},{value}" for t, value in zip(times[keep], whole[keep] + person, strict=True))
+        (tmp_path / f"p{person}.csv").write_text("\n".join(["time [s],BVP", *lines]) + "\n")
+        for label, start in (("calm", 0), ("stressed", 8)):
+            rows.append(f"p{person}.csv,bvp,P{person},{label},{start},{start + 8}")
+    (tmp_path / "study.csv").write_text("\n".join(rows) + "\n")
+    learn = ["finetune", tmp_path / "study.csv", "--representation", "waveform", "--weights", made / "weights"]
+    learn += ["--window", 2, "-o", tmp_path / "c", "--held-out", 0.3, *QUICKLY]
+    code, _, err = run(*learn)
+    assert code == 1
+    assert "samples are missing for 1 s from 9 s on, the first of 1 holes: lose the windows beside them" in err
+    assert "(--on-hole nan)" in err
+    assert "split" not in err
+    code, _, err = run(*learn, "--on-hole", "nan", "--bad", "drop")
+    assert code == 0, err
+    assert "p0.csv" in err
+    assert "8-10 s" in err
+    code, out, _ = run("predict", tmp_path / "c", tmp_path / "study.csv", "-o", tmp_path / "p.csv")
+    assert (code, "28 samples classified" in out) == (2, True)  # the classifier remembers the option
+    code, _, err = run(
+        "predict", tmp_path / "c", tmp_path / "study.csv", "--on-hole", "error", "-o", tmp_path / "q.csv"
+    )
+    assert code == 2
+    assert "(--on-hole nan)" in err
+
+
 def test_rows_of_one_time_are_joined_and_two_of_one_modality_must_be_told_apart(tmp_path):
     write_study(tmp_path, 2)
     rows = ["path,modality,fs,subject,label,trial"]

@@ -32,7 +32,13 @@ from ..train.vectors import VectorCache
 from .messages import fitting
 from .options import IMAGE_OPTIONS, MISSING_OPTIONS, PATTERN_OPTIONS, PATTERNS, READING, READING_OPTIONS, options
 
-LAYOUT = ("fs", "column", "format", "delimiter", "decimal", "encoding", "header", "time_column", "on_jitter", "on_held")
+LAYOUT = [name for name in READING if name != "modality"]
+HOLE_OPTION = click.option(
+    "--on-hole",
+    type=click.Choice(["error", "nan"]),
+    default="error",
+    help="Rows missing in time: nan loses the windows that they touch.",
+)
 
 
 class FoldsType(click.ParamType):  # type: ignore[type-arg]
@@ -96,7 +102,8 @@ def sample_options() -> list[Any]:
 
 def layout_options() -> list[Any]:
     """How files are laid out; the modality is the study's to say, and holes cannot split a labelled stretch."""
-    return [option for name, option in zip(READING, READING_OPTIONS, strict=True) if name in LAYOUT]
+    known = {**dict(zip(READING, READING_OPTIONS, strict=True)), "on_hole": HOLE_OPTION}
+    return [known[name] for name in LAYOUT]
 
 
 @click.command()

@@ -23,6 +23,7 @@ from ..errors import ConfigError, SignalError, one_warning_a_kind, unknown
 from ..images.windows import FilteredRecording
 from ..readers.formats import Recording, check_reading, read
 from ..readers.recording import excerpt, printable
+from ..readers.timestamps import LOSE
 from ..signals.request import Call
 from ..signals.validation import windows
 from .drawing import Drawing, Window
@@ -237,7 +238,7 @@ def _wanted(channels: Mapping[str, _Channel], row: Input, wanted: set[str] | Non
     found = {modality: each for modality, each in channels.items() if wanted is None or modality in wanted}
     if on_hole == "error":
         for each in found.values():
-            each.source.check_whole(row.start or 0.0, math.inf if row.stop is None else row.stop)
+            each.source.check_whole(row.start or 0.0, math.inf if row.stop is None else row.stop, LOSE)
     return found
 
 
