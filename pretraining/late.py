@@ -212,10 +212,10 @@ def batch_rows(examples: int, images: int, seed: int, step: int) -> NDArray[np.i
 
 @contextmanager
 def _reproducible(settings: Settings) -> Iterator[None]:
-    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    threads, mode = torch.get_num_threads(), torch.get_deterministic_debug_mode()
     torch.set_flush_denormal(True)
     torch.set_num_threads(settings.threads)
-    torch.use_deterministic_algorithms(True)
+    torch.set_deterministic_debug_mode("error")
     try:
         with torch.random.fork_rng():
             torch.manual_seed(settings.seed)
@@ -223,7 +223,7 @@ def _reproducible(settings: Settings) -> Iterator[None]:
     finally:
         torch.set_flush_denormal(False)
         torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(deterministic)
+        torch.set_deterministic_debug_mode(mode)
 
 
 def _step(

@@ -115,10 +115,10 @@ def finished(run: Path) -> dict[str, Tensor]:
 @contextmanager
 def _reproducible(settings: Settings) -> Iterator[None]:
     """Seed, threads and deterministic algorithms for a run, and the caller's own again afterwards."""
-    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    threads, mode = torch.get_num_threads(), torch.get_deterministic_debug_mode()
     torch.set_flush_denormal(True)  # tiny activations make bfloat16 on a CPU ten times slower
     torch.set_num_threads(settings.threads)
-    torch.use_deterministic_algorithms(True)
+    torch.set_deterministic_debug_mode("error")
     try:
         with torch.random.fork_rng():
             torch.manual_seed(settings.seed)
@@ -126,7 +126,7 @@ def _reproducible(settings: Settings) -> Iterator[None]:
     finally:
         torch.set_flush_denormal(False)  # PyTorch's default: what it was cannot be asked
         torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(deterministic)
+        torch.set_deterministic_debug_mode(mode)
 
 
 def _train(

@@ -125,18 +125,20 @@ class FusionClassifier(nn.Module):
 
     def learning(self) -> None:
         """Train mode for what learns. Frozen layers stay in eval mode, or their running statistics would drift."""
-        self.train()
-        _rest(self.backbone)
+        self.training = True
+        for part in self.children():
+            _let_learn(part)
 
 
-def _rest(module: nn.Module) -> None:
-    """Eval mode for the parts of a module that have parameters of which none learns."""
+def _let_learn(module: nn.Module) -> None:
+    """Train mode for a module, but eval mode for those parts that have parameters of which none learns."""
     own = list(module.parameters())
-    if any(parameter.requires_grad for parameter in own):
-        for part in module.children():
-            _rest(part)
-    elif own:
+    if own and not any(parameter.requires_grad for parameter in own):
         module.eval()
+        return
+    module.training = True
+    for part in module.children():
+        _let_learn(part)
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, list[nn.Parameter] | float]]:
