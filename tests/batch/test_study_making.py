@@ -182,7 +182,7 @@ def test_a_table_in_memory(tmp_path, monkeypatch, made):
         ("S02/EDA.csv", "2", "calm", 0.0, 30.5, ("31",)),
     ]
     embed_study(made(COLUMNS), tmp_path / "out", "waveform", model=Stub(), window=10)
-    assert load_embeddings(tmp_path / "out")[2]["age"].to_pylist() == ["40"] * 6 + ["31"] * 2
+    assert load_embeddings(tmp_path / "out")[2]["age"].to_pylist() == [40] * 6 + [31] * 2
 
 
 def test_tables_that_are_none(tmp_path):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas
 import pytest
-from stub_study import e4, pulse
+from pyarrow import parquet
+from stub_study import Stub, e4, make_study, pulse
 
-from tiny_biomoe import ConfigError, Recipe, SignalError, SignalWarning
+from tiny_biomoe import ConfigError, Recipe, SignalError, SignalWarning, embed_study, load_embeddings
 from tiny_biomoe.batch.parts import Notice
 from tiny_biomoe.batch.plan import GROUP_FILES, File, groups, scan
 from tiny_biomoe.batch.segments import Segment, Settings, survey
@@ -31,6 +33,53 @@ def test_all_columns(tmp_path):
     first, second = study.inputs
     assert (first.source, first.modality, first.fs, first.further) == ("S1/y.csv", None, None, ("", "=cmd()"))
     assert second == Input("S2/x.csv", tmp_path / "S2/x.csv", "EDA", "eda", 4.0, 0.0, 90.5, "S2", "calm", ("31", ""))
+
+
+TYPED = {  # cells of a column, and what they are
+    "int64": (["31", "-2", ""], [31, -2, None]),
+    "double": (["1e3", "0.5", "n/a"], [1000.0, 0.5, None]),
+    "bool": (["true", "False", "NaN"], [True, False, None]),
+    "string": (["007", "8", ""], ["007", "8", None]),
+}
+
+
+def test_columns_of_your_own_keep_their_types_as_the_study_grows(tmp_path):
+    study, out = make_study(tmp_path / "study"), tmp_path / "out"
+    names, rows = list(TYPED), [list(row) for row in zip(*(cells for cells, _ in TYPED.values()), strict=True)]
+    paths = ["S01/EDA.csv", "S01/BVP.csv", "S02/EDA.csv"]
+    text = "\n".join(
+        [",".join(["path", *names]), *(",".join([path, *row]) for path, row in zip(paths, rows, strict=True))]
+    )
+    assert open_study(write(study / "study.csv", text)).types == tuple(names)
+    embed_study(study / "study.csv", out, "waveform", model=Stub(), window=10)
+    first = load_embeddings(out)[2]
+    inputs = {row["source"]: row for row in parquet.read_table(out / "inputs.parquet").to_pylist()}
+    for name, (_, values) in TYPED.items():
+        assert first.schema.field(name).type == name
+        found = dict(zip(first["source"].to_pylist(), first[name].to_pylist(), strict=True))
+        assert [found[path] for path in paths] == values
+        assert [inputs[path][name] for path in paths] == values
+    assert set(load_embeddings(out, int64=[31])[2]["source"].to_pylist()) == {"S01/EDA.csv"}
+    with pytest.raises(ConfigError, match="int64='x': the column holds int64"):
+        load_embeddings(out, int64="x")
+    write(study / "study.csv", text + "\nS02/BVP.csv,x,,,\n")  # which makes text of the whole numbers
+    embed_study(study / "study.csv", out, "waveform", model=Stub(), window=10)
+    embed_study(study / "study.csv", tmp_path / "fresh", "waveform", model=Stub(), window=10)
+    grown, fresh = load_embeddings(out), load_embeddings(tmp_path / "fresh")
+    assert grown[2]["int64"].type == "string"
+    assert (grown[0], grown[2]) == (fresh[0], fresh[2])
+    write(study / "study.csv", text)
+    embed_study(study / "study.csv", tmp_path / "other", "waveform", model=Stub(), window=10)
+    both = load_embeddings([out, tmp_path / "other"])[2]  # one column of numbers in one, and of text in the other
+    assert both["int64"].type == "string"
+    assert both["double"].type == "double"
+
+
+def test_a_column_of_text_in_a_table_is_text(tmp_path):
+    path = make_study(tmp_path / "study") / "S01" / "EDA.csv"
+    columns = {"path": [str(path)], "room": ["3"], "age": [31.0], "calm": [True]}
+    assert open_study(pandas.DataFrame(columns)).types == ("string", "int64", "bool")
+    assert open_study(columns).types == ("string", "int64", "bool")
 
 
 def test_rows_are_sorted_whatever_their_order(tmp_path):

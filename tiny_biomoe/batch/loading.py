@@ -83,13 +83,33 @@ def load_embeddings(
             each.append_column("folder", pa.array([str(place)] * len(each), pa.string()))
             for place, each in zip(folders, tables, strict=True)
         ]
-    table = pa.concat_tables(tables, promote_options="default")
+    table = pa.concat_tables(_alike(tables), promote_options="permissive")
     about = provenance_of(
         dict(zip(map(str, folders), (_provenance(*e) for e in zip(folders, manifests, strict=True)), strict=True))
     )
     matrix = np.concatenate([_vectors(table, name) for name in columns], axis=1)
     facts = table.drop_columns(["id", *columns]).replace_schema_metadata({METADATA: plain_json(about)})
     return table["id"].to_pylist(), matrix, facts
+
+
+def _alike(tables: Sequence[pa.Table]) -> list[pa.Table]:
+    """The tables, with text in place of columns of your own that are numbers in one and none in another."""
+    kinds: dict[str, list[pa.DataType]] = {}
+    for table in tables:
+        for field in table.schema:
+            kinds.setdefault(field.name, []).append(field.type)
+    numeric = (pa.types.is_integer, pa.types.is_floating)
+    mixed = [
+        name
+        for name, found in kinds.items()
+        if len(set(found)) > 1 and not all(any(fits(kind) for fits in numeric) for kind in found)
+    ]
+    return [
+        table.cast(
+            pa.schema([field.with_type(pa.string()) if field.name in mixed else field for field in table.schema])
+        )
+        for table in tables
+    ]
 
 
 def provenance_of(folders: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from .parts import (
     SHARDS,
     Notice,
     Record,
+    cells,
     chain,
     read_record,
 )
@@ -96,7 +97,9 @@ class Summary:
         return "\n".join(f"{name:<18}{count:>12}  {note}".rstrip() for name, count, note in rows)
 
 
-def fingerprint(model: Embedder, settings: Settings, further: Sequence[str], threads: int) -> dict[str, Any]:
+def fingerprint(
+    model: Embedder, settings: Settings, further: Sequence[tuple[str, str]], threads: int
+) -> dict[str, Any]:
     """All that decides the bytes of a run beside its inputs, as plain values."""
     weights = model.weights_facts()
     kept = ("weights", "weights_sha256", "tensors_sha256")  # not where they lie: a moved folder changes no byte
@@ -278,8 +281,8 @@ class Ledger:
             name: pa.array([getattr(each, name) for _, each in inputs], numbers.get(name, pa.string()))
             for name in named
         }
-        for place, name in enumerate(self._study.further):
-            columns[name] = pa.array([each.further[place] for _, each in inputs], pa.string())
+        for place, (name, kind) in enumerate(self._study.carried):
+            columns[name] = cells([each.further[place] for _, each in inputs], kind)
         numbered = range(len(inputs))
         columns["sha256"] = pa.array([file.sha256 for file, _ in inputs], pa.string())
         columns["outcome"] = pa.array([self.outcome(number) for number in numbered], pa.string())

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from ..errors import need
 from ..sealed_files import plain_json, read_sealed, sealed, sha256_of, write
+from .labels import is_missing
 
 need("pyarrow", "filelock", extra="batch", what="embedding folders")
 
@@ -182,12 +183,23 @@ def parts(out: Path, group: str) -> set[int]:
     return {int(match[2]) for path in found if (match := NAME.fullmatch(f"{path.stem}.parquet"))}
 
 
-def columns(vectors: Mapping[str, int], further: Sequence[str]) -> pa.Schema:
-    """The schema of every shard of a run; `vectors` are the columns of vectors, and how long each vector is."""
+def columns(vectors: Mapping[str, int], further: Sequence[tuple[str, str]]) -> pa.Schema:
+    """The schema of every shard of a run.
+
+    Parameters
+    ----------
+    vectors : the columns of vectors, and how long each vector is
+    further : the columns carried along, and their types
+    """
     text = {"id", "source", "channel", "modality", "subject", "label"}
     facts = [pa.field(name, pa.string() if name in text else pa.float64()) for name in Row.__dataclass_fields__]
     lists = [pa.field(name, pa.list_(pa.float32(), width)) for name, width in vectors.items()]
-    return pa.schema([*facts, *(pa.field(name, pa.string()) for name in further), *lists])
+    return pa.schema([*facts, *(pa.field(name, pa.type_for_alias(kind)) for name, kind in further), *lists])
+
+
+def cells(texts: Sequence[str], kind: str) -> pa.Array:
+    """Cells of a column of a type."""
+    return pa.array([None if is_missing(text) else text for text in texts], pa.string()).cast(kind)
 
 
 def to_parquet(shard: Shard, vectors: Mapping[str, NDArray[np.float32]], schema: pa.Schema) -> bytes:
@@ -198,10 +210,9 @@ def to_parquet(shard: Shard, vectors: Mapping[str, NDArray[np.float32]], schema:
     vectors : (n_rows, width) of each column of vectors, in the schema's order
     """
     facts = [pa.array([getattr(row, name) for row in shard.rows], schema.field(name).type) for name in vars_of(Row)]
-    cells = zip(*shard.further, strict=True) if shard.further else ()
-    further = [pa.array(column, pa.string()) for column in cells]
-    n_further = len(schema) - len(facts) - len(vectors)
-    further = further or [pa.array([], pa.string())] * n_further
+    kinds = [field.type for field in schema][len(facts) : len(schema) - len(vectors)]
+    carried = zip(*shard.further, strict=True) if shard.further else [()] * len(kinds)
+    further = [cells(column, kind) for column, kind in zip(carried, kinds, strict=True)]
     arrays = [
         pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(each).reshape(-1)), each.shape[1])
         for each in vectors.values()

@@ -121,8 +121,8 @@ def root_of(files: Sequence[File]) -> Path:
     return next((Path(path.removesuffix(name)) for path, name in paths if path.endswith(f"/{name}")), Path())
 
 
-def groups(files: Sequence[File], further: Sequence[str] = ()) -> Iterator[Group]:
-    """Successive files in groups of bounded number and size; `further` are the names of the columns carried along."""
+def groups(files: Sequence[File], further: Sequence[tuple[str, str]] = ()) -> Iterator[Group]:
+    """Successive files in groups of bounded number and size; `further` are the columns carried along, with types."""
     held: list[File] = []
     size = 0
     for file in files:
@@ -144,7 +144,7 @@ def _ends(file: File) -> bool:
     return drawn < 2 / GROUP_FILES + file.size / (GROUP_BYTES / 2)
 
 
-def _group(files: Sequence[File], further: Sequence[str]) -> Group:
+def _group(files: Sequence[File], further: Sequence[tuple[str, str]]) -> Group:
     first = files[0].first
     digest = _digest([list(further), [[*each.record(), each.problem] for each in files]])
     return Group(digest, first, tuple(replace(each, first=each.first - first) for each in files))

@@ -133,11 +133,11 @@ def embed_study(
     with held(out), use_threads(None if threads is None else check_positive(threads, "threads")) as used:
         loaded = (model if isinstance(model, SignalEmbedding) else model()).frozen()
         settings = settings.check(loaded.recipe)
-        facts = fingerprint(loaded, settings, study.further, used)
+        facts = fingerprint(loaded, settings, study.carried, used)
         files = scan(study, observer.hashed)
         earlier = begin(out, facts, files)
         write(out / RUN / ROOT, os.fsencode(os.path.abspath(root_of(files))))
-        run = Run(out, settings, study.further, run_digest(facts), on_error == "stop")
+        run = Run(out, settings, study.carried, run_digest(facts), on_error == "stop")
         plan = _planned(run, files, earlier, observer)
         ledger = Ledger(files, plan, study)
         with interruptible() as interrupted:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import math
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -33,6 +34,12 @@ PEOPLE = {"subject", "label", "modality"}  # of which a table without `path` tha
 NEAR = 0.75  # how alike a misspelt name is to the one that was meant
 FACTS = ("id", "source", "channel", "modality", "fs", "start", "stop", "unix_start", "missing", "flat", "clipped")
 FILES = {"file", "files", "filename", "file_name", "filepath", "file_path", "recording", "paths"}  # in place of `path`
+TYPES = {  # of a further column: the first that fits every cell that is filled
+    "int64": re.compile(r"0|-?[1-9]\d{0,17}"),  # 007 is a name
+    "double": re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?"),
+    "bool": re.compile(r"true|false", re.IGNORECASE),
+    "string": re.compile(".*", re.DOTALL),
+}
 VECTORS = {column_of(name, readout) for name in REPRESENTATIONS for readout in READOUTS}
 TAKEN = {*KNOWN, *FACTS, *VECTORS}  # names that a further column cannot have
 
@@ -82,6 +89,12 @@ class Study:
     inputs: Sequence[Input]
     skipped: Sequence[Skipped] = ()
     further: tuple[str, ...] = ()  # names of the columns that are carried into the output
+    types: tuple[str, ...] = ()  # of these, each of `TYPES`
+
+    @property
+    def carried(self) -> tuple[tuple[str, str], ...]:
+        """Name and type of each column that is carried into the output."""
+        return tuple(zip(self.further, self.types, strict=True))
 
 
 def open_study(source: Any, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> Study:
@@ -151,7 +164,11 @@ def _of_table(table: Any) -> Study:
     further = _check_header(names, where)
     cells = [[_text(value) for value in column.to_pylist()] for column in rows.columns]
     listed = (dict(zip(names, row, strict=True)) for row in zip(*cells, strict=True))
-    return _collected(enumerate(listed), further, Path.cwd(), where)
+    plain = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_decimal, pa.types.is_null)
+    texts = [
+        name for name, field in zip(names, rows.schema, strict=True) if not any(fits(field.type) for fits in plain)
+    ]
+    return _collected(enumerate(listed), further, Path.cwd(), where, texts=texts)
 
 
 def _text(value: Any) -> str:
@@ -302,8 +319,9 @@ def _collected(
     folder: Path,
     where: str,
     kind: str = "row",
+    texts: Sequence[str] = (),
 ) -> Study:
-    """The study of some rows, sorted, once every one is found to be possible."""
+    """The study of some rows, sorted, once every one is found to be possible; `texts` are columns of text."""
     inputs: dict[tuple[Any, ...], Input] = {}
     skipped: list[Skipped] = []
     for at, row in rows:
@@ -323,7 +341,19 @@ def _collected(
     named = [each for each in inputs.values() if each.subject is not None]
     people = dict(zip(map(id, named), check_people([each.subject for each in named], len(named)), strict=True))
     listed = [replace(each, subject=people.get(id(each))) for each in inputs.values()]
-    return Study(sorted(listed, key=Input.order), list(dict.fromkeys(skipped)), further)
+    cells = [[each.further[place] for each in listed] for place in range(len(further))]
+    types = ("string" if name in texts else type_of(column) for name, column in zip(further, cells, strict=True))
+    return Study(sorted(listed, key=Input.order), list(dict.fromkeys(skipped)), further, tuple(types))
+
+
+def type_of(cells: Iterable[str]) -> str:
+    """The type of a column by its cells: whole numbers, numbers, true or false, or text.
+
+    >>> type_of(["31", "n/a", "29"]), type_of(["31", "29.5"]), type_of(["007", "31"]), type_of(["", ""])
+    ('int64', 'double', 'string', 'string')
+    """
+    filled = {cell for cell in cells if not is_missing(cell)}
+    return next((name for name, pattern in TYPES.items() if filled and all(map(pattern.fullmatch, filled))), "string")
 
 
 def _check_header(names: list[str], where: str) -> tuple[str, ...]:

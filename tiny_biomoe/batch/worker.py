@@ -76,7 +76,7 @@ class Run:
 
     out: Path
     settings: Settings
-    further: tuple[str, ...]  # names of the columns carried along
+    further: tuple[tuple[str, str], ...]  # names and types of the columns carried along
     digest: str  # of the fingerprint
     stop_at_failure: bool = False
 
