@@ -122,10 +122,13 @@ def plain_json(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":")).encode()
 
 
-def sealed(content: dict[str, Any]) -> bytes:
-    """A JSON object with its own sha256 under `seal`, for `unsealed` to find damage by."""
+def sealed(content: dict[str, Any], indent: int | None = 1) -> bytes:
+    """A JSON object with its own sha256 under `seal`, for `unsealed` to find damage by.
+
+    Without `indent` it is one line, written several times as fast.
+    """
     seal = hashlib.sha256(plain_json(content)).hexdigest()
-    return json.dumps({**content, "seal": seal}, sort_keys=True, indent=1).encode() + b"\n"
+    return json.dumps({**content, "seal": seal}, sort_keys=True, indent=indent).encode() + b"\n"
 
 
 def unsealed(data: bytes) -> dict[str, Any] | None:

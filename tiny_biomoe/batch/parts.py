@@ -11,7 +11,7 @@ import hashlib
 import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -249,15 +249,15 @@ def commit(out: Path, shard: Shard, data: bytes, run: str, inputs: str) -> Recor
         shard.name, hashlib.sha256(data).hexdigest(), len(data), run, inputs, len(shard.rows), shard.windows,
         round(shard.input_bytes),
         {str(number): counts for number, counts in sorted(shard.tally.items())},
-        [asdict(notice) for notice in shard.notices],
-        [asdict(piece) for piece in shard.files],
+        [vars(notice) for notice in shard.notices],
+        [vars(piece) for piece in shard.files],
         shard.provenance,
         _plain(shard.begin),
         _plain(shard.next),
     )  # fmt: skip
     path, record_path = shard_paths(out, shard.name)
     write(path, data)
-    write(record_path, sealed(asdict(record)))
+    write(record_path, sealed(vars(record), indent=None))
     return record
 
 

@@ -34,7 +34,7 @@ from ..sealed_files import plain_json, sha256_of
 from .kept import Kept
 from .study_table import Input, Study
 
-GROUP_FILES = 1024  # at most; half as many on average, and half the bytes
+GROUP_FILES = 2048  # at most; half as many on average, and half the bytes
 GROUP_BYTES = 1 << 26
 HASHERS = 4  # threads; hashing waits for the disk more than it computes
 
@@ -86,8 +86,11 @@ def _digest(value: Any) -> str:
 
 def state_of(path: Path) -> tuple[Any, ...]:
     """Sizes and times of the last change of an input, as a quick sign that it is still the same."""
-    facts = [part.stat() for part in parts_of(path)]
-    return tuple((each.st_size, each.st_mtime_ns) for each in facts)
+    return _state(parts_of(path))
+
+
+def _state(parts: Sequence[Path]) -> tuple[tuple[int, int], ...]:
+    return tuple((each.st_size, each.st_mtime_ns) for each in map(os.stat, parts))
 
 
 def scan(study: Study, seen: Callable[[int], None] = lambda size: None) -> list[File]:
@@ -107,7 +110,8 @@ def _look(path: Path) -> tuple[int, str | None, str | None, tuple[Any, ...]]:
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             return 0, None, "not a plain file, which alone is opened", ()
-        parts, state = parts_of(path), state_of(path)
+        parts = parts_of(path)
+        state = _state(parts)
         return sum(part[0] for part in state), sha256_of(*parts), None, state
     except FileNotFoundError:
         return 0, None, "there is no such file", ()

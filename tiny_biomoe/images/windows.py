@@ -92,7 +92,7 @@ class FilteredRecording:
     def quality(self, span: tuple[int, int], end: int | None = None) -> Quality:
         """How good the samples of a window were before they were filtered; `end` as in `window`."""
         (raw,) = cut(self.raw[:end], [span])
-        return quality(raw, float(self.gaps[:end][slice(*span)].mean()))
+        return quality(raw, self._missing(span, end))
 
     def window(self, span: tuple[int, int], end: int | None = None) -> tuple[str, Signal]:
         """What errors call a window, and its filtered samples; those from sample `end` on are not looked at.
@@ -101,9 +101,14 @@ class FilteredRecording:
         """
         name = f"{self.where}, {span[0] / self.call.fs:g}-{span[1] / self.call.fs:g} s,"
         (part,) = cut(self.filtered[:end], [span])
-        if np.isnan(part).any() or self.gaps[:end][slice(*span)].mean() > self.max_missing:
+        if np.isnan(part).any() or self._missing(span, end) > self.max_missing:
             return f"{name} {self.why_refused()}", np.empty(0)
         return name, part
+
+    def _missing(self, span: tuple[int, int], end: int | None) -> float:
+        """Share of a window's samples that were missing."""
+        gaps = self.gaps[:end][slice(*span)]
+        return np.count_nonzero(gaps) / gaps.size
 
     def why_refused(self) -> str:
         """What is wrong with a window that is refused."""

@@ -195,15 +195,15 @@ def content(samples: Signal) -> str | None:
     two values; None
     """
     head = samples[:HEAD]
-    if samples.size < FEWEST or not np.isfinite(head).any():
+    there = head[np.isfinite(head)]
+    if samples.size < FEWEST or not there.size:
         return None
-    values = np.unique(head[np.isfinite(head)][:FEWEST])
-    if values.size > 2 and not _steady(head[:LINES]):
+    several = len(set(there[:FEWEST].tolist())) > 2
+    if several and not _steady(head[:LINES]):
         return None  # as nearly every signal shows at once
     finite = samples[np.isfinite(samples)]
-    values = np.unique(finite) if values.size <= 2 else values
-    if values.size <= 2:
-        return "constant" if values.size == 1 else "mark"
+    if not several and (count := np.unique(finite).size) <= 2:
+        return "constant" if count == 1 else "mark"
     return "clock" if _steady(finite) else None
 
 
@@ -211,8 +211,8 @@ def _steady(samples: Signal) -> bool:
     """Whether samples rise or fall by equal steps, holes and wraps apart, or rise with every row."""
     if samples.size < FEWEST:
         return False
-    steps = np.diff(samples)
-    step = float(np.median(steps))
+    steps = samples[1:] - samples[:-1]  # np.diff and np.median take five times as long for a few
+    step = float(np.partition(steps, steps.size // 2)[steps.size // 2])
     if not step or not np.isfinite(step):
         return False
     if _are_equal(steps, step, samples):
@@ -234,21 +234,21 @@ def _is_ramp(samples: Signal) -> bool:
 
 def _may_have_equal_steps(samples: Signal) -> bool:
     """Whether a quarter of the steps are as long as the one before, as all but a few equal ones are: it costs less."""
-    steps = samples[1:] - samples[:-1]  # a fifth of the time of np.diff for so few
+    steps = samples[1:] - samples[:-1]
     bound = 3e-4 * np.abs(steps).max() + 16 * np.spacing(np.abs(samples).max())
     return bool(np.count_nonzero(np.abs(steps[1:] - steps[:-1]) <= bound) * 4 >= steps.size)
 
 
 def _has_equal_steps(samples: Signal) -> bool:
-    steps = np.diff(samples)
-    step = float(np.median(steps))
+    steps = samples[1:] - samples[:-1]
+    step = float(np.partition(steps, steps.size // 2)[steps.size // 2])
     return bool(step and np.isfinite(step)) and _are_equal(steps, step, samples)
 
 
 def _are_equal(steps: Signal, step: float, samples: Signal) -> bool:
     """Whether the steps between samples are the usual one, to rounding, but for a few."""
     rounding = 1e-4 * abs(step) + 4 * np.spacing(np.abs(samples[1:]))
-    return bool(np.mean(np.abs(steps - step) <= rounding) >= EQUAL)
+    return bool(np.count_nonzero(np.abs(steps - step) <= rounding) >= EQUAL * steps.size)
 
 
 CONTENT_REASONS = {

@@ -29,14 +29,18 @@ def quality(signal: Signal, missing: float = 0.0) -> Quality:
     >>> quality(np.minimum(np.arange(40.0), 29))
     Quality(missing=0.0, flat=0.25, clipped=0.275)
     """
-    same = np.concatenate([[False], signal[1:] == signal[:-1]])
+    equal = signal[1:] == signal[:-1]
+    flat = np.count_nonzero(equal) / signal.size
+    if np.count_nonzero(equal) < CLIPPED_RUN - 1:
+        return Quality(missing, flat, 0.0)
+    same = np.concatenate([[False], equal])
     resting = same & ((signal == signal.min()) | (signal == signal.max()))
     edges = np.flatnonzero(np.diff(resting, prepend=False, append=False))
     runs = edges[1::2] - edges[::2] + 1  # with the first sample of each, which equals none before it
     clipped = float(runs[runs >= CLIPPED_RUN].sum() / signal.size)
     if clipped and _is_coarse(signal):
         clipped = 0.0
-    return Quality(missing, float(same.mean()), clipped)
+    return Quality(missing, flat, clipped)
 
 
 def _is_coarse(signal: Signal) -> bool:
