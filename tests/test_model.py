@@ -266,6 +266,9 @@ def test_row_07_shorter_than_a_window_is_padded_dropped_and_said_or_refused(mode
     padded = model.embed_windows(pulses[0], FS, "bvp", window=20, short="pad")
     assert padded.embeddings.shape == (1, 192)
     assert padded.stops.tolist() == [20]  # of a recording that lasts 10
+    assert padded.missing.tolist() == [0.5]
+    with pytest.raises(SignalError, match="lacks more than 40% of its samples"):
+        model.embed_windows(pulses[0], FS, "bvp", window=20, short="pad", max_missing=0.4)
     with pytest.warns(SignalWarning, match=r"a\.csv lasts 10 s, less than one window of 20 s, and is dropped"):
         dropped = model.embed_windows(pulses[0], FS, "bvp", window=20, short="drop", where="a.csv")
     assert dropped.embeddings.shape == (0, 192)

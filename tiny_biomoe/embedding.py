@@ -42,7 +42,7 @@ class WindowEmbeddings:
     embeddings: NDArray[np.float32]  # (n, 192)
     starts: NDArray[np.float64]  # (n,), seconds from the recording's first sample
     stops: NDArray[np.float64]  # (n,), seconds
-    missing: NDArray[np.float64]  # (n,), share of samples that were interpolated
+    missing: NDArray[np.float64]  # (n,), share of samples that were interpolated or padded
     flat: NDArray[np.float64]  # (n,), share of samples equal to the one before
     clipped: NDArray[np.float64]  # (n,), share of samples resting on the window's extremes
     provenance: dict[str, Any]
@@ -201,7 +201,7 @@ class SignalEmbedding:
         window, stride : seconds; `stride` is `window` unless given
         short : what to do where the recording is shorter than one window: "error", "drop" (no rows, and a
             SignalWarning that says so), or "pad" (one row, lengthened by the last value)
-        max_missing : share of a window's samples that may be missing and interpolated; one with more cannot be used
+        max_missing : share of a window's samples that may be interpolated or padded; one with more cannot be used
         on_bad : what a flat window, one of which too much is missing, or one in or beside a gap that is not
             interpolated, does to the others: "error" raises; "nan" gives it a row of NaN and "skip" none, with one
             warning and the reasons in `failures`

@@ -81,6 +81,16 @@ _HELD: ContextVar[dict[tuple[str, int], _Repeated] | None] = ContextVar("warning
 
 
 @contextmanager
+def without_warnings() -> Iterator[None]:
+    """Leave out the warnings of this library: what is done within is done again, and they come then."""
+    token = _HELD.set({})
+    try:
+        yield
+    finally:
+        _HELD.reset(token)
+
+
+@contextmanager
 def one_warning_a_kind() -> Iterator[None]:
     """Let repeated warnings of one kind be one, with their number and the first places; it comes at the end."""
     if _HELD.get() is not None:

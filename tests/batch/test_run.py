@@ -183,6 +183,7 @@ def test_a_padded_segment_holds_nothing_from_beyond_its_end(study, tmp_path):
         embed(study / "study.csv", tmp_path / f"out{level}", short="pad")
         ids, _, table = load_embeddings(tmp_path / f"out{level}")
         assert ids == ["S01/EDA.csv#EDA@0"]
+        assert table["missing"].to_pylist() == [0.2]  # of the window's 10 s
         vectors.append(table["flat"].to_pylist())
     assert vectors[0] == vectors[1]
     assert vectors[0][0] > 0.15

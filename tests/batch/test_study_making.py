@@ -91,7 +91,7 @@ def test_events_without_people_and_recordings_without_events(folder):
     e4(folder / "S03" / "EDA.csv", pulse(20, 4), 4)
     e4(folder / "pilot" / "EDA.csv", pulse(20, 4), 4)
     found = study_rows(folder, r"S(\d+)", events="*_events.csv", include=["*EDA.csv"])
-    assert found.notes[0] == r"1 recordings have no person: 'S(\\d+)' is not in their paths (pilot/EDA.csv)"
+    assert found.notes[0] == r"1 recordings have no person: 'S(\d+)' is not in their paths (pilot/EDA.csv)"
     assert found.notes[1] == "2 recordings have no events, and are left out (S03/EDA.csv, pilot/EDA.csv)"
     (folder / "S03" / "P_events.csv").write_text("start,stop\n0,10\n")
     found = study_rows(folder, events="*_events.csv", include=["*EDA.csv"])
@@ -132,8 +132,13 @@ def test_events_that_cannot_be_used(folder, text, message):
 
 
 def test_expressions_that_cannot_be_used(folder):
-    with pytest.raises(ConfigError, match=r"subject='S\(' is no regular expression"):
+    with pytest.raises(ConfigError, match=r"subject= \(--subject\): 'S\(' is no regular expression"):
         study_rows(folder, "S(")
+    with pytest.raises(ConfigError) as error:
+        study_rows(folder, r"P\d+")
+    listed = "S01/wrist/S01_BVP.csv, S01/wrist/S01_EDA.csv, S01/wrist/S01_events.csv"
+    wrong = rf"subject= (--subject): 'P\d+' is in no path below {folder}, such as {listed}"
+    assert str(error.value) == f"{wrong}: change the expression, or leave it out"
     with pytest.raises(ConfigError, match=r"no file below .* has such a name"):
         study_rows(folder, events="*_marks.csv")
     with pytest.raises(ConfigError, match="no input fits"):

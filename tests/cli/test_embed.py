@@ -17,6 +17,8 @@ from tiny_biomoe import load_embeddings
 from tiny_biomoe.batch.terminal import Bar
 from tiny_biomoe.cli.main import main
 from tiny_biomoe.embedding import Embedder
+from tiny_biomoe.readers.columns import ANYWAY
+from tiny_biomoe.readers.recording import NO_MODALITY
 
 
 @pytest.fixture
@@ -339,3 +341,155 @@ def test_a_table_from_names_and_events(run, study, tmp_path):
     assert run("embed", study / "study.csv", "--window", 10, *HERE, "-o", tmp_path / "out")[0] == 0
     assert load_embeddings(tmp_path / "out")[2]["label"].to_pylist() == ["calm"] * 2 + ["stress"] * 3
     assert run(*command, "-o", study / "study.csv")[0] == 0  # again, over the table that is there
+
+
+def test_a_dry_run_counts_people_labels_and_own_columns(run, study, tmp_path):
+    (study / "study.csv").write_text(
+        "path,subject,label,start,stop,age,room,done\n"
+        "S01/EDA.csv,S01,rest,0,30,31,007,true\nS01/EDA.csv,S01,task,30,60,31,007,false\n"
+        "S02/EDA.csv,S02,rest,0,30,29.5,b,true\nS02/EDA.csv,S02,,30,60,29.5,b,true\nbad.csv,S03,task,0,30,30,b,true\n"
+    )
+    code, out, _ = run("embed", study / "study.csv", "--window", 10, "--dry-run", "-o", tmp_path / "out")
+    assert code == 2
+    assert out.splitlines()[-4:] == [
+        "       12 windows",
+        "        3 people; without a window: S03",
+        "        2 labels: rest (6 windows), task (3 windows); 3 windows without one",
+        "        3 columns of your own: age (numbers), room (text), done (true or false)",
+    ]
+    assert not (tmp_path / "out").exists()
+    _, out, _ = run("embed", study, "--window", 10, "--dry-run")
+    assert re.fullmatch(r" +\d+ windows", out.splitlines()[-1])
+
+
+@pytest.mark.parametrize(
+    ("made_with", "asked", "refused"),
+    [
+        (["--window", 10], ["--window", 20], "arguments.window was 10.0, now 20.0"),
+        (["--window", 10], ["--window", 10, "--shard-windows", 7], "arguments.shard_windows was 5, now 7"),
+        (["--window", 10], ["--window", 10, "--precision", "bfloat16"], "precision was float32, now bfloat16"),
+        (["--window", 10], ["--window", 10, "--include", "bad.csv"], "holds embeddings of other inputs"),
+        (["--window", 10], ["--window", 10], None),
+    ],
+)
+def test_a_dry_run_says_that_a_run_would_be_refused(run, study, tmp_path, made_with, asked, refused):
+    out = tmp_path / "out"
+    run("embed", study, *made_with, *HERE, "-o", out, "--include", "*A.csv")
+    before = digests(out)
+    code, listed, err = run("embed", study, *HERE, *asked, "--dry-run", "-o", out)
+    assert "windows" in listed.splitlines()[-1]
+    assert digests(out) == before
+    assert (code, err) == (2, "") if refused is None else code == 1 and refused in err
+    code, _, err = run("embed", study, *HERE, *asked, "-o", out)
+    assert code == 2 if refused is None else code == 1 and refused in err
+
+
+def test_a_modality_in_a_folder_of_several_devices(run, study, tmp_path, rng):
+    (study / "bad.csv").unlink()
+    (study / "left.csv").write_text("left\n" + "".join(f"{value:.4f}\n" for value in 2 + pulse(60, 4, 0.07)))
+    read = ["--window", 10, "--modality", "eda", "--max-missing", 0.5]
+    code, out, _ = run("embed", study, *read, "--fs", 4, "--include", "*.csv", "--exclude", "*BVP*", "--dry-run")
+    assert (code, out.count(" eda ")) == (0, 3)  # left.csv does not say what it holds, and is what was said
+    code, out, _ = run("embed", study, *read, "--include", "*VP.csv", "--include", "*DA.csv", "--dry-run")
+    assert code == 0
+    assert [line.split(None, 1)[1] for line in out.splitlines() if "BVP" in line] == [
+        f"BVP              S0{n}/BVP.csv  skipped: measures bvp, not eda" for n in (1, 2)
+    ]
+    code, out, _ = run("embed", study / "S01", *read, *HERE, "-o", tmp_path / "out")
+    assert code == 0
+    assert re.search(r"embedded +1\n +failed +0\n +skipped +1\n", out)
+    code, out, err = run("embed", study / "S01", *read, "-o", tmp_path / "out.csv")
+    assert code == 0
+    assert "BVP.csv: the file says that it measures bvp, not eda" in err
+    assert "1 embedded" in out
+    assert run("embed", study / "S01" / "BVP.csv", *read, "--dry-run")[0] == 1
+
+
+def test_a_row_that_contradicts_its_file_fails(run, study):
+    (study / "study.csv").write_text("path,modality\nS01/BVP.csv,eda\nS02,eda\n")
+    code, out, _ = run("embed", study / "study.csv", "--window", 10, "--dry-run")
+    assert code == 2
+    assert "S01/BVP.csv  failed: the file says that it measures bvp, not eda: if one is, choose it" in out
+    assert "S02/BVP.csv  skipped: measures bvp, not eda" in out
+
+
+def test_a_file_that_does_not_say_what_it_measures_is_named_with_its_channels(run, tmp_path, rng):
+    names = [f"c{n}" for n in range(12)]
+    rows = "\n".join(",".join(f"{value:.4f}" for value in row) for row in rng.standard_normal((40, 12)))
+    (tmp_path / "a.csv").write_text(",".join(names) + "\n" + rows + "\n")
+    holds = "it holds " + ", ".join(map(repr, names[:8])) + " and 4 more"
+    for arguments in (
+        ["embed", "--dry-run"],
+        ["embed", "-o", tmp_path / "o.csv"],
+        ["embed", *HERE, "-o", tmp_path / "o"],
+    ):
+        code, out, err = run(arguments[0], tmp_path / "a.csv", "--fs", 64, *arguments[1:])
+        assert code == 1
+        assert "pass modality= (--modality), one of eda, " in out + err
+        assert holds in out + err
+    code, _, err = run("show", tmp_path / "a.csv", "--fs", 64, "--column", "c3", "-o", tmp_path / "six.png")
+    assert code == 1
+    assert "a.csv: the file does not say what it measures: pass" in err
+    assert err.endswith("holds 'c3'\n")
+
+
+def test_what_is_not_known_fails_and_what_is_known_to_be_none_is_skipped(run, tmp_path, rng):
+    """In every format alike, in a folder and in a file: an accelerometer beside it does not make a channel known."""
+    samples = rng.standard_normal((3, 400))
+    for name, titles in (("unknown", "a,acc x,acc y"), ("axes", "acc x,acc y,acc z"), ("known", "EDA,acc x,b")):
+        rows = "".join(",".join(f"{value:.4f}" for value in row) + "\n" for row in samples.T)
+        (tmp_path / f"{name}.csv").write_text(f"{titles}\n{rows}")
+    np.savez(tmp_path / "unknown.npz", **{"a": samples[0], "acc x": samples[1], "acc y": samples[2]}, fs=8)
+    exg = "".join(f"{n % 256}," + ",".join(f"{value:.4f}" for value in row) + "\n" for n, row in enumerate(samples.T))
+    (tmp_path / "board.txt").write_text(
+        "%OpenBCI Raw EXG Data\n%Number of channels = 1\n%Sample Rate = 8 Hz\n%Board = x\n"
+        f"Sample Index,EXG Channel 0,Accel Channel 0,Accel Channel 1\n{exg}"
+    )
+    says = "failed: the file does not say what it measures: pass modality= (--modality), one of eda, bvp, resp, spo2, "
+    expected = {
+        "axes.csv": ["skipped: measures acceleration"] * 3,
+        "known.csv": ["skipped: measures acceleration", f"skipped: {NO_MODALITY}"],
+        "unknown.csv": [f"{says}ecg, emg, eeg; it holds 'a'"],
+        "unknown.npz": [f"{says}ecg, emg, eeg; it holds 'a'"],
+        "board.txt": [f"{says}ecg, emg, eeg; it holds 'EXG Channel 0'"],
+    }
+    for name, reasons in expected.items():
+        fs = [] if name in ("unknown.npz", "board.txt") else ["--fs", 8]
+        code, out, _ = run("embed", tmp_path / name, *fs, "--dry-run")
+        listed = [line.split(f"{name}  ")[1] for line in out.splitlines() if f"{name}  " in line]
+        assert listed == list(dict.fromkeys(reasons)), name
+        code, _, err = run("embed", tmp_path / name, *fs, "-o", tmp_path / "o.npz")
+        assert all(reason.split(": ", 1)[1] in err for reason in reasons)
+        assert code == (0 if name == "known.csv" else 1)
+
+
+def test_a_column_left_out_by_its_name_alone_is_read_when_it_is_named(run, tmp_path):
+    rows = "".join(f"{a:.4f},{b:.4f}\n" for a, b in zip(pulse(60, 64), pulse(60, 64, 0.1), strict=True))
+    (tmp_path / "a.csv").write_text("hr,EDA\n" + rows)
+    read = ["embed", tmp_path / "a.csv", "--fs", 64, "--dry-run"]
+    code, out, _ = run(*read)
+    reason = "derived or beside a signal by its name (hr); to read it all the same name it, column= (--column)"
+    assert code == 0
+    assert f"a.csv  skipped: {reason}" in out
+    code, out, err = run(*read, "--column", "hr", "--modality", "bvp")
+    assert code == 0
+    assert " bvp       hr " in out
+    assert ANYWAY not in err
+
+
+def test_a_dry_run_refuses_an_output_that_cannot_be_written(run, study, tmp_path):
+    taken = tmp_path / "taken"
+    taken.mkdir()
+    (taken / "thesis.docx").write_text("mine")
+    for arguments, refused in [
+        (["-o", taken], "holds files that are no embeddings: choose an empty or a new folder"),
+        (["-o", tmp_path / "no" / "out"], "does not exist: create it first"),
+        (["-o", tmp_path / "out.txt"], "the output ends in one of .csv, .npz, .parquet"),
+        (["-o", tmp_path / "out", "--fusion", "add"], "--fusion is for files"),
+        (["-o", tmp_path / "out.csv", "--workers", 3], "--workers is for a folder"),
+        (["-o", study / "bad.csv"], "would replace an input"),
+    ]:
+        code, _, err = run("embed", study, "--window", 10, "--dry-run", *arguments)
+        assert code == 1
+        assert refused in err
+    assert [path.name for path in taken.iterdir()] == ["thesis.docx"]

@@ -98,6 +98,7 @@ def test_the_numbers_of_the_study_are_on_the_page(written):
     page = Page(written[0])
     words = re.sub(r"\s+", " ", page.words)
     assert "Of 13 inputs 12 were embedded (1 of them in part), 1 failed and 0 were skipped." in words
+    assert "35 windows of 6 recordings, embedded with" in words  # of which 12 rows are stretches
     assert "is flat: all 40 samples are 2.5" in words
     assert "column '0', row 3" in words
     assert "All: bvp 3 min, eda 2.8 min." in words

@@ -14,11 +14,13 @@ from pathlib import Path
 import edfio
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 import wfdb
 from conftest import ROOT
 
 from tiny_biomoe.errors import ConfigError, SignalError
+from tiny_biomoe.readers import formats
 from tiny_biomoe.readers.discovery import source_name
 from tiny_biomoe.readers.formats import FORMATS, Recording, Skipped, find, parts_of, read
 
@@ -374,6 +376,35 @@ def test_what_lies_beside_recordings_is_reported_as_skipped(tmp_path):
         "w/Rec1.atr: read through Rec1.hea",
         "w/Rec1.dat: read through Rec1.hea",
     ]
+
+
+def test_row_111_a_table_that_was_exported_twice(tmp_path, rng):
+    frame = pd.DataFrame({"time": np.arange(400) / 4, "EDA": rng.standard_normal(400).cumsum(), "n": "a"})
+    frame.loc[7, "EDA"] = np.nan
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    frame.to_parquet(tmp_path / "a.parquet")
+    frame[["n", "EDA", "time"]].to_csv(tmp_path / "a.tsv.gz", sep="\t", index=False)
+    np.savez(tmp_path / "a.npz", EDA=frame["EDA"], fs=4)  # whose rate is said, and its times are not
+    frame.assign(EDA=frame["EDA"].round(3)).to_parquet(tmp_path / "b.parquet")
+    frame.to_csv(tmp_path / "b.csv", index=False)
+    frame.assign(time=frame["time"] / 2).to_parquet(tmp_path / "c.parquet")
+    frame.to_csv(tmp_path / "c.csv", index=False)
+    (tmp_path / "d.csv").write_text("not, a\ntable\n")
+    frame.to_parquet(tmp_path / "d.parquet")
+    (tmp_path / "copies").mkdir()
+    frame.to_parquet(tmp_path / "copies" / "a.parquet")
+    paths, skipped = find(tmp_path)
+    assert [path.relative_to(tmp_path).as_posix() for path in paths] == [
+        *("a.csv", "a.npz", "b.csv", "b.parquet", "c.csv", "c.parquet", "copies/a.parquet", "d.csv", "d.parquet")
+    ]
+    assert list(map(str, skipped)) == ["a.parquet: the same samples as a.csv", "a.tsv.gz: the same samples as a.csv"]
+
+
+def test_row_111_only_files_of_one_stem_are_compared(tmp_path, monkeypatch):
+    for name in ("a.csv", "b.csv", "c/a.parquet", "c/b.edf", "c/b.csv"):
+        write(tmp_path / name)
+    monkeypatch.setattr(formats, "channels_of", None)  # which reads
+    assert len(find(tmp_path)[0]) == 5
 
 
 def test_row_53_the_same_stem_in_two_folders_has_two_ids(tmp_path):

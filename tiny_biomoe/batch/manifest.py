@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
@@ -141,6 +141,23 @@ def begin(out: Path, facts: dict[str, Any], files: Sequence[File]) -> list[Any]:
     Raises
     ------
     ConfigError
+        As `earlier_files` says.
+    """
+    facts = plain(facts)
+    known = earlier_files(out, facts, {each.source for each in files})
+    if known is None:
+        for path in [out / MANIFEST, *(out / SHARDS).glob("shard-*"), *(out / RUN).glob("shard-*")]:
+            remove(path)
+    write(out / RUN / PLAN, sealed({"fingerprint": facts, "files": [each.record() for each in files]}))
+    return known or []
+
+
+def earlier_files(out: Path, facts: dict[str, Any], sources: Set[str]) -> list[Any] | None:
+    """The records of the files of the run in a folder, which is only read; None where it is begun anew.
+
+    Raises
+    ------
+    ConfigError
         The folder holds a run of other settings (the message says what differs), of other inputs altogether, of an
         earlier version, or something else.
     """
@@ -158,18 +175,15 @@ def begin(out: Path, facts: dict[str, Any], files: Sequence[File]) -> list[Any]:
                 f"{str(out)!r} holds embeddings that were made with other arguments: "
                 f"{_difference(_identity(earlier), _identity(facts))}: repeat them, or choose another folder"
             )
-        stored = None
-        for path in [out / MANIFEST, *(out / SHARDS).glob("shard-*"), *(out / RUN).glob("shard-*")]:
-            remove(path)
-    elif earlier is None and not _is_of(out, run_digest(facts)):
+        return None
+    if earlier is None and not _is_of(out, run_digest(facts)):
         raise ConfigError(f"{str(out)!r}: {MANIFEST} and {PLAN} are both damaged: delete the folder to begin anew")
-    known = [] if stored is None else stored["files"]
-    if known and _holds_rows(out) and not {each.source for each in files} & {record[2][0][0] for record in known}:
+    known: list[Any] = [] if stored is None else stored["files"]
+    if known and _holds_rows(out) and not sources & {record[2][0][0] for record in known}:
         raise ConfigError(
             f"{str(out)!r} holds embeddings of other inputs ({known[0][2][0][0]} ...), none of which is asked for now: "
             "choose another folder, or delete this one to begin anew"
         )
-    write(out / RUN / PLAN, sealed({"fingerprint": facts, "files": [each.record() for each in files]}))
     return known
 
 
@@ -274,7 +288,8 @@ class Ledger:
         return summary
 
     def _inputs(self) -> bytes:
-        named = [field.name for field in fields(self._files[0].inputs[0]) if field.name not in ("path", "further")]
+        unnamed = ("path", "further", "within")
+        named = [field.name for field in fields(self._files[0].inputs[0]) if field.name not in unnamed]
         inputs = [(file, each) for file in self._files for each in file.inputs]
         numbers = {"fs": pa.float64(), "start": pa.float64(), "stop": pa.float64()}
         columns = {

@@ -23,13 +23,13 @@ from ..inference.threads import use_threads
 from ..sealed_files import remove, write
 from ..signals.validation import check_positive
 from .kept import forget, seen_aside, set_aside, stale
-from .manifest import Ledger, Summary, begin, fingerprint, run_digest
+from .manifest import Ledger, Summary, begin, earlier_files, fingerprint, run_digest
 from .outlook import look
 from .parts import MANIFEST, ROOT, RUN, SHARDS, Record
 from .pipeline import Drawers
 from .plan import File, Group, groups, root_of, scan
 from .segments import Settings
-from .study_table import open_study, outside
+from .study_table import Study, open_study, outside
 from .worker import Observer, Run, embed_group
 
 # Gives the record of each shard once it is on the disk, in any order, and None from time to time while it waits.
@@ -149,6 +149,29 @@ def embed_study(
         return ledger.write(out, facts)
 
 
+def check_folder(
+    out: Path, study: Study, settings: Settings, model: Callable[[], SignalEmbedding], threads: int | None = None
+) -> None:
+    """Refuse an output that `embed_study` would refuse, without a change to what it holds.
+
+    Raises
+    ------
+    ConfigError
+        As `embed_study` does of its `out`.
+    """
+    if (out / RUN).is_dir():
+        with held(out), use_threads(threads) as used:
+            loaded = model().frozen()
+            facts = fingerprint(loaded, settings.check(loaded.recipe), study.carried, used)
+            earlier_files(out, facts, {each.source for each in study.inputs})
+        return
+    place = out if out.exists() else out.absolute().parent
+    if not (place.is_dir() and os.access(place, os.W_OK | os.X_OK)):
+        raise ConfigError(f"{str(out)!r} cannot be written to: choose another output")
+    if place == out:
+        _check_empty(out)
+
+
 def _planned(run: Run, files: Sequence[File], earlier: Sequence[Any], observer: Observer) -> list[Group]:
     """The groups of a study, once shards of others are set aside, each with what it can take from them."""
     plan = list(groups(files, run.further))
@@ -194,8 +217,8 @@ def held(out: Path) -> Iterator[None]:
 
     try:
         out.mkdir(exist_ok=True)
-        if not (out / RUN).is_dir() and any(out.iterdir()):
-            raise ConfigError(f"{str(out)!r} holds files that are no embeddings: choose an empty or a new folder")
+        if not (out / RUN).is_dir():
+            _check_empty(out)
         for folder in (RUN, SHARDS):
             (out / folder).mkdir(exist_ok=True)
         lock = filelock.FileLock(out / RUN / "lock")
@@ -214,6 +237,11 @@ def held(out: Path) -> Iterator[None]:
         _sweep(out)  # what a process of this one left, that was killed and whose work another did
     finally:
         lock.release()
+
+
+def _check_empty(out: Path) -> None:
+    if any(out.iterdir()):
+        raise ConfigError(f"{str(out)!r} holds files that are no embeddings: choose an empty or a new folder")
 
 
 def _sweep(out: Path) -> None:

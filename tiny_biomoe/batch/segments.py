@@ -16,11 +16,10 @@ import numpy as np
 from ..config import Recipe
 from ..errors import ConfigError, SignalError
 from ..images.windows import FilteredRecording, runs
-from ..readers.columns import NoSignal, kind_of
+from ..readers.columns import LeftOut, NoSignal, OtherModality
 from ..readers.formats import REDUCE, Recording, Recordings, check_reading
-from ..readers.recording import NO_MODALITY, printable
+from ..readers.recording import printable
 from ..readers.wide_files import Result, read_each
-from ..signals.filters import MODALITIES
 from ..signals.request import READOUTS, Call, check_readout, column_of
 from ..signals.validation import Grid, check_positive, check_share, windows
 from .kept import KeptWindow, Shelf, kept_windows
@@ -44,7 +43,7 @@ class Settings:
     reading: dict[str, Any] = field(default_factory=dict)  # arguments of `recordings.read`
     shard_windows: int = 2048
     batch_size: int = 32
-    max_missing: float = 1.0  # share of a window's samples that may be missing and interpolated
+    max_missing: float = 1.0  # share of a window's samples that may be interpolated or padded
     readout: str = "embedding"  # "rows": these beside the embeddings
 
     @property
@@ -127,10 +126,13 @@ def load(file: File, settings: Settings, recipe: Recipe) -> list[Segment | Notic
                 outcome = "failed" if left.failed else "skipped"
                 found += [Notice(number, each.source, outcome, left.reason, left.channel) for number, each in inputs]
         except NoSignal as error:
-            if not error.left_out:
-                found += [Notice(number, each.source, "skipped", _reason(error, file)) for number, each in inputs]
-            for left in error.left_out:
-                found += [Notice(number, each.source, "skipped", left.reason, left.channel) for number, each in inputs]
+            of_file = LeftOut("", _reason(error, file))
+            for number, each in inputs:
+                if isinstance(error, OtherModality) and each.modality and not each.within:  # a row contradicts its file
+                    found.append(Notice(number, each.source, "failed", of_file.reason))
+                    continue
+                for left in error.left_out or [of_file]:
+                    found.append(Notice(number, each.source, "skipped", left.reason, left.channel or None))
         except (SignalError, MemoryError, OSError) as error:
             reason, again = _reason(error, file), isinstance(error, MemoryError)
             found += [Notice(number, each.source, "failed", reason, again=again) for number, each in inputs]
@@ -152,9 +154,7 @@ def _usable(file: File, result: Result) -> Recordings:
         raise result
     if file.state and state_of(file.path) != file.state:
         raise SignalError("the file changed since the run began")
-    if not any(recording.modality or kind_of(recording.channel) for recording in result):
-        choices = ", ".join(MODALITIES)
-        raise SignalError(f"the file does not say what it measures: pass modality= (--modality), of {choices}")
+    result.check_known()
     return result
 
 
@@ -173,8 +173,7 @@ def _segments(
     """The windows that each input asks of a channel, which is filtered once."""
     source, channel, fs = inputs[0][1].source, recording.channel, recording.fs
     if recording.modality is None:
-        kind = kind_of(channel)
-        reason = f"measures {kind}" if kind else NO_MODALITY
+        reason = recording.why_without_vector()
         yield from (Notice(number, source, "skipped", reason, channel) for number, _ in inputs)
         return
     try:

@@ -81,7 +81,7 @@ def study_rows(
     Raises
     ------
     ConfigError
-        An expression that is none; a file of events without the columns; no recording at all.
+        An expression that is none, or that is in no path; a file of events without the columns; no recording at all.
     SignalError
         The folder holds nothing to read, or a row of a file of events is damaged.
     """
@@ -101,7 +101,13 @@ def study_rows(
     study = chosen(study, include, exclude)
     named = tuple(name for name in (pattern.groupindex if pattern else ()) if name != "subject")
     if taken := [name for name in named if name in TAKEN - {"label", "modality"}]:
-        raise ConfigError(f"subject={subject!r}: a group cannot be called {taken[0]!r}")
+        raise ConfigError(f"subject= (--subject): '{subject}': a group cannot be called {taken[0]!r}")
+    if pattern is not None and not any(pattern.search(each.source) for each in study.inputs):
+        shown = ", ".join([each.source for each in study.inputs[:3]])
+        raise ConfigError(
+            f"subject= (--subject): '{subject}' is in no path below {printable(str(root))}, such as {shown}: change "
+            "the expression, or leave it out"
+        )
     spans = {path: list(_events(path, label)) for path in marked}
     rows: list[dict[str, str]] = []
     nobody: list[str] = []
@@ -129,7 +135,7 @@ def study_rows(
         repeated += len(found) - len(once)
         rows += [{**about, **span.cells(moved)} for span in once if span.stop > moved]
     notes = [
-        _note(nobody, f"have no person: {subject!r} is not in their paths"),
+        _note(nobody, f"have no person: '{subject}' is not in their paths"),
         _note(silent, "have no events, and are left out"),
         _unused([path.name for path in marked if path not in used]) if silent else "",
         f"{points} events without a length are left out" if points else "",
@@ -170,7 +176,8 @@ def _compiled(expression: str | None) -> re.Pattern[str] | None:
         return None if expression is None else re.compile(expression)
     except re.error as error:
         raise ConfigError(
-            f"subject={expression!r} is no regular expression ({error}): e.g. 'sub-(\\d+)' finds 01 in sub-01_eda.csv"
+            f"subject= (--subject): '{expression}' is no regular expression ({error}): e.g. 'sub-(\\d+)' finds 01 "
+            "in sub-01_eda.csv"
         ) from error
 
 

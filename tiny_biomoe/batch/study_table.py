@@ -58,6 +58,7 @@ class Input:
     subject: str | None = None
     label: str | None = None
     further: tuple[str, ...] = ()  # cells of `Study.further`
+    within: bool = False  # a folder that the study names, rather than a file of which it says all this
 
     @property
     def is_stretch(self) -> bool:
@@ -389,7 +390,7 @@ def _inputs(row: Mapping[str, str], further: tuple[str, ...], folder: Path) -> t
     given = (row.get("column") or None, modality, fs, start, stop, subject, label)
     cells = tuple(row[name] for name in further)
     named = source_name(path, root)
-    found = [Input(source_name(each, root), each, *given, cells) for each in paths]
+    found = [Input(source_name(each, root), each, *given, cells, path.is_dir()) for each in paths]
     return found, [Skipped(f"{named}/{each.source}", each.reason) for each in skipped]
 
 

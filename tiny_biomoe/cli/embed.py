@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,16 +16,15 @@ import numpy as np
 from tqdm import tqdm
 
 from ..config import PRECISIONS
-from ..errors import ConfigError, SignalError, SignalWarning, one_warning_a_kind
+from ..errors import ConfigError, SignalError, SignalWarning, WeightsError, one_warning_a_kind
 from ..images.representations import REPRESENTATIONS
 from ..inference.backends import BACKENDS, check_backend, require_native
 from ..inference.threads import processors
-from ..readers.recording import NO_MODALITY, printable
+from ..readers.recording import printable
 from ..signals.request import FUSIONS, READOUTS
 from .failures import Failure, alike, lines
 from .messages import fitting
 from .options import (
-    CHOICES,
     IMAGE_OPTIONS,
     MISSING_OPTIONS,
     PATTERN_OPTIONS,
@@ -38,10 +38,14 @@ from .output_files import WRITERS, Table, check_output, check_spares
 
 if TYPE_CHECKING:
     from ..batch.run import Engine
+    from ..batch.segments import Settings
+    from ..batch.study_table import Input, Study
     from ..embedding import Embedder
 
 SHOWN = 5  # kinds of failures shown on the terminal
 LISTED = "{:>9} {:>9} {:<9} {:<16} {}"  # a line of a dry run
+NAMED = 8  # labels, people or columns that a dry run names
+CELLS = {"int64": "whole numbers", "double": "numbers", "bool": "true or false", "string": "text"}
 NAMES = ("source", "channel", "outcome", "reason")  # of a failure, as text
 BACKEND = ("precision", "backend")  # of an Embedder
 FOLDER = {  # options of a run into a folder, and what they are when not given
@@ -115,7 +119,7 @@ def embed(source: Path, output: Path | None, **arguments: Any) -> None:
         arguments["backend"] = arguments["backend"] or named
     check_backend(arguments["precision"], arguments["backend"])
     if run["dry_run"]:
-        _list_windows(source, output, reading, {**arguments, "max_missing": run["max_missing"]}, patterns)
+        _list_windows(source, output, reading, run, arguments, patterns)
     elif output is None:
         raise ConfigError("-o is missing: name the folder to write, or a file that ends in .csv, .npz or .parquet")
     elif _is_file(output):
@@ -131,24 +135,13 @@ def _is_file(output: Path) -> bool:
 def _embed_to_folder(
     source: Path, output: Path, reading: dict[str, Any], run: dict[str, Any], arguments: dict[str, Any]
 ) -> None:
-    if output.suffix and not output.is_dir():
-        check_output(output)  # more likely a file of another ending than a folder with a dot in its name
-    if not output.absolute().parent.is_dir():
-        raise ConfigError(f"the folder {str(output.absolute().parent)!r} does not exist: create it first")
     from ..batch.parts import FAILURES
     from ..batch.run import embed_study
     from ..batch.terminal import Bar
     from ..embedding import Embedder
 
-    if arguments.pop("fusion") is not None:
-        raise ConfigError("--fusion is for files: a folder has one column a representation, which you join as you like")
-    run.pop("dry_run")
-    run["engine"] = _engine(run.pop("engine"), run.pop("address"), run.pop("actors"))
-    if run["threads"] is None:
-        run["threads"] = 1 if run["engine"] else processors()  # drawing takes a tenth of the network's time
+    _check_folder_options(output, run, arguments)
     weights, backend = arguments.pop("weights"), {name: arguments.pop(name) for name in BACKEND}
-    if backend["backend"] == "native":  # before a folder is made
-        require_native(backend["precision"])
     warnings.simplefilter("ignore", SignalWarning)  # the column `clipped` says it of each window
     with _telling_of_a_stop(), Bar() as bar:
         summary = embed_study(
@@ -163,6 +156,22 @@ def _embed_to_folder(
         click.echo(f"what was not embedded, and why: {printable(str(output / FAILURES))}")
         _tell_failures(output / FAILURES)
     raise SystemExit(summary.exit_code)
+
+
+def _check_folder_options(output: Path, run: dict[str, Any], arguments: dict[str, Any]) -> None:
+    """Refuse what no folder can have, before one is made; the options are then those of `embed_study`."""
+    if output.suffix and not output.is_dir():
+        check_output(output)  # more likely a file of another ending than a folder with a dot in its name
+    if not output.absolute().parent.is_dir():
+        raise ConfigError(f"the folder {str(output.absolute().parent)!r} does not exist: create it first")
+    if arguments.pop("fusion") is not None:
+        raise ConfigError("--fusion is for files: a folder has one column a representation, which you join as you like")
+    run.pop("dry_run")
+    run["engine"] = _engine(run.pop("engine"), run.pop("address"), run.pop("actors"))
+    if run["threads"] is None:
+        run["threads"] = 1 if run["engine"] else processors()  # drawing takes a tenth of the network's time
+    if arguments["backend"] == "native":
+        require_native(arguments["precision"])
 
 
 @contextmanager
@@ -211,7 +220,12 @@ def _given(reading: dict[str, Any]) -> dict[str, Any]:
 
 @one_warning_a_kind()
 def _list_windows(
-    source: Path, output: Path | None, reading: dict[str, Any], arguments: dict[str, Any], patterns: dict[str, Any]
+    source: Path,
+    output: Path | None,
+    reading: dict[str, Any],
+    run: dict[str, Any],
+    arguments: dict[str, Any],
+    patterns: dict[str, Any],
 ) -> None:
     from ..batch.parts import Notice
     from ..batch.segments import Settings, survey
@@ -226,13 +240,23 @@ def _list_windows(
         arguments["short"],
         image,
         _given(reading),
-        max_missing=arguments["max_missing"],
+        run["shard_windows"],
+        run["batch_size"],
+        run["max_missing"],
+        arguments["readout"],
     ).check(Recipe())
     study = open_study(source, **patterns)
-    if output is not None and not _is_file(output):
+    refusal = None
+    if output is not None and _is_file(output):
+        _check_file_options(source, output, run)
+        check_spares(output, [each.path for each in study.inputs])
+    elif output is not None:
+        _check_folder_options(output, run, arguments)
         study = outside(study, output)
+        refusal = _refusal(output, study, settings, run["threads"], arguments)
     warnings.simplefilter("ignore", SignalWarning)  # what is doubtful has a line of its own
     total, failed, last, beside = 0, False, "", list[Failure]()
+    counts: Counter[Input] = Counter()
     click.echo(LISTED.format("windows", "rate, Hz", "modality", "channel", "file"))
     for each in survey(study, settings, Recipe()):
         name = each.source if isinstance(each, Notice) else each.recording.source
@@ -244,9 +268,10 @@ def _list_windows(
             beside.append(Failure(each.source, each.reason, each.outcome, each.channel))
             continue
         found, spans = each.recording, list(each.spans)
-        refused = each.filtered.refused(spans, each.end) if each.filtered.gaps.any() else np.zeros(len(spans), bool)
+        refused = each.filtered.refused(spans, each.end)
         kept = len(spans) - int(refused.sum())
         failed, total = failed or kept < len(spans), total + kept
+        counts[each.input] += kept
         click.echo(LISTED.format(kept, f"{found.fs:g}", found.modality, found.channel, found.source))
         beside += [
             Failure(name, each.filtered.why_refused(), "failed", found.channel, start / found.fs, stop / found.fs)
@@ -256,7 +281,55 @@ def _list_windows(
     for passed in study.skipped:
         click.echo(LISTED.format(0, "", "", "", f"{passed.source}  skipped: {passed.reason}"))
     click.echo(f"{total:>9} windows")
+    for line in _people_and_labels(study, counts):
+        click.echo(line)
+    if refusal is not None:
+        raise refusal
     raise SystemExit(1 if not total else 2 if failed else 0)
+
+
+def _refusal(
+    output: Path, study: Study, settings: Settings, threads: int, arguments: dict[str, Any]
+) -> ConfigError | WeightsError | None:
+    """Why a run into a folder would not begin."""
+    from ..batch.run import check_folder
+    from ..embedding import Embedder
+
+    def model() -> Embedder:
+        return Embedder.from_pretrained(arguments["weights"], **{name: arguments[name] for name in BACKEND})
+
+    try:
+        check_folder(output, study, settings, model, threads)
+    except (ConfigError, WeightsError) as error:
+        return error
+    return None
+
+
+def _people_and_labels(study: Study, counts: Counter[Input]) -> Iterator[str]:
+    """What a study says of its recordings beside the windows: whose they are, what happened, columns of its own."""
+    people, labels = Counter[str](), Counter[str]()
+    for each in study.inputs:
+        people[each.subject or ""] += counts[each]
+        labels[each.label or ""] += counts[each]
+    nobodys, unlabelled = people.pop("", 0), labels.pop("", 0)
+    if people:
+        without = [person for person, windows in people.items() if not windows]
+        yield f"{len(people):>9} people" + "".join(
+            [
+                f"; without a window: {_first_of(without)}" if without else "",
+                f"; {nobodys} windows of nobody" if nobodys else "",
+            ]
+        )
+    if labels:
+        listed = _first_of([f"{printable(label)} ({windows} windows)" for label, windows in sorted(labels.items())])
+        yield f"{len(labels):>9} labels: {listed}" + (f"; {unlabelled} windows without one" if unlabelled else "")
+    if study.carried:
+        listed = _first_of([f"{printable(name)} ({CELLS[kind]})" for name, kind in study.carried])
+        yield f"{len(study.carried):>9} columns of your own: {listed}"
+
+
+def _first_of(names: Sequence[str]) -> str:
+    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
 
 
 def _list_beside(failures: list[Failure]) -> None:
@@ -277,17 +350,11 @@ def _embed_to_file(
     arguments: dict[str, Any],
     patterns: dict[str, Any],
 ) -> None:
-    write = WRITERS[check_output(output)]
+    write = WRITERS[_check_file_options(source, output, run)]
     warnings.filterwarnings("ignore", r"\d+ of \d+ windows cannot be embedded", SignalWarning)  # they have lines below
-    if other := [
-        name for name, value in run.items() if value != FOLDER[name] and name not in ("batch_size", "max_missing")
-    ]:
-        raise ConfigError(f"--{other[0].replace('_', '-')} is for a folder: give one, e.g. -o embeddings/")
-    from ..batch.study_table import is_study_file, open_study
+    from ..batch.study_table import open_study
     from ..embedding import Embedder
 
-    if source.is_file() and is_study_file(source):
-        raise ConfigError(f"{printable(str(source))} is a study file: embed it into a folder, e.g. -o embeddings/")
     study = open_study(source, **patterns)
     paths = [each.path for each in study.inputs]
     passed = [Failure(each.source, each.reason, "skipped") for each in study.skipped]
@@ -312,6 +379,19 @@ def _embed_to_file(
     )
     if done.failed or done.windows:
         raise SystemExit(2)
+
+
+def _check_file_options(source: Path, output: Path, run: dict[str, Any]) -> str:
+    """Refuse what no file can have; gives its ending."""
+    from ..batch.study_table import is_study_file
+
+    ending = check_output(output)
+    allowed = ("batch_size", "max_missing", "dry_run")
+    if other := [name for name, value in run.items() if value != FOLDER[name] and name not in allowed]:
+        raise ConfigError(f"--{other[0].replace('_', '-')} is for a folder: give one, e.g. -o embeddings/")
+    if source.is_file() and is_study_file(source):
+        raise ConfigError(f"{printable(str(source))} is a study file: embed it into a folder, e.g. -o embeddings/")
+    return ending
 
 
 @dataclass
@@ -345,7 +425,7 @@ def _embed_files(
                 done.skipped.append(Failure(name, "shorter than one window", "skipped"))
             done.table.add(found)
         except NoSignal as error:
-            done.skipped.append(Failure(name, _without_name(error, path), "skipped"))
+            done.skipped.append(Failure(name, _without_name(error, path, name), "skipped"))
         except (SignalError, MemoryError) as error:
             done.failed.append(Failure(name, _without_name(error, path, name) or "not enough memory"))
     return done
@@ -372,10 +452,16 @@ def _embed_file(
         for left in recordings.left_out
     ]
     known = [(recording, recording.modality) for recording in recordings if recording.modality is not None]
+    from ..readers.columns import NoSignal
+
+    try:
+        recordings.check_known()
+    except SignalError as error:
+        raise SignalError(f"{source}: {error}") from error
     if not known:
-        raise SignalError(f"{source}: the file does not say what it measures; pass --modality, one of {CHOICES}")
-    unknown = [printable(recording.channel) for recording in recordings if recording.modality is None]
-    beside += [Failure(source, NO_MODALITY, "skipped", channel) for channel in unknown]
+        raise NoSignal(f"{source}: {', '.join(dict.fromkeys(each.why_without_vector() for each in recordings))}")
+    others = [recording for recording in recordings if recording.modality is None]
+    beside += [Failure(source, each.why_without_vector(), "skipped", printable(each.channel)) for each in others]
     for recording, modality in known:
         name = f"{recording.source}: {printable(recording.channel)}"
         whole = recording.signal.size / recording.fs

@@ -31,7 +31,7 @@ class Table:
     stops: list[float] = field(default_factory=list)
     fs: list[float] = field(default_factory=list)  # Hz
     modality: list[str] = field(default_factory=list)
-    missing: list[float] = field(default_factory=list)  # share of samples that were interpolated
+    missing: list[float] = field(default_factory=list)  # share of samples that were interpolated or padded
     flat: list[float] = field(default_factory=list)  # share of samples equal to the one before
     clipped: list[float] = field(default_factory=list)  # share of samples on the window's extremes
     embeddings: list[Any] = field(default_factory=list)  # (192,) float32 each, or of readout "rows" (1056,)

@@ -12,7 +12,7 @@ from ..errors import SignalError
 from ..images.rendering import contact_sheet
 from ..readers.recording import printable
 from ..signals.validation import fill_gaps
-from .options import CHOICES, IMAGE_OPTIONS, MISSING_OPTIONS, READING, READING_OPTIONS, options, read_file
+from .options import IMAGE_OPTIONS, MISSING_OPTIONS, READING, READING_OPTIONS, options, read_file
 from .output_files import check_output
 
 
@@ -36,7 +36,7 @@ def show(source: Path, output: Path, nan_policy: str, max_gap: float, **image: A
         )
     (recording,) = recordings
     if recording.modality is None:
-        raise SignalError(f"{printable(str(source))} does not say what it measures: pass --modality, one of {CHOICES}")
+        raise SignalError(f"{printable(str(source))}: {recordings.without_modality()}")
     signal, _ = fill_gaps(recording.signal, recording.fs, nan_policy, max_gap, printable(str(source)))
     contact_sheet(signal, recording.fs, recording.modality, **image).save(output)
     seconds = recording.signal.size / recording.fs

@@ -17,7 +17,6 @@ from ..images.windows import FilteredRecording, draw_windows
 from ..readers.formats import Recording, parts_of, read
 from ..readers.recording import printable
 from ..sealed_files import sha256_of
-from ..signals.filters import MODALITIES
 from ..signals.request import Call
 from ..signals.validation import Grid, Signal, is_number, windows
 from .folder import EmbeddingFolder
@@ -142,8 +141,7 @@ def _one_channel(path: Path, reading: dict[str, Any]) -> Recording:
     found = read(path, root=path.parent, **reading)
     known = [recording for recording in found if recording.modality is not None]
     if not known:
-        choices = ", ".join(MODALITIES)
-        raise SignalError(f"{printable(str(path))} does not say what it measures: pass modality=, one of {choices}")
+        raise SignalError(f"{printable(str(path))}: {found.without_modality()}")
     if len(known) > 1:
         names = ", ".join(printable(recording.channel) for recording in known)
         raise SignalError(f"{printable(str(path))} holds {len(known)} channels ({names}): choose one with column=")

@@ -104,6 +104,7 @@ def _of_the_table(table: pa.Table) -> dict[str, Any]:
     labelled = table["label"].null_count < len(table)
     return {
         **_hours(table),
+        "n_recordings": len(table["source"].unique()),  # of which rows of a study may be stretches
         "quality": [quality_figure(each) for each in quality_over_time(table)],
         "worst": _worst(table),
         "labels": _labels(table) if labelled else [],

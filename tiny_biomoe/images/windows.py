@@ -79,15 +79,16 @@ class FilteredRecording:
         return cls(call, raw, filtered, gaps, call.window_limits(kept), noise, where, max_missing)
 
     def refused(self, spans: Sequence[tuple[int, int]], end: int | None = None) -> NDArray[np.bool_]:
-        """Which windows hold too much that is missing; `end` as in `window`."""
-        if not self.gaps.any():
+        """Which windows lack too much, beyond the recording's end too; `end` as in `window`."""
+        if not self.gaps.any() and self.max_missing >= 1:
             return np.zeros(len(spans), bool)
         stop = self.gaps.size if end is None else end
         sums = [np.append(0, np.cumsum(each[:stop])) for each in (np.isnan(self.filtered), self.gaps)]
         begins = np.array([span[0] for span in spans], np.int64)
-        ends = np.minimum([span[1] for span in spans], stop)
-        lost, missing = (total[ends] - total[begins] for total in sums)
-        return (lost > 0) | (missing > self.max_missing * (ends - begins))
+        whole = np.array([span[1] for span in spans], np.int64)
+        ends = np.minimum(whole, stop)
+        lost, gaps = (total[ends] - total[begins] for total in sums)
+        return (lost > 0) | ((gaps + whole - ends) / (whole - begins) > self.max_missing)
 
     def quality(self, span: tuple[int, int], end: int | None = None) -> Quality:
         """How good the samples of a window were before they were filtered; `end` as in `window`."""
@@ -106,9 +107,10 @@ class FilteredRecording:
         return name, part
 
     def _missing(self, span: tuple[int, int], end: int | None) -> float:
-        """Share of a window's samples that were missing."""
+        """Share of a window's samples that are not in the recording: filled, or padded."""
         gaps = self.gaps[:end][slice(*span)]
-        return np.count_nonzero(gaps) / gaps.size
+        size = span[1] - span[0]
+        return (np.count_nonzero(gaps) + size - gaps.size) / size
 
     def why_refused(self) -> str:
         """What is wrong with a window that is refused."""

@@ -78,6 +78,8 @@ COUNTED = {
 }
 DERIVED |= COUNTED | {f"{word}s" for word in COUNTED} | {"indices", "rates"}
 TIMED = {"time", "times", "timestamp", "timestamps", "t0", "start", "stop", "clock"}  # beside what they belong to
+NAME_ALONE = "derived or beside a signal by its name"  # which may be wrong: the user is told how to read it
+ANYWAY = "; to read it all the same name it, column= (--column)"
 UNIT_IN = re.compile(r"[\[(]([^\[\]()]+)[\])]\s*$")
 ONE_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 
@@ -115,6 +117,10 @@ class NoSignal(SignalError):
     def __init__(self, message: str, left_out: Sequence[LeftOut] = ()) -> None:
         super().__init__(message)
         self.left_out = list(left_out)
+
+
+class OtherModality(NoSignal):
+    """Every channel of a file says that it measures something else than what is wanted."""
 
 
 @lru_cache(maxsize=4096)  # the files of a study name their columns alike
@@ -172,7 +178,7 @@ def _words(name: str) -> list[str]:
 def veto(name: str, unit: str | None, kind: str | None) -> str | None:
     """Why name and unit say that a column is no signal of a modality, if they do."""
     if word := next((word for word in _words(name) if word in DERIVED), None):
-        return f"derived or beside a signal by its name ({word})"
+        return f"{NAME_ALONE} ({word})"
     if kind == "spo2" and {"pulse", "puls", "pr"} & set(_words(name)):
         return "a pulse rate beside spo2 by its name"
     if (kind is None and names_time(name)) or TIMED & set(_words(name)):
@@ -294,7 +300,7 @@ def settle(
         _warn_of_doubtful(whole)
         return _or_error(whole, left)
     reasons = _without_ramps([(each, _why_not(each)) for each in whole])
-    left += [LeftOut(printable(each.name), reason) for each, reason in reasons if reason]
+    left += [LeftOut(printable(each.name), _with_hint(reason)) for each, reason in reasons if reason]
     signals = [each for each, reason in reasons if not reason]
     if read_times:
         others = [each for each, reason in reasons if reason]
@@ -304,11 +310,18 @@ def settle(
     taken = {each.name for each in wanted}
     for each in kept:
         if each.name not in taken:
-            reason = (
-                f"measures {each.kind}, not {modality}" if each.kind else f"does not say that it measures {modality}"
-            )
-            left.append(LeftOut(printable(each.name), reason))
+            left.append(_other(each, modality))
     return wanted, left
+
+
+def _other(channel: Channel, modality: str | None) -> LeftOut:
+    """A channel that is read, but for the modality that is wanted."""
+    says = f"measures {channel.kind}, not {modality}" if channel.kind else f"does not say that it measures {modality}"
+    return LeftOut(printable(channel.name), says)
+
+
+def _with_hint(reason: str) -> str:
+    return reason + ANYWAY if reason.startswith(NAME_ALONE) else reason
 
 
 def _without_ramps(reasons: list[tuple[Channel, str | None]]) -> list[tuple[Channel, str | None]]:
@@ -388,7 +401,7 @@ def _or_error(signals: list[Channel], left: list[LeftOut]) -> tuple[list[Channel
         more = f" (and {len(failed) - 1} more columns cannot be read)" if len(failed) > 1 else ""
         comma = "," if failed[0].reason.startswith("row ") else ":"
         raise SignalError(f"column {excerpt(failed[0].channel)}{comma} {failed[0].reason}{more}")
-    listed = "; ".join(f"{excerpt(each.channel)} is not read: {each.reason}" for each in left[:5])
+    listed = "; ".join(f"{excerpt(each.channel)} is not read: {each.reason.removesuffix(ANYWAY)}" for each in left[:5])
     more = f"; and {len(left) - 5} more" if len(left) > 5 else ""
     raise NoSignal(
         f"no column is a signal that can be read: {listed}{more}; to read one all the same name it, column= (--column)",
@@ -420,10 +433,13 @@ def _of_modality(channels: list[Channel], modality: str | None, column: Any) -> 
     fitting = [each for each in open_ones if _fits(each, modality)] or ([] if names_another else open_ones)
     if not fitting:
         kinds = ", ".join(sorted({each.kind for each in channels if each.kind}))
-        raise SignalError(
+        message = (
             f"the file says that it measures {kinds}, not {modality}: if one is, choose it, column= (--column), of "
             f"{listed}"
         )
+        if open_ones:  # one of which may be the wanted one
+            raise SignalError(message)
+        raise OtherModality(message, [_other(each, modality) for each in channels])
     if len({each.array or each.name for each in fitting}) > 1 and column != "*" and not _fits(fitting[0], modality):
         raise SignalError(
             f"{len(fitting)} columns may be {modality} and nothing tells them apart: choose, column= (--column), of "

@@ -18,6 +18,7 @@ NOTES |= {"records", "annotators", "sha256sums"}  # lists that PhysioNet adds
 NOTE_ENDINGS = {".md", ".rst", ".pdf", ".html"}
 BIDS_TABLES = ("participants", "scans", "sessions", "events", "physioevents", "channels", "electrodes", "samples")
 SAME_RECORDING = (".h5", ".hdf5", ".edf")  # what OpenSignals writes beside its text
+TABLES = (".csv", ".tsv", ".txt", ".parquet", ".npz", ".npy", ".h5", ".hdf5", ".mat")  # in which one table is exported
 WFDB_ENDINGS = {".dat", ".atr", ".qrs", ".ari", ".ecg"}  # signals and annotations of the .hea of the same name
 OPENSIGNALS = b"# OpenSignals"
 E4_NOTES = re.compile(r"(tags|ibi)(_.*)?\.csv|info(_.*)?\.txt")  # event marks, beat intervals, a text of an E4
@@ -35,9 +36,14 @@ class Skipped:
 
 
 def find_files(
-    root: str | os.PathLike[str], parts: Callable[[Path], list[Path]] = lambda path: []
+    root: str | os.PathLike[str],
+    parts: Callable[[Path], list[Path]] = lambda path: [],
+    content: Callable[[Path], object] = lambda path: None,
 ) -> tuple[list[Path], list[Skipped]]:
-    """The files below a folder that may be recordings; `parts` gives the files that are read through another.
+    """The files below a folder that may be recordings, each recording once.
+
+    `parts` gives the files that are read through another, `content` a value that is equal for two files of the same
+    samples, or None; only files that may be one table in two formats are asked for it.
 
     Parameters
     ----------
@@ -47,8 +53,8 @@ def find_files(
     Returns
     -------
     paths : sorted by their path relative to `root`
-    skipped : links, pipes, sockets, devices, unreadable folders, notes such as LICENSE, and the parts of a recording
-        that is read through another file; sorted likewise
+    skipped : links, pipes, sockets, devices, unreadable folders, notes such as LICENSE, the parts of a recording that
+        is read through another file, and second exports of the same samples; sorted likewise
 
     Raises
     ------
@@ -82,6 +88,10 @@ def find_files(
     owners = _owners(files, parts)
     skipped += [Skipped(source_name(path, root), f"read through {printable(owners[path].name)}") for path in owners]
     files = [path for path in files if path not in owners]
+    exported = _exported_twice(files, content)
+    reasons = {path: f"the same samples as {printable(first.name)}" for path, first in exported.items()}
+    skipped += [Skipped(source_name(path, root), reason) for path, reason in reasons.items()]
+    files = [path for path in files if path not in exported]
     if not files:
         listed = f"; skipped: {', '.join(map(str, skipped[:5]))}" if skipped else ""
         raise SignalError(f"{printable(str(root))}: the folder holds no files to read{listed}")
@@ -107,6 +117,21 @@ def _owners(files: list[Path], parts: Callable[[Path], list[Path]]) -> dict[Path
         if (unpacked := packed.with_name(packed.name[:-3])) in known:
             owners.setdefault(packed, unpacked)
     return owners
+
+
+def _exported_twice(files: list[Path], content: Callable[[Path], object]) -> dict[Path, Path]:
+    """Tables that another file of their folder and stem holds as well, sample by sample, and that file."""
+    stems: dict[Path, list[Path]] = {}
+    for path in sorted(files):
+        if path.name.lower().removesuffix(".gz").endswith(TABLES):
+            stems.setdefault(path.with_name(stem_of(path)), []).append(path)
+    same: dict[Path, Path] = {}
+    for alike in stems.values():
+        first: dict[object, Path] = {}
+        for path in alike if len(alike) > 1 else ():
+            if (found := content(path)) is not None and first.setdefault(found, path) != path:
+                same[path] = first[found]
+    return same
 
 
 def stem_of(path: Path) -> str:

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import codecs
+import hashlib
 import inspect
 import math
 import os
@@ -24,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import SignalError, unknown, warn
+from ..errors import ConfigError, SignalError, unknown, warn, without_warnings
 from ..signals.filters import MODALITIES, modality_name
 from ..signals.validation import Signal, check_fs
 from .acqknowledge_files import read_acq
@@ -41,7 +42,7 @@ from .held import held, reduced
 from .labchart_files import read_labchart
 from .matlab_files import read_matlab
 from .mne_files import MNE_ENDINGS, looks_like_nicolet, mne_parts, read_mne
-from .recording import AGREEMENT, Channel, Options, agree, printable
+from .recording import AGREEMENT, NO_MODALITY, Channel, Options, agree, excerpt, printable
 from .scanner_files import looks_like_pmu, read_cmrr, read_pmu
 from .sidecars import sidecar_of, with_rate_beside
 from .text_files import read_unpacked
@@ -132,6 +133,7 @@ NOT_READ = {  # how files begin that are often taken for recordings, and what to
     b"RIFF": "sound: save its samples as CSV, or with scipy.io.wavfile and numpy.save",
     b"{": "JSON, which holds settings or notes: save samples as CSV",
 }
+NAMED = 8  # channels that a message lists
 HEAD = 4096  # bytes that recognition looks at
 CONTROL = bytes([*range(9), *range(14, 32)])  # characters that no text holds
 SLOWEST = 1.0  # Hz; monitors store numbers so, such as breaths and beats a minute, under the names of the waveforms
@@ -177,6 +179,11 @@ class Recording:
                 f"{remedy}"
             )
 
+    def why_without_vector(self) -> str:
+        """Why it is passed over, where it is of no modality."""
+        kind = kind_of(self.channel)
+        return f"measures {kind}" if kind else NO_MODALITY
+
     def held_reason(self) -> str:
         """Why the samples are doubtful, where they are only repeated."""
         return f"repeats each value: it was sampled at {self.held_fs:g} Hz and exported at {self.fs:g} Hz"
@@ -188,6 +195,27 @@ class Recordings(list[Recording]):
     def __init__(self, found: Iterable[Recording] = (), left_out: Iterable[LeftOut] = ()) -> None:
         super().__init__(found)
         self.left_out = list(left_out)
+
+    def check_known(self) -> None:
+        """Refuse a file in which nothing is known to be a signal of a modality, and something may be one.
+
+        Raises
+        ------
+        SignalError
+            It has no recording of a modality, and not all that it has are known to measure something else.
+        """
+        if not any(each.modality for each in self) and not all(kind_of(each.channel) for each in self):
+            raise SignalError(self.without_modality())
+
+    def without_modality(self) -> str:
+        """What an error says where no recording is known to measure anything."""
+        names = list(dict.fromkeys(printable(each.channel) for each in self if not kind_of(each.channel)))
+        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        listed = ", ".join(map(excerpt, names[:NAMED])) + more
+        return (
+            f"the file does not say what it measures: pass modality= (--modality), one of {', '.join(MODALITIES)}; it "
+            f"holds {listed}"
+        )
 
 
 def find(root: str | os.PathLike[str]) -> tuple[list[Path], list[Skipped]]:
@@ -201,15 +229,38 @@ def find(root: str | os.PathLike[str]) -> tuple[list[Path], list[Skipped]]:
     Returns
     -------
     paths : sorted by their path relative to `root`
-    skipped : links, pipes, sockets, devices, unreadable folders, notes such as LICENSE, sidecars, and the parts of a
-        recording that is read through another file; sorted likewise
+    skipped : links, pipes, sockets, devices, unreadable folders, notes such as LICENSE, sidecars, the parts of a
+        recording that is read through another file, and second exports of the same samples; sorted likewise
 
     Raises
     ------
     SignalError
         There is no such folder, or it holds no file to read.
     """
-    return find_files(root, lambda path: parts_of(path)[1:])
+    return find_files(root, lambda path: parts_of(path)[1:], _content)
+
+
+def _content(path: Path) -> tuple[Any, ...] | None:
+    """Digests of a file's columns of numbers, in any order: names, samples, times; None where it cannot be read so."""
+    try:
+        with reading(path), without_warnings():
+            channels = [each for each in channels_of(path, None, Options()) if each.samples.size]
+    except (SignalError, ConfigError):  # which is met again, and reported, when the file is read
+        return None
+    if not channels:
+        return None
+    clocks = {id(each.clock): each.clock for each in channels if each.clock and each.clock.step is None}
+    times = {key: (each.unit, _digest(each.times)) for key, each in clocks.items()}
+    facts = [(each.name, _digest(each.samples), each.fs or 0.0, times.get(id(each.clock))) for each in channels]
+    return tuple(sorted(facts, key=lambda each: each[:3]))
+
+
+def _digest(values: Signal) -> bytes:
+    """Equal for equal numbers; missing ones at the end, which fill up a table, do not count."""
+    there = np.flatnonzero(~np.isnan(values))
+    kept = values[: there[-1] + 1 if there.size else 0] + 0.0  # -0 is 0
+    kept[np.isnan(kept)] = np.nan
+    return hashlib.sha256(kept.tobytes()).digest()
 
 
 def read(
@@ -311,7 +362,7 @@ def reading(path: Path) -> Iterator[None]:
         if _state(parts) != before:
             raise SignalError("the file changed while it was read: wait until it is complete, and read it again")
     except NoSignal as error:
-        raise NoSignal(f"{printable(str(path))}: {error}", error.left_out) from error
+        raise type(error)(f"{printable(str(path))}: {error}", error.left_out) from error
     except SignalError as error:
         raise type(error)(f"{printable(str(path))}: {error}") from error
     except OSError as error:

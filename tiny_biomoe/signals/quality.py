@@ -18,7 +18,7 @@ CLIPPED_RUN = 3  # successive equal samples at an extreme that count as resting 
 class Quality:
     """Shares of a signal's samples, each in [0, 1], that carry less than they seem to."""
 
-    missing: float  # were NaN and have been interpolated
+    missing: float  # were NaN and have been interpolated, or lie beyond the end of a window that is padded
     flat: float  # equal to the sample before
     clipped: float  # rest on the signal's minimum or maximum for three samples or more; 0 for coarse signals
 

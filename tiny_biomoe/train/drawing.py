@@ -28,7 +28,7 @@ class Window:
     limits: Limits | None = None  # what its images span, in the signal's units; None for its own range
     filtered: bool = False  # whether it was cut from a recording that was filtered as a whole
     noise: float = 0.0  # a window that spans no more than this, in its units, is flat
-    missing: float = 0.0  # share of its samples that were interpolated, of a window that was filtered
+    missing: float = 0.0  # share of its samples that were interpolated or padded, of a window that was filtered
 
 
 @dataclass(frozen=True)
