@@ -87,7 +87,12 @@ class EmbeddingFolder:
     @property
     def columns(self) -> tuple[str, ...]:
         """All columns but those of the vectors."""
-        return (*FACTS, *self.arguments["further"])
+        return (*FACTS, *self.further)
+
+    @property
+    def further(self) -> tuple[str, ...]:
+        """Names of the columns that the study carried along; manifests hold their types as well, but for early ones."""
+        return tuple(each if isinstance(each, str) else each[0] for each in self.arguments["further"])
 
     @cached_property
     def recipe(self) -> Recipe:
@@ -147,7 +152,7 @@ class EmbeddingFolder:
         """
         names = list(self.columns if columns is None else columns)
         self.check_columns(names)
-        texts = [name for name in names if name in (*TEXTS, *self.arguments["further"])]
+        texts = [name for name in names if name in (*TEXTS, *self.further)]
         parts = [_read(each, names, texts) for each in self.shards]
         table = pa.concat_tables([part.replace_schema_metadata(None) for part in parts])
         return table.unify_dictionaries().select(names)

@@ -140,7 +140,7 @@ def _prepare(out: Path) -> Path:
 
 
 def _columns(folder: EmbeddingFolder) -> list[str]:
-    return [*COLOURS, *folder.arguments["further"], *NUMBERS]
+    return [*COLOURS, *folder.further, *NUMBERS]
 
 
 def _first(classes: Sequence[Classes], color: str | None) -> int:

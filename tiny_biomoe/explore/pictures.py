@@ -126,7 +126,7 @@ def _jobs(
     by_source: dict[str, list[dict[str, Any]]] = {}
     for row in folder.inputs.to_pylist():
         by_source.setdefault(row["source"], []).append(row)
-    names = [field.name for field in fields(Input) if field.name not in ("path", "further")]
+    names = [field.name for field in fields(Input) if field.name not in ("path", "further", "within")]
     for source, same in groupby(sorted(windows, key=lambda each: each.source), key=lambda each: each.source):
         rows, path = by_source.get(source, []), root / source
         inputs = tuple(Input(path=path, **{name: row[name] for name in names}) for row in rows)
