@@ -121,14 +121,17 @@ def _owners(files: list[Path], parts: Callable[[Path], list[Path]]) -> dict[Path
 
 def _exported_twice(files: list[Path], content: Callable[[Path], object]) -> dict[Path, Path]:
     """Tables that another file of their folder and stem holds as well, sample by sample, and that file."""
-    stems: dict[Path, list[Path]] = {}
-    for path in sorted(files):
-        if path.name.lower().removesuffix(".gz").endswith(TABLES):
-            stems.setdefault(path.with_name(stem_of(path)), []).append(path)
+    stems: dict[str, list[Path]] = {}
+    for path in files:
+        stem, ending = os.path.splitext(str(path))
+        if ending.lower() == ".gz":
+            stem, ending = os.path.splitext(stem)
+        if ending.lower() in TABLES:
+            stems.setdefault(stem, []).append(path)
     same: dict[Path, Path] = {}
-    for alike in stems.values():
+    for alike in (each for each in stems.values() if len(each) > 1):
         first: dict[object, Path] = {}
-        for path in alike if len(alike) > 1 else ():
+        for path in sorted(alike):
             if (found := content(path)) is not None and first.setdefault(found, path) != path:
                 same[path] = first[found]
     return same
