@@ -122,7 +122,7 @@ def test_channels_of_no_known_modality_are_named_and_the_others_embedded(run, tm
     (tmp_path / "both.csv").write_text(f"EDA,TEMP\n{rows}\n")
     code, out, err = run("embed", tmp_path / "both.csv", "--fs", 10, "-o", tmp_path / "out.csv")
     assert code == 0
-    assert "TEMP: of no known modality" in err
+    assert "TEMP: measures temperature" in err
     assert "1 vectors" in out
 
 
