@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import duckdb
 import numpy as np
 import pandas
+import polars
 import pytest
 from pyarrow import parquet
 from stub_study import Stub, e4, make_study, pulse
 
 from tiny_biomoe import ConfigError, Recipe, SignalError, SignalWarning, embed_study, load_embeddings
+from tiny_biomoe.batch.loading import read_manifest
 from tiny_biomoe.batch.parts import Notice
 from tiny_biomoe.batch.plan import GROUP_FILES, File, groups, scan
 from tiny_biomoe.batch.segments import Segment, Settings, survey
@@ -73,6 +76,97 @@ def test_columns_of_your_own_keep_their_types_as_the_study_grows(tmp_path):
     both = load_embeddings([out, tmp_path / "other"])[2]  # one column of numbers in one, and of text in the other
     assert both["int64"].type == "string"
     assert both["double"].type == "double"
+
+
+@pytest.fixture(scope="module")
+def typed(tmp_path_factory):
+    """Runs of one recording each, whose columns of one name are of several types."""
+    place = tmp_path_factory.mktemp("typed")
+
+    def run(name, **cells):
+        path = e4(place / name / "EDA.csv", 2 + pulse(20, 4, 0.05), 4)
+        columns = {"path": [str(path)], **{column: [cell] for column, cell in cells.items()}}
+        embed_study(columns, place / f"{name} out", "waveform", model=Stub(), window=10)
+        return place / f"{name} out"
+
+    return {
+        "whole": run("whole", age=31, big=2**60 + 1, sure=True),
+        "half": run("half", age=31.5, big=0.5, sure=None),
+        "empty": run("empty", age=None, big=None, sure="maybe"),
+        "text": run("text", age="31", big="x"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("names", "where", "ages"),
+    [
+        (["whole"], {"age": 31}, [31]),
+        (["whole"], {"age": "31"}, [31]),
+        (["whole"], {"age": np.float32(31)}, [31]),
+        (["whole"], {"age": [31.5, 2**70, "1e400"]}, []),  # no cell holds one
+        (["whole"], {"sure": "TRUE"}, [31]),
+        (["whole"], {"sure": False}, []),
+        (["half"], {"age": ["31.5"]}, [31.5]),
+        (["half"], {"age": 31}, []),
+        (["empty"], {"age": [None]}, [None]),
+        (["empty"], {"age": float("nan")}, [None]),
+        (["whole", "half"], {"age": [31, 31.5]}, [31.0, 31.5]),
+        (["whole", "half"], {"age": 31.5}, [31.5]),
+        (["whole", "empty"], {}, [31, None]),  # a column without a cell makes text of none
+        (["empty", "half"], {"age": [None, 31.5]}, [None, 31.5]),
+        (["whole", "text", "half"], {}, ["31", "31", "31.5"]),
+        (["whole", "text", "half"], {"age": [31, "x"]}, ["31", "31"]),
+    ],
+)
+def test_typed_columns_are_filtered_and_put_together(typed, names, where, ages):
+    folders = [typed[name] for name in names]
+    if len(names) > 1 and "half" in names and "whole" in names and "text" not in names:
+        with pytest.raises(ConfigError, match="no value of the type .*Integer value 1152921504606846977"):
+            load_embeddings(folders, **where)  # of the column `big`
+        return
+    table = load_embeddings(folders, **where)[2]
+    assert table["age"].to_pylist() == [age for age in ages for _ in range(2)]
+
+
+@pytest.mark.parametrize("wrong", [{"age": "old"}, {"age": True}, {"sure": 1}, {"sure": "yes"}])
+def test_values_of_another_type_are_refused(typed, wrong):
+    ((name, value),) = wrong.items()
+    with pytest.raises(ConfigError, match=f"{name}={value!r}: the column holds (int64|bool)"):
+        load_embeddings(typed["whole"], **wrong)
+
+
+def test_others_read_typed_columns_as_they_are(typed):
+    folder = typed["whole"] / "embeddings"
+    for table in (
+        pandas.read_parquet(folder).to_dict("list"),
+        polars.read_parquet(folder / "*.parquet").to_dict(as_series=False),
+        duckdb.sql(f"select age, big, sure from '{folder}/*.parquet'").arrow().read_all().to_pydict(),
+    ):
+        assert [table[name] for name in ("age", "big", "sure")] == [[31, 31], [2**60 + 1] * 2, [True, True]]
+
+
+def test_the_manifest_names_the_columns(typed):
+    manifest = read_manifest(typed["whole"])
+    assert manifest["fingerprint"]["arguments"]["further"] == ["age", "big", "sure"]
+
+
+def test_numbers_that_no_type_holds_stay_text(tmp_path):
+    path = make_study(tmp_path / "study") / "S01" / "EDA.csv"
+    columns = {
+        "path": [str(path), str(path.with_name("BVP.csv"))],
+        "nanoseconds": [1_700_000_000_123_456_789, 0],
+        "hash": np.array([2**64 - 1, 1], np.uint64),
+        "dose": [1e20, 1.0],
+        "mixed": ["9007199254740993", "0.5"],
+    }
+    assert open_study(columns).types == ("int64", "string", "double", "string")
+    text = "path,long,mixed,huge\nEDA.csv,1700000000123456789,9007199254740993,1e400\nBVP.csv,0,0.5,1\n"
+    assert read_study(write(path.with_name("study.csv"), text)).types == ("int64", "string", "string")
+    embed_study(columns, tmp_path / "out", "waveform", model=Stub(), window=10)
+    table = load_embeddings(tmp_path / "out", modality="eda")[2]
+    assert [table[name][0].as_py() for name in list(columns)[1:]] == [
+        1_700_000_000_123_456_789, "18446744073709551615", 1e20, "9007199254740993",
+    ]  # fmt: skip
 
 
 def test_a_column_of_text_in_a_table_is_text(tmp_path):

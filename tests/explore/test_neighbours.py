@@ -40,8 +40,9 @@ BVP, OTHER = "P1/BVP.csv#BVP@20", "P1/BVP.csv"
         ({"where": {"label": EVIL}}, lambda r: r["label"] == EVIL and r["modality"] == "bvp" and r["source"] != OTHER),
         ({"where": {"subject": ["S01", "S02"], "modality": "gsr"}}, lambda r: r["subject"] in ("S01", "S02")
          and r["modality"] == "eda"),
-        ({"where": {"room": "2", "start": [0.0, 10.0]}}, lambda row: row["room"] == "2" and row["start"] <= 10
+        ({"where": {"room": "2", "start": [0.0, "10"]}}, lambda row: row["room"] == 2 and row["start"] <= 10
          and row["modality"] == "bvp"),
+        ({"where": {"room": [0, 2.5]}}, lambda row: row["room"] == 0 and row["modality"] == "bvp"),
     ],
 )  # fmt: skip
 def test_the_nearest_are_those_of_brute_force(folder, loaded, options, allowed):
@@ -102,7 +103,8 @@ def test_other_weights_recipes_and_scales_are_refused_with_the_difference(folder
             ConfigError,
             "no window of bvp and with label=.none such. and",
         ),
-        (BVP, {"where": {"start": "soon"}}, ConfigError, "the column holds double"),
+        (BVP, {"where": {"start": "soon"}}, ConfigError, "start='soon': the column holds double"),
+        (BVP, {"where": {"room": "hall"}}, ConfigError, "room='hall': the column holds int64"),
         (BVP, {"representation": "psd"}, ConfigError, "holds waveform, scalogram, no psd"),
         (np.zeros(192, np.float32), {"provenance": ...}, SignalError, "zero or not finite"),
         (np.full(192, np.nan), {"provenance": ...}, SignalError, "zero or not finite"),

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from ..errors import ConfigError, need, unknown
 from ..sealed_files import plain_json, read_sealed, sha256_of
-from ..signals.filters import modality_name
 from ..signals.request import READOUTS, check_readout, column_of, representation_name
+from .cells import wanted
 from .mixing import check_mixable
 from .parts import FAILURES, FORMAT, MANIFEST, METADATA, NAME, NAME_1, READ, SHARDS
 
@@ -64,8 +64,8 @@ def load_embeddings(
         raise ConfigError(f"folder={list(map(str, folders))!r}: name each folder of embeddings once")
     manifests = [read_manifest(each) for each in folders]
     held = manifests[0]["fingerprint"]["arguments"]["representations"]
-    wanted = held if representation is None else [representation] if isinstance(representation, str) else representation
-    names = [representation_name(name) for name in wanted]
+    asked = held if representation is None else [representation] if isinstance(representation, str) else representation
+    names = [representation_name(name) for name in asked]
     if not names or len(set(names)) < len(names):
         raise ConfigError(f"representation={representation!r}: name each of {', '.join(held)} once at most")
     if missing := [name for name in names if name not in held]:
@@ -77,13 +77,17 @@ def load_embeddings(
             raise ConfigError(
                 f'{str(place)!r} holds no rows: embed the study again with readout="rows" (--readout rows)'
             )
-    tables = [_folder(*each, columns, where) for each in zip(folders, manifests, strict=True)]
+    places = list(zip(folders, manifests, strict=True))
+    for each in places:
+        _check_filled(*each)
+    types = _common_types(places) if len(places) > 1 else {}
+    tables = [_folder(*each, columns, where, types) for each in places]
     if len(folders) > 1:
         tables = [
             each.append_column("folder", pa.array([str(place)] * len(each), pa.string()))
             for place, each in zip(folders, tables, strict=True)
         ]
-    table = pa.concat_tables(_alike(tables), promote_options="permissive")
+    table = pa.concat_tables(tables, promote_options="default")
     about = provenance_of(
         dict(zip(map(str, folders), (_provenance(*e) for e in zip(folders, manifests, strict=True)), strict=True))
     )
@@ -92,24 +96,42 @@ def load_embeddings(
     return table["id"].to_pylist(), matrix, facts
 
 
-def _alike(tables: Sequence[pa.Table]) -> list[pa.Table]:
-    """The tables, with text in place of columns of your own that are numbers in one and none in another."""
-    kinds: dict[str, list[pa.DataType]] = {}
-    for table in tables:
-        for field in table.schema:
-            kinds.setdefault(field.name, []).append(field.type)
-    numeric = (pa.types.is_integer, pa.types.is_floating)
-    mixed = [
-        name
-        for name, found in kinds.items()
-        if len(set(found)) > 1 and not all(any(fits(kind) for fits in numeric) for kind in found)
-    ]
-    return [
-        table.cast(
-            pa.schema([field.with_type(pa.string()) if field.name in mixed else field for field in table.schema])
-        )
-        for table in tables
-    ]
+def _common_types(places: Sequence[tuple[Path, Mapping[str, Any]]]) -> dict[str, pa.DataType]:
+    """The types of columns that differ between folders: of whole and other numbers the latter, otherwise text."""
+    found: dict[str, dict[pa.DataType, list[int]]] = {}
+    for number, (folder, manifest) in enumerate(places):
+        for field in parquet.read_schema(verified_shard(folder, manifest["shards"][0])):
+            if pa.types.is_fixed_size_list(field.type):
+                continue
+            found.setdefault(field.name, {}).setdefault(field.type, []).append(number)
+    common: dict[str, pa.DataType] = {}
+    for name, kinds in found.items():
+        if len(kinds) > 1:
+            if pa.string() in kinds and all(_is_empty(*places[number], name) for number in kinds[pa.string()]):
+                del kinds[pa.string()]
+            numbers = all(pa.types.is_integer(kind) or pa.types.is_floating(kind) for kind in kinds)
+            (common[name],) = kinds if len(kinds) == 1 else [pa.float64() if numbers else pa.string()]
+    return common
+
+
+def _is_empty(folder: Path, manifest: Mapping[str, Any], name: str) -> bool:
+    """Whether no cell of a column is filled."""
+    shards = (verified_shard(folder, each) for each in manifest["shards"])
+    return all(
+        column.null_count == len(column) for each in shards for column in parquet.read_table(each, columns=[name])
+    )
+
+
+def _cast(table: pa.Table, types: Mapping[str, pa.DataType], folder: Path) -> pa.Table:
+    """The table, with columns of some types."""
+    fields = [each.with_type(types.get(each.name, each.type)) for each in table.schema]
+    try:
+        return table.cast(pa.schema(fields)) if types else table
+    except pa.ArrowInvalid as error:
+        raise ConfigError(
+            f"a column of {str(folder)!r} has no value of the type that it has in the other folders ({error}): embed "
+            "the study again with that column as text"
+        ) from error
 
 
 def provenance_of(folders: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -136,17 +158,26 @@ def readouts_of(manifest: Mapping[str, Any]) -> tuple[str, ...]:
     return READOUTS if manifest["fingerprint"]["arguments"].get("readout") == "rows" else READOUTS[:1]
 
 
-def _folder(folder: Path, manifest: Mapping[str, Any], columns: Sequence[str], where: Mapping[str, Any]) -> pa.Table:
-    """The rows of one folder that are wanted, with some columns of vectors."""
-    names = manifest["fingerprint"]["arguments"]["representations"]
-    held = [column_of(name, readout) for name in names for readout in readouts_of(manifest)]
-    drop = [name for name in held if name not in columns]
+def _check_filled(folder: Path, manifest: Mapping[str, Any]) -> None:
     if not sum(each["rows"] for each in manifest["shards"]):
         raise ConfigError(
             f"{str(folder)!r} holds no vector: none of {manifest['summary']['inputs']} inputs could be embedded; "
             f"{str(folder / FAILURES)!r} says why"
         )
-    shards = [_shard(folder, each, drop, where) for each in manifest["shards"]]
+
+
+def _folder(
+    folder: Path,
+    manifest: Mapping[str, Any],
+    columns: Sequence[str],
+    where: Mapping[str, Any],
+    types: Mapping[str, pa.DataType],
+) -> pa.Table:
+    """The rows of one folder that are wanted, with some columns of vectors, and others of some types."""
+    names = manifest["fingerprint"]["arguments"]["representations"]
+    held = [column_of(name, readout) for name in names for readout in readouts_of(manifest)]
+    drop = [name for name in held if name not in columns]
+    shards = [_shard(folder, each, drop, where, types) for each in manifest["shards"]]
     return pa.concat_tables([each.replace_schema_metadata(None) for each in shards])
 
 
@@ -187,10 +218,12 @@ def verified_shard(folder: Path, facts: dict[str, Any]) -> Path:
     return path
 
 
-def _shard(folder: Path, facts: dict[str, Any], drop: list[str], where: Mapping[str, Any]) -> pa.Table:
+def _shard(
+    folder: Path, facts: dict[str, Any], drop: list[str], where: Mapping[str, Any], types: Mapping[str, pa.DataType]
+) -> pa.Table:
     path = verified_shard(folder, facts)
     kept = [name for name in parquet.read_schema(path).names if name not in drop]
-    table = parquet.read_table(path, columns=kept)
+    table = _cast(parquet.read_table(path, columns=kept), types, folder)
     for name, value in where.items():
         if value is None:
             continue
@@ -205,14 +238,7 @@ def _shard(folder: Path, facts: dict[str, Any], drop: list[str], where: Mapping[
 def _is_one_of(column: pa.ChunkedArray, name: str, value: Any) -> pa.ChunkedArray:
     """Where a column holds a value, or one of several."""
     values = list(value) if isinstance(value, Iterable) and not isinstance(value, str | bytes) else [value]
-    if name == "modality":
-        values = [each if each is None else modality_name(each) for each in values]
-    elif pa.types.is_string(column.type):
-        values = [each if each is None else str(each) for each in values]
-    try:
-        return pc.is_in(column, pa.array(values, column.type))
-    except (pa.ArrowException, TypeError, ValueError) as error:
-        raise ConfigError(f"{name}={value!r}: the column holds {column.type}") from error
+    return pc.is_in(column, wanted(values, column.type, name))
 
 
 def _vectors(table: pa.Table, name: str) -> NDArray[np.float32]:

@@ -18,6 +18,7 @@ from ..embedding import Embedder
 from ..errors import ConfigError, need
 from ..sealed_files import plain, plain_json, read_sealed, remove, sealed, write
 from ..version import __version__
+from .cells import typed
 from .parts import (
     FAILURES,
     FORMAT,
@@ -30,7 +31,6 @@ from .parts import (
     SHARDS,
     Notice,
     Record,
-    cells,
     chain,
     read_record,
 )
@@ -111,7 +111,7 @@ def fingerprint(
         "weights": {name: weights[name] for name in kept},
         "backend": model.backend.facts(),
         "recipe": asdict(model.recipe),
-        "arguments": {**asdict(settings), "further": list(further)},
+        "arguments": {**asdict(settings), "further": [name for name, _ in further]},
         "threads": None if model.backend.parallel else threads,  # an image is then computed by one thread
         "batches": model.backend.batches,  # of an accelerator, whose size changes the last digits
     }
@@ -297,7 +297,7 @@ class Ledger:
             for name in named
         }
         for place, (name, kind) in enumerate(self._study.carried):
-            columns[name] = cells([each.further[place] for _, each in inputs], kind)
+            columns[name] = typed([each.further[place] for _, each in inputs], kind)
         numbered = range(len(inputs))
         columns["sha256"] = pa.array([file.sha256 for file, _ in inputs], pa.string())
         columns["outcome"] = pa.array([self.outcome(number) for number in numbered], pa.string())

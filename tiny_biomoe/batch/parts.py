@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ..errors import need
 from ..sealed_files import plain_json, read_sealed, sealed, sha256_of, write
-from .labels import is_missing
+from .cells import typed
 
 need("pyarrow", "filelock", extra="batch", what="embedding folders")
 
@@ -197,11 +197,6 @@ def columns(vectors: Mapping[str, int], further: Sequence[tuple[str, str]]) -> p
     return pa.schema([*facts, *(pa.field(name, pa.type_for_alias(kind)) for name, kind in further), *lists])
 
 
-def cells(texts: Sequence[str], kind: str) -> pa.Array:
-    """Cells of a column of a type."""
-    return pa.array([None if is_missing(text) else text for text in texts], pa.string()).cast(kind)
-
-
 def to_parquet(shard: Shard, vectors: Mapping[str, NDArray[np.float32]], schema: pa.Schema) -> bytes:
     """A shard as the bytes of a Parquet file: the same rows give the same bytes.
 
@@ -212,7 +207,7 @@ def to_parquet(shard: Shard, vectors: Mapping[str, NDArray[np.float32]], schema:
     facts = [pa.array([getattr(row, name) for row in shard.rows], schema.field(name).type) for name in vars_of(Row)]
     kinds = [field.type for field in schema][len(facts) : len(schema) - len(vectors)]
     carried = zip(*shard.further, strict=True) if shard.further else [()] * len(kinds)
-    further = [cells(column, kind) for column, kind in zip(carried, kinds, strict=True)]
+    further = [typed(column, kind) for column, kind in zip(carried, kinds, strict=True)]
     arrays = [
         pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(each).reshape(-1)), each.shape[1])
         for each in vectors.values()

@@ -2,7 +2,7 @@
 
 A table is a study file, which is delimited text with a header, or a DataFrame. Only the column `path` is required;
 `modality`, `fs`, `column`, `subject`, `label`, `start` and `stop` are known, and any further column is carried into the
-output as text.
+output, with the type that its cells have.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import csv
 import math
 import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -27,6 +26,7 @@ from ..readers.text_files import read_lines
 from ..signals.filters import modality_name
 from ..signals.request import READOUTS, column_of
 from ..signals.validation import is_number
+from .cells import text_of, type_of
 from .labels import check_people, is_missing
 
 KNOWN = ("path", "modality", "fs", "column", "subject", "label", "start", "stop")
@@ -34,12 +34,6 @@ PEOPLE = {"subject", "label", "modality"}  # of which a table without `path` tha
 NEAR = 0.75  # how alike a misspelt name is to the one that was meant
 FACTS = ("id", "source", "channel", "modality", "fs", "start", "stop", "unix_start", "missing", "flat", "clipped")
 FILES = {"file", "files", "filename", "file_name", "filepath", "file_path", "recording", "paths"}  # in place of `path`
-TYPES = {  # of a further column: the first that fits every cell that is filled
-    "int64": re.compile(r"0|-?[1-9]\d{0,17}"),  # 007 is a name
-    "double": re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?"),
-    "bool": re.compile(r"true|false", re.IGNORECASE),
-    "string": re.compile(".*", re.DOTALL),
-}
 VECTORS = {column_of(name, readout) for name in REPRESENTATIONS for readout in READOUTS}
 TAKEN = {*KNOWN, *FACTS, *VECTORS}  # names that a further column cannot have
 
@@ -90,7 +84,7 @@ class Study:
     inputs: Sequence[Input]
     skipped: Sequence[Skipped] = ()
     further: tuple[str, ...] = ()  # names of the columns that are carried into the output
-    types: tuple[str, ...] = ()  # of these, each of `TYPES`
+    types: tuple[str, ...] = ()  # of these, each of `cells.TYPES`
 
     @property
     def carried(self) -> tuple[tuple[str, str], ...]:
@@ -159,26 +153,17 @@ def _of_table(table: Any) -> Study:
     try:
         by_position = hasattr(table, "reset_index")  # pandas, whose index is no column
         rows = pa.Table.from_pandas(table, preserve_index=False) if by_position else pa.table(table)
-    except (pa.ArrowException, TypeError, ValueError) as error:
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         raise ConfigError(f"the table cannot be read ({error}): a study has columns of text and numbers") from error
     names = [name.lower() if name.lower() in KNOWN else name for name in rows.column_names]
     further = _check_header(names, where)
-    cells = [[_text(value) for value in column.to_pylist()] for column in rows.columns]
+    cells = [[text_of(value) for value in column.to_pylist()] for column in rows.columns]
     listed = (dict(zip(names, row, strict=True)) for row in zip(*cells, strict=True))
     plain = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_decimal, pa.types.is_null)
     texts = [
         name for name, field in zip(names, rows.schema, strict=True) if not any(fits(field.type) for fits in plain)
     ]
     return _collected(enumerate(listed), further, Path.cwd(), where, texts=texts)
-
-
-def _text(value: Any) -> str:
-    """A cell as a study file has it: empty where it is missing, whole numbers without a point."""
-    if value is None or is_missing(value):
-        return ""
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value).strip()
 
 
 def chosen(study: Study, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> Study:
@@ -345,16 +330,6 @@ def _collected(
     cells = [[each.further[place] for each in listed] for place in range(len(further))]
     types = ("string" if name in texts else type_of(column) for name, column in zip(further, cells, strict=True))
     return Study(sorted(listed, key=Input.order), list(dict.fromkeys(skipped)), further, tuple(types))
-
-
-def type_of(cells: Iterable[str]) -> str:
-    """The type of a column by its cells: whole numbers, numbers, true or false, or text.
-
-    >>> type_of(["31", "n/a", "29"]), type_of(["31", "29.5"]), type_of(["007", "31"]), type_of(["", ""])
-    ('int64', 'double', 'string', 'string')
-    """
-    filled = {cell for cell in cells if not is_missing(cell)}
-    return next((name for name, pattern in TYPES.items() if filled and all(map(pattern.fullmatch, filled))), "string")
 
 
 def _check_header(names: list[str], where: str) -> tuple[str, ...]:

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from ..batch.cells import wanted
 from ..errors import ConfigError, SignalError
-from ..signals.filters import modality_name
 from ..signals.validation import check_positive
 from .folder import Coded, EmbeddingFolder, to_arrow, to_numpy
 from .provenance import check_comparable
@@ -74,10 +74,9 @@ class SearchableWindows:
         if query.sources and not same_recording:
             mask &= ~self.sources.among(query.sources)
         self.folder.check_columns(list(where))
-        for column, wanted in where.items():
-            values = list(wanted) if isinstance(wanted, list | tuple | set | frozenset) else [wanted]
-            values = [modality_name(value) for value in values] if column == "modality" else values
-            mask &= _among(self.folder.facts([column])[column], values)
+        for column, given in where.items():
+            values = list(given) if isinstance(given, list | tuple | set | frozenset) else [given]
+            mask &= _among(self.folder.facts([column])[column], values, column)
         if not mask.any():
             asked = [] if any_modality or "modality" in where else [f"of {query.modality}"]
             asked += [f"with {name}={value!r}" for name, value in where.items()]
@@ -222,12 +221,9 @@ def _checked(query: Query, width: int) -> NDArray[np.float32]:
     return vector
 
 
-def _among(column: pa.ChunkedArray, values: list[Any]) -> NDArray[np.bool_]:
+def _among(column: pa.ChunkedArray, values: list[Any], name: str) -> NDArray[np.bool_]:
     """Where a column holds one of some values; None stands for an empty cell."""
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    try:
-        wanted = pa.array(values, kind)
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise ConfigError(f"where={values!r}: the column holds {kind}, which none of these is ({error})") from error
-    chunks = [pc.cast(pc.is_in(chunk, value_set=wanted), pa.uint8()) for chunk in column.chunks]
+    listed = wanted(values, kind, name)
+    chunks = [pc.cast(pc.is_in(chunk, value_set=listed), pa.uint8()) for chunk in column.chunks]
     return np.concatenate([to_numpy(chunk) for chunk in chunks]).astype(bool)
