@@ -8,10 +8,11 @@ import json
 import numpy as np
 import onnx
 import pytest
+import torch
 from toy import QUICK, tiny, toy_samples
 
 from tiny_biomoe import ConfigError
-from tiny_biomoe.train.classifier_export import run_classifier
+from tiny_biomoe.train.classifier_export import classifier_to_onnx, run_classifier
 from tiny_biomoe.train.finetuning import finetune
 
 VIEWS = (("bvp", "waveform"), ("eda", "psd"))
@@ -50,3 +51,15 @@ def test_row_138_a_head_that_is_not_exported_says_so(run, tmp_path):
 def test_a_bag_of_two_labels_is_refused():
     with pytest.raises(ConfigError, match="are of two people or labels"):
         finetune(tiny(), toy_samples(2), settings=dataclasses.replace(HEAD, level="subject"))
+
+
+def test_row_122_export_is_the_same_whatever_the_process_has_set():
+    trained = finetune(tiny(), toy_samples(2), settings=HEAD)
+    usual = run_classifier(classifier_to_onnx(trained), toy_samples(2))
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.inference_mode():
+            found = classifier_to_onnx(trained)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    np.testing.assert_array_equal(run_classifier(found, toy_samples(2)), usual)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -478,3 +479,37 @@ def test_the_defaults_are_the_papers():
         Settings(dropout=(0.1, 1.0))
     with pytest.raises(ConfigError, match="unknown precision 'float16'"):
         Settings(precision="float16")
+
+
+@contextmanager
+def another_dtype():
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("around", "part"),
+    [
+        (torch.no_grad, "head"), (torch.inference_mode, "head"), (lambda: torch.device("meta"), "head"),
+        (another_dtype, "head"), (another_dtype, "all"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_row_122_training_is_the_same_whatever_the_process_has_set(parts, tmp_path, around, part):
+    settings = dataclasses.replace(QUICK, epochs=1, part=part) if part == "head" else AUGMENTED
+    some, others = parts[0].take(slice(0, 4)), parts[1].take(slice(0, 2))
+    usual = finetune(tiny(), some, validation=others, settings=settings)
+    model = tiny()
+    with around():
+        before = torch.get_default_dtype(), torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+        found = finetune(model, some, validation=others, settings=settings)
+        assert before == (torch.get_default_dtype(), torch.is_grad_enabled(), torch.is_inference_mode_enabled())
+        found.save(tmp_path / "c")
+        answers = found.predict_proba(others), TrainedClassifier.load(tmp_path / "c").predict_proba(others)
+    assert found.history == usual.history
+    assert same(weights_of(found), weights_of(usual))
+    for each in answers:
+        np.testing.assert_array_equal(each, usual.predict_proba(others))

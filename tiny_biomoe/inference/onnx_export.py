@@ -22,7 +22,7 @@ from ..version import __version__
 from ..weights.loading import tensor_digest
 from ..weights.tensor_files import Tensors
 from .onnx_backend import OUTPUTS, run_onnx, to_pixels
-from .torch_backend import built, vectors_and_rows
+from .torch_backend import built, usual_defaults, vectors_and_rows
 
 need("onnx", "onnxruntime", "onnxscript", extra="onnx", what="ONNX")
 
@@ -83,8 +83,8 @@ def to_onnx(tensors: Tensors, config: Config, **facts: str) -> bytes:
     WeightsError
         What ONNX Runtime computes from the file is not, to 1e-5, what the network gives.
     """
-    example = torch.zeros(2, 3, IMAGE_SIZE, IMAGE_SIZE)
-    with quiet(), torch.no_grad():
+    with usual_defaults(), quiet():
+        example = torch.zeros(2, 3, IMAGE_SIZE, IMAGE_SIZE)
         program = torch.onnx.export(
             _Exported(built(tensors, config)).eval(), (example,), input_names=["pixels"], output_names=OUTPUTS,
             dynamo=True, dynamic_shapes={"pixels": {0: torch.export.Dim("batch")}}, opset_version=OPSET, verbose=False,

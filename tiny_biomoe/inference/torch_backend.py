@@ -119,7 +119,14 @@ def built(tensors: Tensors, config: Config) -> Network:
 @contextmanager
 def usual_defaults() -> Iterator[None]:
     """Float32 on the CPU within, outside inference mode, whatever the caller has set for new tensors."""
-    with _MODES, torch.inference_mode(False), torch.device("cpu"):
+    with _MODES, training_defaults(), torch.no_grad():
+        yield
+
+
+@contextmanager
+def training_defaults() -> Iterator[None]:
+    """The same with gradients, and for long: other threads may embed meanwhile."""
+    with torch.inference_mode(False), torch.enable_grad(), torch.device("cpu"):
         before = torch.get_default_dtype()
         torch.set_default_dtype(torch.float32)
         try:

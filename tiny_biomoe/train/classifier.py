@@ -20,7 +20,7 @@ from torch import Tensor
 from ..batch.labels import Label, as_classes, check_labels, classes_of, person_key
 from ..errors import ConfigError, SignalError, WeightsError, warn
 from ..images.rendering import Levels
-from ..inference.torch_backend import evaluating
+from ..inference.torch_backend import evaluating, usual_defaults
 from ..model import TinyBioMoE, embed_levels
 from ..sealed_files import write_whole
 from ..version import __version__
@@ -338,7 +338,8 @@ class TrainedClassifier:
         views = tuple(View(*view) for view in data["views"])
         target = None if data["target"] is None else Target(**data["target"])
         outputs = 1 if target else len(data["classes"])
-        model = FusionClassifier(backbone, len(views), outputs, data["fusion"], data["missing"], data["pooling"])
+        with usual_defaults():
+            model = FusionClassifier(backbone, len(views), outputs, data["fusion"], data["missing"], data["pooling"])
         model.load_head(_head(folder / HEAD, data["head_sha256"], model))
         drawing = None if data["drawing"] is None else Drawing(**data["drawing"])
         return cls(model.eval(), views, tuple(data["classes"]), data["about"], tuple(data["history"]), drawing,

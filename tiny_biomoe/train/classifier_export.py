@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..config import IMAGE_SIZE
 from ..errors import ConfigError, WeightsError
 from ..inference.onnx_export import OPSET, TOLERANCE, exportable, quiet
-from ..inference.torch_backend import built
+from ..inference.torch_backend import built, usual_defaults
 from ..version import __version__
 from ..weights.loading import arrays
 from .classifier import TrainedClassifier
@@ -65,10 +65,10 @@ def classifier_to_onnx(classifier: TrainedClassifier, **facts: str) -> bytes:
             f"this classifier pools the windows of a {classifier.level}, and such a head is not exported: export its "
             "embedding network (--embedding)"
         )
-    module = _Exported(classifier).eval()
-    pixels, present = torch.zeros(2, module.views, 3, IMAGE_SIZE, IMAGE_SIZE), torch.ones(2, module.views)
     name, batch = "number" if classifier.target else "probabilities", torch.export.Dim("batch")
-    with quiet(), torch.no_grad():
+    with usual_defaults(), quiet():
+        module = _Exported(classifier).eval()
+        pixels, present = torch.zeros(2, module.views, 3, IMAGE_SIZE, IMAGE_SIZE), torch.ones(2, module.views)
         program = torch.onnx.export(
             module, (pixels, present), input_names=["pixels", "present"], output_names=[name], dynamo=True,
             dynamic_shapes={"pixels": {0: batch}, "present": {0: batch}}, opset_version=OPSET, verbose=False,

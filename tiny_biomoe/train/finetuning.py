@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import ConfigError, WeightsError
-from ..inference.torch_backend import check_device, to_pixels
+from ..inference.torch_backend import check_device, to_pixels, training_defaults
 from ..model import TinyBioMoE
 from ..weights.loading import tensor_digest
 from .augment import NONE, augment
@@ -75,7 +75,7 @@ def finetune(
         check_apart(dataset, validation)
     elif settings.patience is not None:
         raise ConfigError(f"patience={settings.patience} needs validation samples, of other people")
-    with _reproducible(settings.seed):
+    with training_defaults(), _reproducible(settings.seed):
         run = _Run(model, dataset, validation, settings, check_device(device), out, vectors)
         run.progress = progress
         return run.train()
