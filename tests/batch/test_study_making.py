@@ -232,3 +232,11 @@ def test_a_study_is_checked_before_a_folder_is_made(tmp_path):
     with pytest.raises(ConfigError, match="has a column 'path'"):
         embed_study({"file": np.array(["a"])}, tmp_path / "out", model=Stub())
     assert not (tmp_path / "out").exists()
+
+
+def test_rows_have_the_types_of_the_file_that_they_become(folder, tmp_path):
+    found = study_rows(folder, r"(?P<subject>S0(?P<number>\d))/(?P<place>\w+)/", include=["*EDA.csv"])
+    (tmp_path / "study.csv").write_text(found.text(tmp_path))
+    assert open_study(found.rows).carried == read_study(tmp_path / "study.csv").carried
+    assert open_study(found.rows).carried == (("number", "int64"), ("place", "string"))
+    assert open_study(pandas.DataFrame(found.rows)).types == ("string", "string")

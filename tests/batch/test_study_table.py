@@ -222,6 +222,10 @@ def test_a_path_outside_the_study_keeps_its_whole_name(tmp_path):
         ("path,path\nx,y\n", "two columns are called 'path'"),
         ("path,id\nx,y\n", "a column called 'id' cannot be carried along"),
         ("path,psd\nx,y\n", "a column called 'psd' cannot"),
+        ("path,outcome\nx,y\n", "a column called 'outcome' cannot"),  # which `inputs.parquet` has
+        ("path,windows\nx,y\n", "a column called 'windows' cannot"),
+        ("path,folder\nx,y\n", "a column called 'folder' cannot"),  # which a table of several folders has
+        ("path,similarity\nx,y\n", "a column called 'similarity' cannot"),  # which hits of a search have
         ("path,\nx,y\n", "a column called '' cannot"),
         ('path,note\n"x,y\n', "quote that is not closed"),
     ],

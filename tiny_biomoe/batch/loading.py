@@ -83,6 +83,11 @@ def load_embeddings(
     types = _common_types(places) if len(places) > 1 else {}
     tables = [_folder(*each, columns, where, types) for each in places]
     if len(folders) > 1:
+        if taken := [place for place, each in zip(folders, tables, strict=True) if "folder" in each.column_names]:
+            raise ConfigError(
+                f"{str(taken[0])!r} has a column 'folder' of its own, and so has a table of several folders: load each "
+                "by itself, or embed the study again with that column renamed"
+            )
         tables = [
             each.append_column("folder", pa.array([str(place)] * len(each), pa.string()))
             for place, each in zip(folders, tables, strict=True)

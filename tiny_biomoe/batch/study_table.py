@@ -35,7 +35,8 @@ NEAR = 0.75  # how alike a misspelt name is to the one that was meant
 FACTS = ("id", "source", "channel", "modality", "fs", "start", "stop", "unix_start", "missing", "flat", "clipped")
 FILES = {"file", "files", "filename", "file_name", "filepath", "file_path", "recording", "paths"}  # in place of `path`
 VECTORS = {column_of(name, readout) for name in REPRESENTATIONS for readout in READOUTS}
-TAKEN = {*KNOWN, *FACTS, *VECTORS}  # names that a further column cannot have
+ADDED = {"sha256", "outcome", "windows", "folder", "similarity"}  # by `inputs.parquet`, loading and searching
+TAKEN = {*KNOWN, *FACTS, *VECTORS, *ADDED}  # names that a further column cannot have
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,9 @@ def open_study(source: Any, include: Sequence[str] = (), exclude: Sequence[str] 
         paths = list(source)
         if paths and all(isinstance(each, Mapping) for each in paths):  # rows, as `StudyRows` has them
             names = dict.fromkeys(name for row in paths for name in row)
-            return chosen(_of_table({name: [row.get(name) for row in paths] for name in names}), include, exclude)
+            as_file = all(isinstance(cell, str) for row in paths for cell in row.values())
+            columns = {name: [row.get(name) for row in paths] for name in names}
+            return chosen(_of_table(columns, as_file), include, exclude)
         if wrong := [each for each in paths if not isinstance(each, str | os.PathLike)]:
             raise ConfigError(f"{wrong[0]!r} is no path: a study is a path, a list of paths, or a table with 'path'")
         rows = ((at, {"path": os.fspath(path)}) for at, path in enumerate(paths))
@@ -144,8 +147,8 @@ def _of_path(path: Path) -> Study:
     return Study([Input(source_name(each, root), each) for each in paths if each not in tables], skipped)
 
 
-def _of_table(table: Any) -> Study:
-    """A DataFrame, an Arrow table or a dictionary of columns as a study."""
+def _of_table(table: Any, as_file: bool = False) -> Study:
+    """A DataFrame, an Arrow table or a dictionary of columns as a study; text in it is text, unless it is `as_file`."""
     need("pyarrow", extra="batch", what="a table as a study")
     import pyarrow as pa
 
@@ -161,7 +164,9 @@ def _of_table(table: Any) -> Study:
     listed = (dict(zip(names, row, strict=True)) for row in zip(*cells, strict=True))
     plain = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_decimal, pa.types.is_null)
     texts = [
-        name for name, field in zip(names, rows.schema, strict=True) if not any(fits(field.type) for fits in plain)
+        name
+        for name, field in zip(names, rows.schema, strict=True)
+        if not as_file and not any(fits(field.type) for fits in plain)
     ]
     return _collected(enumerate(listed), further, Path.cwd(), where, texts=texts)
 
