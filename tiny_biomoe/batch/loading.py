@@ -78,10 +78,10 @@ def load_embeddings(
                 f'{str(place)!r} holds no rows: embed the study again with readout="rows" (--readout rows)'
             )
     places = list(zip(folders, manifests, strict=True))
-    for each in places:
-        _check_filled(*each)
+    for place, manifest in places:
+        _check_filled(place, manifest)
     types = _common_types(places) if len(places) > 1 else {}
-    tables = [_folder(*each, columns, where, types) for each in places]
+    tables = [_folder(*pair, columns, where, types) for pair in places]
     if len(folders) > 1:
         if taken := [place for place, each in zip(folders, tables, strict=True) if "folder" in each.column_names]:
             raise ConfigError(
