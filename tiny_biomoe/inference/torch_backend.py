@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import lru_cache
 from threading import RLock
 from typing import TypeGuard
@@ -126,7 +126,8 @@ def usual_defaults() -> Iterator[None]:
 @contextmanager
 def training_defaults() -> Iterator[None]:
     """The same with gradients, and for long: other threads may embed meanwhile."""
-    with torch.inference_mode(False), torch.enable_grad(), torch.device("cpu"):
+    usual = torch.get_default_device().type == "cpu"  # a device that is named is looked at in every call
+    with torch.inference_mode(False), torch.enable_grad(), nullcontext() if usual else torch.device("cpu"):
         before = torch.get_default_dtype()
         torch.set_default_dtype(torch.float32)
         try:
