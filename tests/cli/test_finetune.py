@@ -268,7 +268,8 @@ def test_row_116_rows_missing_outside_start_and_stop_cost_nothing(tmp_path):
     found, failures = cut_study(study, None, Recipe(), Cutting(window=10))
     assert (found.starts, found.channels) == ([0, 20, 30], {"bvp": ["BVP"]})
     (failure,) = failures
-    assert failure.startswith("p.csv: samples are missing for 2 s from 13 s on, the first of 1 holes: split")
+    missing = "samples are missing for 2 s from 13 s on, the first of 1 holes: lose the windows beside"
+    assert failure.startswith(f"p.csv: {missing}")
     kept, failures = cut_study(study, None, Recipe(), Cutting(window=10, reading={"on_hole": "nan"}))
     assert kept.starts == [0, 22, 20, 30]
     assert failures[0].startswith("p.csv, 12-22 s, lies in or beside missing samples")

@@ -36,7 +36,7 @@ def info(folder: Path) -> None:
         "stride": "" if facts["stride"] is None else f"{facts['stride']:g} s",
         **{name: facts[name] for name in ("scale", "band", "short", "nan_policy", "max_gap", "max_missing")},
         "reading": ", ".join(f"{name} {value}" for name, value in arguments["reading"].items()),
-        "columns": ", ".join(each if isinstance(each, str) else each[0] for each in arguments.get("further", [])),
+        "columns": ", ".join(arguments.get("further", [])),
         "computed by": ", ".join(str(value) for value in made["backend"].values() if value is not None),
         "software": ", ".join(f"{name} {number}" for name, number in made["library"].items()),
     }

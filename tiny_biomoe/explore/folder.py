@@ -91,8 +91,8 @@ class EmbeddingFolder:
 
     @property
     def further(self) -> tuple[str, ...]:
-        """Names of the columns that the study carried along; manifests hold their types as well, but for early ones."""
-        return tuple(each if isinstance(each, str) else each[0] for each in self.arguments["further"])
+        """Names of the columns that the study carried along."""
+        return tuple(self.arguments["further"])
 
     @cached_property
     def recipe(self) -> Recipe:
