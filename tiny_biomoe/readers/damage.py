@@ -30,7 +30,7 @@ def damage(format_name: str) -> Iterator[None]:
         raise SignalError(f"not a whole {format_name} file ({brief(error)}): fetch it again") from error
 
 
-def bounded(n_samples: int) -> None:
+def bounded(n_samples: int, remedy: str = "choose a column=, or split the file") -> None:
     """Refuse what a small file can claim to hold."""
     if n_samples * 8 > MAX_BYTES:
-        raise SignalError(f"{n_samples} samples, more than {MAX_BYTES // 8}: choose a column=, or split the file")
+        raise SignalError(f"{n_samples} samples, more than {MAX_BYTES // 8}: {remedy}")

@@ -110,7 +110,7 @@ FORMATS: dict[str, Format] = {
     "e4": Format(read_e4, looks=lambda path, head: looks_like_e4(head)),
     "csv": Format(read_csv, looks=lambda path, head: True),
 }
-PARTS = [
+PARTS = [  # of the formats that read several files: how these are known, and which they are
     (each.endings, each.looks or (lambda path, head: False), each.parts) for each in FORMATS.values() if each.parts
 ]
 CHOICES: dict[str, list[str | None]] = {
@@ -138,6 +138,7 @@ HEAD = 4096  # bytes that recognition looks at
 CONTROL = bytes([*range(9), *range(14, 32)])  # characters that no text holds
 SLOWEST = 1.0  # Hz; monitors store numbers so, such as breaths and beats a minute, under the names of the waveforms
 SLOW = "one value in {:g} s, as numbers have that are computed from {}, not the signal itself"
+PAUSES = 'its pauses are too long to be held as missing: split the file, or at them, on_hole="split" (--on-hole split)'
 REDUCE = 'to read it at that rate pass on_held="reduce" (--on-held reduce)'
 
 
@@ -481,7 +482,7 @@ class Statements:
             try:
                 recordings = list(map(self._at_own_rate, self.recordings(channel, timings)))
                 filled += sum(round((end - begin) * each.fs) for each in recordings for begin, end in each.holes)
-                bounded(filled)
+                bounded(filled, PAUSES)
                 doubts = [SLOW.format(1 / each.fs, each.modality) for each in recordings if _is_number(each)]
                 if doubts and options.column in (None, "*") and channel.kind is not None:
                     left.append(LeftOut(printable(channel.name), doubts[0]))
@@ -583,7 +584,7 @@ def _with_holes(samples: Signal, timing: Timing) -> tuple[Signal, tuple[tuple[fl
     runs = [_even(samples, timing, *run) for run in timing.runs]
     steps = [timing.seconds[after] - timing.seconds[after - 1] for after, _ in timing.runs[1:]]
     lacking = [max(round(step * timing.fs) - 1, 1) for step in steps]
-    bounded(samples.size + sum(lacking))
+    bounded(samples.size + sum(lacking), PAUSES)
     parts, holes, at = runs[:1], [], runs[0].size
     for missing, run in zip(lacking, runs[1:], strict=True):
         parts += [np.full(missing, np.nan), run]
