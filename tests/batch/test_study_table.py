@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import duckdb
 import numpy as np
 import pandas
@@ -15,6 +17,7 @@ from tiny_biomoe.batch.loading import read_manifest
 from tiny_biomoe.batch.parts import Notice
 from tiny_biomoe.batch.plan import GROUP_FILES, File, groups, scan
 from tiny_biomoe.batch.segments import Segment, Settings, survey
+from tiny_biomoe.batch.study_making import study_rows
 from tiny_biomoe.batch.study_table import Input, is_study_file, open_study, read_study
 
 
@@ -332,3 +335,19 @@ def test_channels_of_one_name_are_parted_by_their_numbers(tmp_path):
     study = write(tmp_path / "study.csv", "path,modality,fs,column\na.csv,eda,4,x #0\na.csv,resp,4,x #1\n")
     found = list(survey(open_study(study), Settings(("psd",), window=10).check(Recipe()), Recipe()))
     assert [(type(each), each.recording.channel) for each in found] == [(Segment, "x #0"), (Segment, "x #1")]
+
+
+def test_patterns_choose_before_one_of_two_exports_is_left_out(tmp_path, rng):
+    frame = pandas.DataFrame({"time": np.arange(400) / 4, "EDA": rng.standard_normal(400).cumsum()})
+    folder = tmp_path / "recordings"
+    folder.mkdir()
+    frame.to_csv(folder / "a.csv", index=False)
+    frame.to_parquet(folder / "a.parquet")
+    frame.to_parquet(folder / "b.parquet")
+    table = write(tmp_path / "study.csv", "path\nrecordings\n")
+    for source, prefix in ((folder, ""), (table, "recordings/"), ([folder], ""), ({"path": [str(folder)]}, "")):
+        for patterns in ({"exclude": ["*.csv"]}, {"include": ["*.parquet"]}):
+            found = [each.source for each in open_study(source, **patterns).inputs]
+            assert [name.rpartition("/")[2] for name in found] == ["a.parquet", "b.parquet"], (source, patterns)
+            assert all(name.startswith(prefix) for name in found)
+    assert [Path(row["path"]).name for row in study_rows(folder, exclude=["*.csv"]).rows] == ["a.parquet", "b.parquet"]

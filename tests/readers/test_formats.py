@@ -400,6 +400,39 @@ def test_row_111_a_table_that_was_exported_twice(tmp_path, rng):
     assert list(map(str, skipped)) == ["a.parquet: the same samples as a.csv", "a.tsv.gz: the same samples as a.csv"]
 
 
+def test_row_111_of_two_exports_the_one_that_says_more_is_read(tmp_path, rng):
+    signal = rng.standard_normal(400).cumsum()
+    np.savetxt(tmp_path / "s1_physio.csv", signal, header="skin", comments="")
+    np.savetxt(tmp_path / "s1_physio.tsv.gz", signal)
+    about = {"SamplingFrequency": 50, "StartTime": -22.3, "Columns": ["skin"], "skin": {"Units": "uS"}}
+    (tmp_path / "s1_physio.json").write_text(json.dumps(about))
+    paths, skipped = find(tmp_path)
+    assert [path.name for path in paths] == ["s1_physio.tsv.gz"]  # whose unit and start the other does not have
+    assert "s1_physio.csv: the same samples as s1_physio.tsv.gz" in map(str, skipped)
+
+
+def test_row_111_a_copy_is_read_where_the_other_is_not_wanted(tmp_path, rng):
+    frame = pd.DataFrame({"time": np.arange(400) / 4, "EDA": rng.standard_normal(400).cumsum()})
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    frame.to_parquet(tmp_path / "a.parquet")
+    frame.to_csv(tmp_path / "b.csv.gz", index=False)
+    frame.to_csv(tmp_path / "b.csv", index=False)
+    paths, skipped = find(tmp_path, lambda path: path.suffix != ".csv")
+    assert [path.name for path in paths] == ["a.csv", "a.parquet", "b.csv", "b.csv.gz"]
+    assert not skipped
+
+
+def test_row_111_a_large_table_beside_notes_is_not_read_to_be_compared(tmp_path, monkeypatch):
+    (tmp_path / "a.csv").write_text("EDA\n" + "1\n" * 50)
+    (tmp_path / "a.txt").write_text("calm\n")
+    monkeypatch.setattr(
+        formats, "_content", lambda path, content=formats._content: read_ones.append(path.name) or content(path)
+    )
+    read_ones: list[str] = []
+    assert [path.name for path in find(tmp_path)[0]] == ["a.csv", "a.txt"]
+    assert read_ones == ["a.txt"]
+
+
 def test_row_111_only_files_of_one_stem_are_compared(tmp_path, monkeypatch):
     for name in ("a.csv", "b.csv", "c/a.parquet", "c/b.edf", "c/b.csv"):
         write(tmp_path / name)

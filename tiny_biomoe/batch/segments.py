@@ -6,6 +6,7 @@ filtered once for each modality and rate that they give it. What cannot be used 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
@@ -246,9 +247,9 @@ def _without_repeats(found: list[Segment | Notice]) -> list[Segment | Notice]:
     """Refuse a segment of which a window was already asked for, so that every id is there once."""
     starts: dict[str, np.ndarray[Any, Any]] = {}
     kept: list[Segment | Notice] = []
-    channels = [each.recording.channel for each in found if isinstance(each, Segment)]
+    channels = Counter(each.recording.channel for each in found if isinstance(each, Segment))
     for each in found:
-        if isinstance(each, Segment) and channels.count(each.recording.channel) > 1:
+        if isinstance(each, Segment) and channels[each.recording.channel] > 1:
             channel = each.recording.channel
             mine = np.fromiter((start for start, _ in each.spans), np.int64, len(each.spans))
             if np.isin(mine, starts.get(channel, [])).any():

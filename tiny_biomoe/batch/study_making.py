@@ -16,7 +16,7 @@ from ..readers.recording import excerpt, printable
 from ..readers.text_files import read_lines
 from ..signals.validation import is_number
 from .labels import is_missing
-from .study_table import TAKEN, cells_of, chosen, delimiter_of, fits, open_study
+from .study_table import TAKEN, cells_of, delimiter_of, fits, open_study
 
 STARTS = ("start", "onset", "begin", "start_time", "onset_s", "start_s")
 STOPS = ("stop", "end", "stop_time", "end_time", "offset", "stop_s", "end_s")
@@ -93,12 +93,11 @@ def study_rows(
     marked = [path for path in sorted(files) if events and fits(path.relative_to(root).as_posix(), [events])]
     if events and not marked:
         raise ConfigError(f"events={events!r}: no file below {printable(str(root))} has such a name")
-    study = open_study(root)
+    study = open_study(root, include, exclude)
     known = set(marked)
     study = replace(study, inputs=[each for each in study.inputs if each.path not in known])
     if not study.inputs:
         raise SignalError(f"{printable(str(root))}: the folder holds no recordings beside its files of events")
-    study = chosen(study, include, exclude)
     named = tuple(name for name in (pattern.groupindex if pattern else ()) if name != "subject")
     if taken := [name for name in named if name in TAKEN - {"label", "modality"}]:
         raise ConfigError(f"subject= (--subject): '{subject}': a group cannot be called {taken[0]!r}")

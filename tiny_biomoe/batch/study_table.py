@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -114,40 +114,48 @@ def open_study(source: Any, include: Sequence[str] = (), exclude: Sequence[str] 
     """
     if isinstance(source, Study):
         return chosen(source, include, exclude)
+    fitting = _fitting(include, exclude)
     if isinstance(source, str | os.PathLike):
-        return chosen(_of_path(Path(source)), include, exclude)
+        return chosen(_of_path(Path(source), fitting), include, exclude)
     if isinstance(source, Mapping) or hasattr(source, "columns") or hasattr(source, "__arrow_c_stream__"):
-        return chosen(_of_table(source), include, exclude)
+        return chosen(_of_table(source, fitting), include, exclude)
     if isinstance(source, Iterable):
         paths = list(source)
         if paths and all(isinstance(each, Mapping) for each in paths):  # rows, as `StudyRows` has them
             names = dict.fromkeys(name for row in paths for name in row)
             as_file = all(isinstance(cell, str) for row in paths for cell in row.values())
             columns = {name: [row.get(name) for row in paths] for name in names}
-            return chosen(_of_table(columns, as_file), include, exclude)
+            return chosen(_of_table(columns, fitting, as_file), include, exclude)
         if wrong := [each for each in paths if not isinstance(each, str | os.PathLike)]:
             raise ConfigError(f"{wrong[0]!r} is no path: a study is a path, a list of paths, or a table with 'path'")
         rows = ((at, {"path": os.fspath(path)}) for at, path in enumerate(paths))
-        return chosen(_collected(rows, (), Path.cwd(), "the list", "item"), include, exclude)
+        return chosen(_collected(rows, (), Path.cwd(), "the list", fitting, "item"), include, exclude)
     raise ConfigError(f"{type(source).__name__} is no study: pass a path, a list of paths, or a table with 'path'")
 
 
-def _of_path(path: Path) -> Study:
+def _fitting(include: Sequence[str], exclude: Sequence[str]) -> Callable[[str], bool]:
+    """Whether the name of an input fits one pattern of `include`, where there are any, and none of `exclude`."""
+    if text := next((each for each in (include, exclude) if isinstance(each, str)), None):
+        raise ConfigError(f"include= and exclude= are lists of patterns: [{text!r}]")
+    return lambda name: (not include or fits(name, include)) and not fits(name, exclude)
+
+
+def _of_path(path: Path, fitting: Callable[[str], bool]) -> Study:
     if path.is_file() and is_study_file(path):
-        return read_study(path)
+        return read_study(path, fitting=fitting)
     if path.is_file() and (names := _study_without_path(path)):
         raise ConfigError(
             f"{printable(str(path))} looks like a study table, with {', '.join(map(excerpt, names))}, and has no "
             "column 'path': call the column of the files so"
         )
-    paths, skipped = find(path)
     root = path.parent if path.is_file() else path
+    paths, skipped = find(path, lambda each: fitting(source_name(each, root)))
     tables = [each for each in paths if each.suffix.lower() in (".csv", ".tsv", ".txt") and is_study_file(each)]
     skipped += [Skipped(source_name(each, root), "a study file, which is embedded by its own name") for each in tables]
     return Study([Input(source_name(each, root), each) for each in paths if each not in tables], skipped)
 
 
-def _of_table(table: Any, as_file: bool = False) -> Study:
+def _of_table(table: Any, fitting: Callable[[str], bool], as_file: bool = False) -> Study:
     """A DataFrame, an Arrow table or a dictionary of columns as a study; text in it is text, unless it is `as_file`."""
     need("pyarrow", extra="batch", what="a table as a study")
     import pyarrow as pa
@@ -168,7 +176,7 @@ def _of_table(table: Any, as_file: bool = False) -> Study:
         for name, field in zip(names, rows.schema, strict=True)
         if not as_file and not any(fits(field.type) for fits in plain)
     ]
-    return _collected(enumerate(listed), further, Path.cwd(), where, texts=texts)
+    return _collected(enumerate(listed), further, Path.cwd(), where, fitting, texts=texts)
 
 
 def chosen(study: Study, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> Study:
@@ -181,11 +189,8 @@ def chosen(study: Study, include: Sequence[str] = (), exclude: Sequence[str] = (
     """
     if not include and not exclude:
         return study
-    if text := next((each for each in (include, exclude) if isinstance(each, str)), None):
-        raise ConfigError(f"include= and exclude= are lists of patterns: [{text!r}]")
-    kept = [
-        each for each in study.inputs if (not include or fits(each.source, include)) and not fits(each.source, exclude)
-    ]
+    fitting = _fitting(include, exclude)
+    kept = [each for each in study.inputs if fitting(each.source)]
     if study.inputs and not kept:
         raise ConfigError(
             f"no input fits: include {list(include)} and exclude {list(exclude)} leave none of {len(study.inputs)}, "
@@ -266,7 +271,9 @@ def cells_of(line: str, delimiter: str) -> list[str]:
         raise SignalError(f"{excerpt(line)} cannot be parted into cells ({error})") from error
 
 
-def read_study(path: str | os.PathLike[str], encoding: str = "utf-8") -> Study:
+def read_study(
+    path: str | os.PathLike[str], encoding: str = "utf-8", fitting: Callable[[str], bool] = lambda name: True
+) -> Study:
     """Read a study file; paths in it are relative to its folder, and a folder stands for the files below it.
 
     Raises
@@ -291,7 +298,7 @@ def read_study(path: str | os.PathLike[str], encoding: str = "utf-8") -> Study:
     further = _check_header(names, where)
     first = len(comments) + 2
     rows = ((row, _row(line, names, delimiter)) for row, line in enumerate(lines, first))
-    return _collected(rows, further, folder, where)
+    return _collected(rows, further, folder, where, fitting)
 
 
 def _row(line: str, names: Sequence[str], delimiter: str) -> dict[str, str] | SignalError:
@@ -309,6 +316,7 @@ def _collected(
     further: tuple[str, ...],
     folder: Path,
     where: str,
+    fitting: Callable[[str], bool],
     kind: str = "row",
     texts: Sequence[str] = (),
 ) -> Study:
@@ -319,7 +327,7 @@ def _collected(
         try:
             if isinstance(row, SignalError):
                 raise row
-            found, passed = _inputs(row, further, folder)
+            found, passed = _inputs(row, further, folder, fitting)
             for each in found:
                 if each.facts() in inputs:
                     raise SignalError(f"{each.source} is asked for a second time: leave one row out")
@@ -352,7 +360,9 @@ def _check_header(names: list[str], where: str) -> tuple[str, ...]:
     return further
 
 
-def _inputs(row: Mapping[str, str], further: tuple[str, ...], folder: Path) -> tuple[list[Input], list[Skipped]]:
+def _inputs(
+    row: Mapping[str, str], further: tuple[str, ...], folder: Path, fitting: Callable[[str], bool]
+) -> tuple[list[Input], list[Skipped]]:
     """The inputs of a row: its file, or every file below its folder."""
     if not row["path"]:
         raise SignalError("the path is empty")
@@ -365,8 +375,8 @@ def _inputs(row: Mapping[str, str], further: tuple[str, ...], folder: Path) -> t
     modality = modality_name(row["modality"]) if row.get("modality") else None
     subject, label = (None if is_missing(row.get(name)) else row[name] for name in ("subject", "label"))
     path = Path(os.path.normpath(folder / row["path"]))
-    paths, skipped = find(path) if path.is_dir() else ([path], [])
     root = folder if path.is_relative_to(folder) else None
+    paths, skipped = find(path, lambda each: fitting(source_name(each, root))) if path.is_dir() else ([path], [])
     given = (row.get("column") or None, modality, fs, start, stop, subject, label)
     cells = tuple(row[name] for name in further)
     named = source_name(path, root)

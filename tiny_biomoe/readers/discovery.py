@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,15 +35,33 @@ class Skipped:
         return f"{self.source}: {self.reason}"
 
 
+@dataclass(frozen=True)
+class Content:
+    """What a table holds, in any order of its columns."""
+
+    samples: object  # equal for tables of the same names, samples and times
+    facts: tuple[object, ...]  # what is said of the channels beside; None where nothing is
+
+    @property
+    def known(self) -> int:
+        """How much is said."""
+        return sum(fact is not None for fact in self.facts)
+
+    def adds_nothing_to(self, other: Content) -> bool:
+        """Whether another one of the same samples says all that this one says."""
+        return all(fact is None or fact == more for fact, more in zip(self.facts, other.facts, strict=True))
+
+
 def find_files(
     root: str | os.PathLike[str],
     parts: Callable[[Path], list[Path]] = lambda path: [],
-    content: Callable[[Path], object] = lambda path: None,
+    content: Callable[[Path], Content | None] = lambda path: None,
+    wanted: Callable[[Path], bool] = lambda path: True,
 ) -> tuple[list[Path], list[Skipped]]:
     """The files below a folder that may be recordings, each recording once.
 
-    `parts` gives the files that are read through another, `content` a value that is equal for two files of the same
-    samples, or None; only files that may be one table in two formats are asked for it.
+    `parts` gives the files that are read through another, `content` what a table holds; only files that may be one
+    table in two formats are asked for it. A copy is left out for the sake of a file that is `wanted` alone.
 
     Parameters
     ----------
@@ -85,10 +103,10 @@ def find_files(
                 skipped.append(Skipped(source_name(path, root), reason))
             else:
                 files.append(path)
-    owners = _owners(files, parts)
+    owners = _owners(files, parts, wanted)
     skipped += [Skipped(source_name(path, root), f"read through {printable(owners[path].name)}") for path in owners]
     files = [path for path in files if path not in owners]
-    exported = _exported_twice(files, content)
+    exported = _exported_twice([path for path in files if wanted(path)], content)
     reasons = {path: f"the same samples as {printable(first.name)}" for path, first in exported.items()}
     skipped += [Skipped(source_name(path, root), reason) for path, reason in reasons.items()]
     files = [path for path in files if path not in exported]
@@ -98,7 +116,7 @@ def find_files(
     return sorted(files, key=lambda path: path.relative_to(root).as_posix()), sorted(skipped, key=str)
 
 
-def _owners(files: list[Path], parts: Callable[[Path], list[Path]]) -> dict[Path, Path]:
+def _owners(files: list[Path], parts: Callable[[Path], list[Path]], wanted: Callable[[Path], bool]) -> dict[Path, Path]:
     """The files that are read through another one: its parts, and copies of a recording in another format."""
     known = set(files)
     owners: dict[Path, Path] = {}
@@ -111,16 +129,20 @@ def _owners(files: list[Path], parts: Callable[[Path], list[Path]]) -> dict[Path
                 owners[part] = path
     for text in sorted(path for path in files if path.name.lower().endswith((".txt", ".txt.gz"))):
         copies = [other for ending in SAME_RECORDING if (other := text.with_name(stem_of(text) + ending)) in known]
-        if copies and read_unpacked(text, len(OPENSIGNALS)) == OPENSIGNALS:
+        if copies and wanted(text) and read_unpacked(text, len(OPENSIGNALS)) == OPENSIGNALS:
             owners |= dict.fromkeys((copy for copy in copies if copy not in owners), text)
     for packed in (path for path in files if path.name.lower().endswith(".gz")):
-        if (unpacked := packed.with_name(packed.name[:-3])) in known:
+        if (unpacked := packed.with_name(packed.name[:-3])) in known and wanted(unpacked):
             owners.setdefault(packed, unpacked)
     return owners
 
 
-def _exported_twice(files: list[Path], content: Callable[[Path], object]) -> dict[Path, Path]:
-    """Tables that another file of their folder and stem holds as well, sample by sample, and that file."""
+def _exported_twice(files: list[Path], content: Callable[[Path], Content | None]) -> dict[Path, Path]:
+    """Tables that another file of their folder and stem holds as well, sample by sample, and that file.
+
+    Of several the first by name is kept that says most: what is known of a channel beside its samples, as its unit or
+    the time it began, is not lost, and a table that contradicts another is no copy of it.
+    """
     stems: dict[str, list[Path]] = {}
     for path in files:
         stem, ending = os.path.splitext(str(path))
@@ -130,11 +152,32 @@ def _exported_twice(files: list[Path], content: Callable[[Path], object]) -> dic
             stems.setdefault(stem, []).append(path)
     same: dict[Path, Path] = {}
     for alike in (each for each in stems.values() if len(each) > 1):
-        first: dict[object, Path] = {}
-        for path in sorted(alike):
-            if (found := content(path)) is not None and first.setdefault(found, path) != path:
-                same[path] = first[found]
+        kept: dict[object, list[tuple[Path, Content]]] = {}
+        for path, found in sorted(_contents(alike, content), key=lambda each: (-each[1].known, each[0])):
+            others = kept.setdefault(found.samples, [])
+            if owner := next((other for other, more in others if found.adds_nothing_to(more)), None):
+                same[path] = owner
+            else:
+                others.append((path, found))
     return same
+
+
+def _contents(alike: list[Path], content: Callable[[Path], Content | None]) -> Iterator[tuple[Path, Content]]:
+    """What each of some tables holds; small ones first, so that notes beside one large table cost little."""
+    found = 0
+    for left, path in enumerate(sorted(alike, key=lambda path: (_size(path), path))):
+        if not found and left == len(alike) - 1:
+            return  # there is none to compare it with
+        if (held := content(path)) is not None:
+            found += 1
+            yield path, held
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # which is met again when the file is read
+        return 0
 
 
 def stem_of(path: Path) -> str:

@@ -35,7 +35,7 @@ from .columns import LeftOut, NoSignal, kind_of, settle
 from .csv_files import read_csv
 from .damage import bounded
 from .device_files import looks_like_e4, read_biosppy, read_e4, read_opensignals
-from .discovery import Skipped, find_files, source_name
+from .discovery import Content, Skipped, find_files, source_name
 from .edf_files import read_bdf, read_edf
 from .empatica_files import following, read_embraceplus
 from .held import held, reduced
@@ -219,17 +219,21 @@ class Recordings(list[Recording]):
         )
 
 
-def find(root: str | os.PathLike[str]) -> tuple[list[Path], list[Skipped]]:
+def find(
+    root: str | os.PathLike[str], wanted: Callable[[Path], bool] = lambda path: True
+) -> tuple[list[Path], list[Skipped]]:
     """The files below a folder that may be recordings, each recording once.
 
     Parameters
     ----------
     root
         A folder, or one file. Links below it are not followed, and nothing but plain files is ever opened.
+    wanted
+        Whether a file is to be read at all: one that is not is no reason to leave out its copy in another format.
 
     Returns
     -------
-    paths : sorted by their path relative to `root`
+    paths : sorted by their path relative to `root`; what is not `wanted` is among them
     skipped : links, pipes, sockets, devices, unreadable folders, notes such as LICENSE, sidecars, the parts of a
         recording that is read through another file, and second exports of the same samples; sorted likewise
 
@@ -238,11 +242,11 @@ def find(root: str | os.PathLike[str]) -> tuple[list[Path], list[Skipped]]:
     SignalError
         There is no such folder, or it holds no file to read.
     """
-    return find_files(root, lambda path: parts_of(path)[1:], _content)
+    return find_files(root, lambda path: parts_of(path)[1:], _content, wanted)
 
 
-def _content(path: Path) -> tuple[Any, ...] | None:
-    """Digests of a file's columns of numbers, in any order: names, samples, times; None where it cannot be read so."""
+def _content(path: Path) -> Content | None:
+    """Digests of a file's columns of numbers: names, samples, times; None where it cannot be read so."""
     try:
         with reading(path), without_warnings():
             channels = [each for each in channels_of(path, None, Options()) if each.samples.size]
@@ -252,8 +256,12 @@ def _content(path: Path) -> tuple[Any, ...] | None:
         return None
     clocks = {id(each.clock): each.clock for each in channels if each.clock and each.clock.step is None}
     times = {key: (each.unit, _digest(each.times)) for key, each in clocks.items()}
-    facts = [(each.name, _digest(each.samples), each.fs or 0.0, times.get(id(each.clock))) for each in channels]
-    return tuple(sorted(facts, key=lambda each: each[:3]))
+    found = [((each.name, _digest(each.samples), each.fs or 0.0), each) for each in channels]
+    found.sort(key=lambda each: each[0])
+    return Content(
+        tuple((key, times.get(id(each.clock))) for key, each in found),
+        tuple(fact for _, each in found for fact in (each.kind, each.unit or None, each.start)),
+    )
 
 
 def _digest(values: Signal) -> bytes:
