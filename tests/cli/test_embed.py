@@ -7,6 +7,7 @@ import os
 import re
 import signal
 
+import filelock
 import numpy as np
 import pytest
 from conftest import ROOT
@@ -493,3 +494,22 @@ def test_a_dry_run_refuses_an_output_that_cannot_be_written(run, study, tmp_path
         assert code == 1
         assert refused in err
     assert [path.name for path in taken.iterdir()] == ["thesis.docx"]
+
+
+def test_a_dry_run_changes_nothing_in_a_folder_that_a_run_left(run, study, tmp_path):
+    out, asked = tmp_path / "out", ("embed", study, *HERE, "--window", 10, "-o", tmp_path / "out")
+    assert run(*asked)[0] == 2  # bad.csv
+    (out / ".run" / "pid").write_text("7")
+    (out / "embeddings" / ".shard.partial").write_bytes(b"half")  # a run on another machine may be writing it
+    before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in out.rglob("*") if path.is_file()}
+    assert run(*asked, "--dry-run")[0] == 2
+    assert before == {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in out.rglob("*") if path.is_file()}
+    with filelock.FileLock(out / ".run" / "lock"):
+        code, _, err = run(*asked, "--dry-run")
+        assert (code, "another run is writing to this folder (process 7)" in err) == (1, True)
+
+
+def test_a_dry_run_of_a_folder_that_was_killed_as_it_was_made(run, study, tmp_path):
+    (tmp_path / "out" / ".run").mkdir(parents=True)
+    assert run("embed", study, *HERE, "--window", 10, "--dry-run", "-o", tmp_path / "out")[0] == 2
+    assert [path.name for path in (tmp_path / "out").rglob("*")] == [".run"]

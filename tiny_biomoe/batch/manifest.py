@@ -162,7 +162,7 @@ def earlier_files(out: Path, facts: dict[str, Any], sources: Set[str]) -> list[A
         earlier version, or something else.
     """
     facts = plain(facts)
-    if any(NAME_1.fullmatch(path.name) for path in (out / SHARDS).iterdir()):
+    if any(NAME_1.fullmatch(path.name) for path in (out / SHARDS).glob("shard-*")):
         raise ConfigError(
             f"{str(out)!r} holds embeddings of an earlier version of tiny-biomoe, which are read as before and "
             "cannot be gone on with: choose another folder"

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..embedding import Embedder, SignalEmbedding
 from ..errors import ConfigError, one_warning_a_kind
@@ -31,6 +31,11 @@ from .plan import File, Group, groups, root_of, scan
 from .segments import Settings
 from .study_table import Study, open_study, outside
 from .worker import Observer, Run, embed_group
+
+if TYPE_CHECKING:
+    import filelock
+
+LOCK = "lock"  # file of `RUN`, that a run holds while it is at work
 
 # Gives the record of each shard once it is on the disk, in any order, and None from time to time while it waits.
 Engine = Callable[[Embedder, Sequence[Group], Run, Observer], Iterator[Record | None]]
@@ -152,23 +157,25 @@ def embed_study(
 def check_folder(
     out: Path, study: Study, settings: Settings, model: Callable[[], SignalEmbedding], threads: int | None = None
 ) -> None:
-    """Refuse an output that `embed_study` would refuse, without a change to what it holds.
+    """Refuse an output that `embed_study` would refuse; nothing is written, and no run is kept waiting.
 
     Raises
     ------
     ConfigError
         As `embed_study` does of its `out`.
     """
-    if (out / RUN).is_dir():
-        with held(out), use_threads(threads) as used:
+    begun = (out / RUN).is_dir()
+    places = [each for each in (out, out / RUN, out / SHARDS) if each.exists()] or [out.absolute().parent]
+    if not all(each.is_dir() and os.access(each, os.R_OK | os.W_OK | os.X_OK) for each in places):
+        raise ConfigError(f"{str(out)!r} cannot be written to: choose another output")
+    if begun:
+        if (out / RUN / LOCK).exists():  # otherwise no run has been at work
+            _locked(out).release()
+        with use_threads(threads) as used:
             loaded = model().frozen()
             facts = fingerprint(loaded, settings.check(loaded.recipe), study.carried, used)
             earlier_files(out, facts, {each.source for each in study.inputs})
-        return
-    place = out if out.exists() else out.absolute().parent
-    if not (place.is_dir() and os.access(place, os.W_OK | os.X_OK)):
-        raise ConfigError(f"{str(out)!r} cannot be written to: choose another output")
-    if place == out:
+    elif out.exists():
         _check_empty(out)
 
 
@@ -213,23 +220,15 @@ def held(out: Path) -> Iterator[None]:
     ConfigError
         It cannot be written, holds something else, or another run is at work in it.
     """
-    import filelock
-
     try:
         out.mkdir(exist_ok=True)
         if not (out / RUN).is_dir():
             _check_empty(out)
         for folder in (RUN, SHARDS):
             (out / folder).mkdir(exist_ok=True)
-        lock = filelock.FileLock(out / RUN / "lock")
-        lock.acquire(timeout=0)
-    except filelock.Timeout as error:
-        pid = (out / RUN / "pid").read_text() if (out / RUN / "pid").is_file() else "unknown"
-        raise ConfigError(
-            f"{str(out)!r}: another run is writing to this folder (process {pid}): wait for it, or choose another"
-        ) from error
     except OSError as error:
-        raise ConfigError(f"{str(out)!r} cannot be written to ({error.strerror}): choose another output") from error
+        raise _not_writable(out, error) from error
+    lock = _locked(out)
     try:
         write(out / RUN / "pid", str(os.getpid()).encode())
         _sweep(out)  # what a killed run left
@@ -237,6 +236,27 @@ def held(out: Path) -> Iterator[None]:
         _sweep(out)  # what a process of this one left, that was killed and whose work another did
     finally:
         lock.release()
+
+
+def _locked(out: Path) -> filelock.BaseFileLock:
+    """The lock of an output, held."""
+    import filelock
+
+    lock = filelock.FileLock(out / RUN / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout as error:
+        pid = (out / RUN / "pid").read_text() if (out / RUN / "pid").is_file() else "unknown"
+        raise ConfigError(
+            f"{str(out)!r}: another run is writing to this folder (process {pid}): wait for it, or choose another"
+        ) from error
+    except OSError as error:
+        raise _not_writable(out, error) from error
+    return lock
+
+
+def _not_writable(out: Path, error: OSError) -> ConfigError:
+    return ConfigError(f"{str(out)!r} cannot be written to ({error.strerror}): choose another output")
 
 
 def _check_empty(out: Path) -> None:

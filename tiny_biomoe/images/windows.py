@@ -115,8 +115,11 @@ class FilteredRecording:
     def why_refused(self) -> str:
         """What is wrong with a window that is refused."""
         long = "missing samples" if self.call.nan_policy == "error" else f"a gap longer than {self.call.max_gap:g} s"
-        share = f", or lacks more than {self.max_missing:.0%} of its samples" if self.max_missing < 1 else ""
-        return f"lies in or beside {long}{share}: nan_policy= and max_gap= say what is filled"
+        share, allowed = "", ""
+        if self.max_missing < 1:
+            share = f", or lacks more than {self.max_missing:.0%} of its samples"
+            allowed = ", max_missing= how much may be"
+        return f"lies in or beside {long}{share}: nan_policy= and max_gap= say what is filled{allowed}"
 
 
 def runs(of: NDArray[np.bool_]) -> list[tuple[int, int]]:
