@@ -351,3 +351,19 @@ def test_patterns_choose_before_one_of_two_exports_is_left_out(tmp_path, rng):
             assert [name.rpartition("/")[2] for name in found] == ["a.parquet", "b.parquet"], (source, patterns)
             assert all(name.startswith(prefix) for name in found)
     assert [Path(row["path"]).name for row in study_rows(folder, exclude=["*.csv"]).rows] == ["a.parquet", "b.parquet"]
+
+
+def test_a_file_that_a_study_names_later_by_itself_fails_as_in_a_fresh_run(tmp_path, rng):
+    (tmp_path / "in").mkdir()
+    for name in ("EDA", "ECG"):
+        pandas.DataFrame({name: rng.standard_normal(200).cumsum()}).to_csv(tmp_path / "in" / f"{name}.csv", index=False)
+    outcomes = []
+    for rows, out in (
+        ("in,eda\n", "out"),
+        ("in/ECG.csv,eda\nin/EDA.csv,eda\n", "out"),
+        ("in/ECG.csv,eda\nin/EDA.csv,eda\n", "new"),
+    ):
+        study = write(tmp_path / "study.csv", f"path,modality\n{rows}")
+        summary = embed_study(study, tmp_path / out, model=Stub(), fs=20, window=10)
+        outcomes.append((summary.windows, summary.failed, summary.skipped))
+    assert outcomes == [(1, 0, 1), (1, 1, 0), (1, 1, 0)]

@@ -63,7 +63,8 @@ class File:
     @cached_property
     def key(self) -> str:
         """A digest of all that its windows and vectors depend on: content, and what is read of it."""
-        return _digest([self.size, self.sha256, self.problem, [each.reading() for each in self.inputs]])[:32]
+        asked = [[*each.reading(), each.within] for each in self.inputs]
+        return _digest([self.size, self.sha256, self.problem, asked])[:32]
 
     def record(self) -> list[Any]:
         """The file as plain values, as a plan stores it."""
@@ -150,5 +151,6 @@ def _ends(file: File) -> bool:
 
 def _group(files: Sequence[File], further: Sequence[tuple[str, str]]) -> Group:
     first = files[0].first
-    digest = _digest([list(further), [[*each.record(), each.problem] for each in files]])
+    known = [[*each.record(), each.problem, [asked.within for asked in each.inputs]] for each in files]
+    digest = _digest([list(further), known])
     return Group(digest, first, tuple(replace(each, first=each.first - first) for each in files))

@@ -53,7 +53,7 @@ class Input:
     subject: str | None = None
     label: str | None = None
     further: tuple[str, ...] = ()  # cells of `Study.further`
-    within: bool = False  # a folder that the study names, rather than a file of which it says all this
+    within: bool = False  # a folder whose modality the study names: a file of another one is skipped, not failed
 
     @property
     def is_stretch(self) -> bool:
@@ -165,7 +165,9 @@ def _of_table(table: Any, fitting: Callable[[str], bool], as_file: bool = False)
         by_position = hasattr(table, "reset_index")  # pandas, whose index is no column
         rows = pa.Table.from_pandas(table, preserve_index=False) if by_position else pa.table(table)
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
-        raise ConfigError(f"the table cannot be read ({error}): a study has columns of text and numbers") from error
+        raise ConfigError(
+            f"the table cannot be read ({error}): a column of a study holds text or numbers, not both"
+        ) from error
     names = [name.lower() if name.lower() in KNOWN else name for name in rows.column_names]
     further = _check_header(names, where)
     cells = [[text_of(value) for value in column.to_pylist()] for column in rows.columns]
@@ -380,7 +382,9 @@ def _inputs(
     given = (row.get("column") or None, modality, fs, start, stop, subject, label)
     cells = tuple(row[name] for name in further)
     named = source_name(path, root)
-    found = [Input(source_name(each, root), each, *given, cells, path.is_dir()) for each in paths]
+    found = [
+        Input(source_name(each, root), each, *given, cells, modality is not None and path.is_dir()) for each in paths
+    ]
     return found, [Skipped(f"{named}/{each.source}", each.reason) for each in skipped]
 
 
