@@ -513,3 +513,9 @@ def test_a_dry_run_of_a_folder_that_was_killed_as_it_was_made(run, study, tmp_pa
     (tmp_path / "out" / ".run").mkdir(parents=True)
     assert run("embed", study, *HERE, "--window", 10, "--dry-run", "-o", tmp_path / "out")[0] == 2
     assert [path.name for path in (tmp_path / "out").rglob("*")] == [".run"]
+
+
+def test_a_dry_run_shows_of_a_name_no_control_characters(run, study):
+    (study / "study.csv").write_text("path,subject\nS01/EDA.csv,a\x07b\nS02/EDA.csv,c\x07d\n")
+    _, out, _ = run("embed", study / "study.csv", "--window", 600, "--short", "drop", "--dry-run")
+    assert r"2 people; without a window: a\x07b, c\x07d" in out

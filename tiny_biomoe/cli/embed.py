@@ -313,7 +313,7 @@ def _people_and_labels(study: Study, counts: Counter[Input]) -> Iterator[str]:
         labels[each.label or ""] += counts[each]
     nobodys, unlabelled = people.pop("", 0), labels.pop("", 0)
     if people:
-        without = [person for person, windows in people.items() if not windows]
+        without = [printable(person) for person, windows in people.items() if not windows]
         yield f"{len(people):>9} people" + "".join(
             [
                 f"; without a window: {_first_of(without)}" if without else "",
