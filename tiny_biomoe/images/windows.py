@@ -110,7 +110,7 @@ class FilteredRecording:
         """Share of a window's samples that are not in the recording: filled, or padded."""
         gaps = self.gaps[:end][slice(*span)]
         size = span[1] - span[0]
-        return (np.count_nonzero(gaps) + size - gaps.size) / size
+        return float((np.count_nonzero(gaps) + size - gaps.size) / size)
 
     def why_refused(self) -> str:
         """What is wrong with a window that is refused."""

@@ -30,7 +30,7 @@ def quality(signal: Signal, missing: float = 0.0) -> Quality:
     Quality(missing=0.0, flat=0.25, clipped=0.275)
     """
     equal = signal[1:] == signal[:-1]
-    flat = np.count_nonzero(equal) / signal.size
+    flat = float(np.count_nonzero(equal) / signal.size)
     if np.count_nonzero(equal) < CLIPPED_RUN - 1:
         return Quality(missing, flat, 0.0)
     same = np.concatenate([[False], equal])
