@@ -68,6 +68,7 @@ class Reader:
     def __init__(self, checkout: Path) -> None:
         environment = {**os.environ, "PYTHONPATH": str(checkout)}
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        self._checkout = checkout
         self._process = subprocess.Popen([sys.executable, "-c", READER], env=environment, cwd=checkout, **pipes)
 
     def read(self, folder: Path) -> tuple[float, int]:
@@ -75,7 +76,7 @@ class Reader:
         print(folder, file=self._process.stdin, flush=True)
         answer = self._process.stdout.readline().split()
         if len(answer) != 2:
-            raise click.ClickException(f"{self._process.args[0]} ended before it had read {folder}")
+            raise click.ClickException(f"{self._checkout}: the process ended before it had read {folder}")
         return float(answer[0]), int(answer[1])
 
     def close(self) -> None:

@@ -29,7 +29,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from ..readers.formats import parts_of
+from ..readers.formats import parts_of, state_of
 from ..sealed_files import plain_json, sha256_of
 from .kept import Kept
 from .study_table import Input, Study
@@ -85,15 +85,6 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(plain_json(value)).hexdigest()
 
 
-def state_of(path: Path) -> tuple[Any, ...]:
-    """Sizes and times of the last change of an input, as a quick sign that it is still the same."""
-    return _state(parts_of(path))
-
-
-def _state(parts: Sequence[Path]) -> tuple[tuple[int, int], ...]:
-    return tuple((each.st_size, each.st_mtime_ns) for each in map(os.stat, parts))
-
-
 def scan(study: Study, seen: Callable[[int], None] = lambda size: None) -> list[File]:
     """The files of a study, each hashed; `seen` is called with the size of each in turn."""
     by_path = [tuple(inputs) for _, inputs in groupby(study.inputs, key=lambda each: each.path)]
@@ -112,7 +103,7 @@ def _look(path: Path) -> tuple[int, str | None, str | None, tuple[Any, ...]]:
         if not stat.S_ISREG(os.stat(path).st_mode):
             return 0, None, "not a plain file, which alone is opened", ()
         parts = parts_of(path)
-        state = _state(parts)
+        state = state_of(parts)
         return sum(part[0] for part in state), sha256_of(*parts), None, state
     except FileNotFoundError:
         return 0, None, "there is no such file", ()

@@ -18,14 +18,14 @@ from ..config import Recipe
 from ..errors import ConfigError, SignalError
 from ..images.windows import FilteredRecording, runs
 from ..readers.columns import LeftOut, NoSignal, OtherModality
-from ..readers.formats import REDUCE, Recording, Recordings, check_reading
+from ..readers.formats import REDUCE, Recording, Recordings, check_reading, parts_of, state_of
 from ..readers.recording import printable
 from ..readers.wide_files import Result, read_each
 from ..signals.request import READOUTS, Call, check_readout, column_of
 from ..signals.validation import Grid, check_positive, check_share, windows
 from .kept import KeptWindow, Shelf, kept_windows
 from .parts import Cursor, Notice
-from .plan import File, Group, state_of
+from .plan import File, Group
 from .study_table import Input, Study
 
 NO_MEMORY = "not enough memory"
@@ -153,7 +153,7 @@ def _usable(file: File, result: Result) -> Recordings:
     """What was read, if it can be embedded at all."""
     if not isinstance(result, Recordings):
         raise result
-    if file.state and state_of(file.path) != file.state:
+    if file.state and state_of(parts_of(file.path)) != file.state:
         raise SignalError("the file changed since the run began")
     result.check_known()
     return result

@@ -378,13 +378,12 @@ def _inputs(
     subject, label = (None if is_missing(row.get(name)) else row[name] for name in ("subject", "label"))
     path = Path(os.path.normpath(folder / row["path"]))
     root = folder if path.is_relative_to(folder) else None
-    paths, skipped = find(path, lambda each: fitting(source_name(each, root))) if path.is_dir() else ([path], [])
+    is_folder = path.is_dir()
+    paths, skipped = find(path, lambda each: fitting(source_name(each, root))) if is_folder else ([path], [])
     given = (row.get("column") or None, modality, fs, start, stop, subject, label)
     cells = tuple(row[name] for name in further)
     named = source_name(path, root)
-    found = [
-        Input(source_name(each, root), each, *given, cells, modality is not None and path.is_dir()) for each in paths
-    ]
+    found = [Input(source_name(each, root), each, *given, cells, modality is not None and is_folder) for each in paths]
     return found, [Skipped(f"{named}/{each.source}", each.reason) for each in skipped]
 
 

@@ -78,7 +78,7 @@ COUNTED = {
 }
 DERIVED |= COUNTED | {f"{word}s" for word in COUNTED} | {"indices", "rates"}
 TIMED = {"time", "times", "timestamp", "timestamps", "t0", "start", "stop", "clock"}  # beside what they belong to
-NAME_ALONE = "derived or beside a signal by its name"  # which may be wrong: the user is told how to read it
+NAME_ALONE = "derived or beside a signal by its name"  # a name may mislead: `ANYWAY` follows
 ANYWAY = "; to read it all the same name it, column= (--column)"
 UNIT_IN = re.compile(r"[\[(]([^\[\]()]+)[\])]\s*$")
 ONE_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")

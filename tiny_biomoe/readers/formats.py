@@ -366,9 +366,9 @@ def reading(path: Path) -> Iterator[None]:
         if not stat.S_ISREG(path.stat().st_mode):
             raise SignalError("not a plain file: a folder is searched with find(), pipes and devices are never opened")
         parts = parts_of(path)
-        before = _state(parts)
+        before = state_of(parts)
         yield
-        if _state(parts) != before:
+        if state_of(parts) != before:
             raise SignalError("the file changed while it was read: wait until it is complete, and read it again")
     except NoSignal as error:
         raise type(error)(f"{printable(str(path))}: {error}", error.left_out) from error
@@ -405,9 +405,9 @@ def _arguments() -> tuple[str, ...]:
     return tuple(name for name in inspect.signature(read).parameters if name not in ("path", "root"))
 
 
-def _state(parts: list[Path]) -> list[tuple[int, int]]:
-    """Size and time of the last change of files."""
-    return [(each.st_size, each.st_mtime_ns) for each in map(os.stat, parts)]
+def state_of(parts: Sequence[Path]) -> tuple[tuple[int, int], ...]:
+    """Size and time of the last change of files, as a quick sign that they are still the same."""
+    return tuple((each.st_size, each.st_mtime_ns) for each in map(os.stat, parts))
 
 
 def recognise(path: Path) -> str:
