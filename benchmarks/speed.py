@@ -122,7 +122,7 @@ def network_cases(engines: dict[str, TinyBioMoE]) -> tuple[dict[str, Case], dict
         add("plain network, eager", n, lambda some: plain(pixels[some]))
         for name, model in engines.items():
             add(name, n, lambda some, m=model: embed_levels(m, levels[some], BATCH))  # type: ignore[misc]
-    if present("onnx", "onnxruntime", "onnxscript"):
+    if present("onnx", "onnxruntime"):
         from tiny_biomoe.inference.onnx_backend import kept_onnx
         from tiny_biomoe.weights import load
 

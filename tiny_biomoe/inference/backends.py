@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .program import Program
 
 BACKENDS = ("native", "onnx", "torch")
-ONNX_PACKAGES = ("onnx", "onnxruntime", "onnxscript")  # to export the network and to run it
+ONNX_PACKAGES = ("onnx", "onnxruntime")  # to export the network and to run it
 
 
 @dataclass(frozen=True, eq=False)

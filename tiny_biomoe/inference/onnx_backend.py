@@ -19,7 +19,7 @@ from ..version import __version__
 from ..weights.loading import tensor_digest
 from ..weights.tensor_files import Tensors
 
-need("onnx", "onnxruntime", "onnxscript", extra="onnx", what="ONNX")
+need("onnx", "onnxruntime", extra="onnx", what="ONNX")
 
 VERSION = version("onnxruntime")
 OUTPUTS = ["embedding", "rows"]  # of the exported network

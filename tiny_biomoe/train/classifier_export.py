@@ -12,9 +12,8 @@ from torch import Tensor, nn
 
 from ..config import IMAGE_SIZE
 from ..errors import ConfigError, WeightsError
-from ..inference.onnx_export import OPSET, TOLERANCE, exportable, quiet
+from ..inference.onnx_export import TOLERANCE, exportable, write_onnx
 from ..inference.torch_backend import built, usual_defaults
-from ..version import __version__
 from ..weights.loading import arrays
 from .classifier import TrainedClassifier
 from .samples import Samples
@@ -65,31 +64,22 @@ def classifier_to_onnx(classifier: TrainedClassifier, **facts: str) -> bytes:
             f"this classifier pools the windows of a {classifier.level}, and such a head is not exported: export its "
             "embedding network (--embedding)"
         )
-    name, batch = "number" if classifier.target else "probabilities", torch.export.Dim("batch")
-    with usual_defaults(), quiet():
+    name = "number" if classifier.target else "probabilities"
+    with usual_defaults():
         module = _Exported(classifier).eval()
         pixels, present = torch.zeros(2, module.views, 3, IMAGE_SIZE, IMAGE_SIZE), torch.ones(2, module.views)
-        program = torch.onnx.export(
-            module, (pixels, present), input_names=["pixels", "present"], output_names=[name], dynamo=True,
-            dynamic_shapes={"pixels": {0: batch}, "present": {0: batch}}, opset_version=OPSET, verbose=False,
-        )  # fmt: skip
-    if program is None:
-        raise WeightsError("PyTorch's exporter gave no program: update torch and onnxscript")
     description: dict[str, Any] = {
         "views": [list(view) for view in classifier.views], "classes": list(classifier.classes),
         "drawing": None if classifier.drawing is None else classifier.drawing.to_dict(),
         "missing": classifier.model.missing,
     }  # fmt: skip
-    program.model.metadata_props.update({
-        "library": f"tiny-biomoe {__version__}", "config": classifier.backbone.config.to_json(),
-        "classifier": json.dumps(description), **facts,
-    })  # fmt: skip
-    data = program.model_proto.SerializeToString()
+    metadata = {"config": classifier.backbone.config.to_json(), "classifier": json.dumps(description), **facts}
+    data = write_onnx(module, {"pixels": pixels, "present": present}, [name], metadata)
     difference = _difference(classifier, data, name)
     if not difference <= TOLERANCE:
         raise WeightsError(
             f"the exported classifier differs from its original by {difference:.1e}, over {TOLERANCE:.0e}: it is not "
-            "written; update onnx, onnxscript and onnxruntime"
+            "written; update onnx and onnxruntime"
         )
     return data
 
