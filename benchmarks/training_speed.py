@@ -16,7 +16,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -193,40 +194,38 @@ def keep_batches(folder: Path) -> Path:
     return path
 
 
-def beside(base: Path, rounds: int, steps: int, sizes: tuple[int, ...], images: int, slow: bool) -> list[str]:
-    """Rows of a table: the loop of another checkout in each precision, and this one in the quick one."""
-    precisions = ["bfloat16", "float32"] if slow else [quick_precision()]
-    lines = []
+@contextmanager
+def two_loops(base: Path) -> Iterator[dict[str, Loop]]:
+    """The loop of another checkout, and this one, on the same batches."""
     with TemporaryDirectory() as folder:
         batches = keep_batches(Path(folder))
         with Loop(base, batches) as theirs, Loop(Path(__file__).parent.parent, batches) as ours:
-            for size in sizes:
-                asked = [(theirs, precision) for precision in precisions] + [(ours, quick_precision())]
-                for loop_, precision in asked:
-                    loop_.run(size, precision, images, 1)
-                rates = np.array(
-                    [[each.run(size, kind, images, steps)[0] for each, kind in asked] for _ in range(rounds)]
-                )
-                for index, (loop_, precision) in enumerate(asked):
-                    name = "that checkout" if loop_ is theirs else "this one"
-                    ratio = np.median(rates[:, -1] / rates[:, index])
-                    rate = np.median(rates[:, index])
-                    lines.append(f"| {name}, {precision} | {size} | {images} | {rate:.2f} | {ratio:.2f} |")
-    return lines
+            yield {"that checkout": theirs, "this one": ours}
 
 
-def losses_beside(base: Path, steps: int, size: int, images: int) -> list[str]:
+def speeds(loops: dict[str, Loop], rounds: int, steps: int, sizes: tuple[int, ...], images: int, slow: bool) -> None:
+    """Rows of a table: the loop of the other checkout in each precision, and this one in the quick one."""
+    precisions = ["bfloat16", "float32"] if slow else [quick_precision()]
+    asked = [("that checkout", precision) for precision in precisions] + [("this one", quick_precision())]
+    for size in sizes:
+        for name, precision in asked:
+            loops[name].run(size, precision, images, 1)
+        rates = np.array(
+            [[loops[name].run(size, precision, images, steps)[0] for name, precision in asked] for _ in range(rounds)]
+        )
+        for index, (name, precision) in enumerate(asked):
+            ratio = np.median(rates[:, -1] / rates[:, index])
+            click.echo(f"| {name}, {precision} | {size} | {images} | {np.median(rates[:, index]):.2f} | {ratio:.2f} |")
+
+
+def losses(loops: dict[str, Loop], steps: int, size: int, images: int) -> None:
     """Rows of a table: mean loss on facts over the last tenth of the steps, two seeds each, in the quick precision."""
-    lines = []
-    with TemporaryDirectory() as folder:
-        batches = keep_batches(Path(folder))
-        for name, checkout in (("that checkout", base), ("this one", Path(__file__).parent.parent)):
-            with Loop(checkout, batches) as loop_:
-                for seed in (0, 1):
-                    _, losses = loop_.run(size, quick_precision(), images, steps, seed)
-                    begin, end = np.mean(losses[: steps // 10 or 1]), np.mean(losses[-(steps // 10 or 1) :])
-                    lines.append(f"| {name} | {size} | {seed} | {begin:.4f} | {end:.4f} |")
-    return lines
+    tenth = max(1, steps // 10)
+    for name, each in loops.items():
+        for seed in (1, 2):  # 0 has begun for its speed
+            _, found = each.run(size, quick_precision(), images, steps, seed)
+            first, last = np.mean(found[:tenth]), np.mean(found[-tenth:])
+            click.echo(f"| {name} | {size} | {seed} | {first:.4f} | {last:.4f} |")
 
 
 @click.command()
@@ -249,13 +248,12 @@ def main(
     if base is not None:
         click.echo(f"{torch.cpu.get_capabilities()['cpu_name']}, one thread, torch {torch.__version__}\n")
         click.echo("| loop | pixels | images a step | images a second | this one over it |\n|---|---|---|---|---|")
-        for line in beside(base, rounds, steps, sizes, images, not skip_slow):
-            click.echo(line)
-        if loss_steps:
-            head = f"first and last tenth of {loss_steps} steps of {images} images, {quick_precision()}"
-            click.echo(f"\n| loss on facts, {head} | pixels | seed | first | last |\n|---|---|---|---|---|")
-            for line in losses_beside(base, loss_steps, sizes[0], images):
-                click.echo(line)
+        with two_loops(base) as loops:
+            speeds(loops, rounds, steps, sizes, images, not skip_slow)
+            if loss_steps:
+                head = f"first and last tenth of {loss_steps} steps of {images} images, {quick_precision()}"
+                click.echo(f"\n| loss on facts, {head} | pixels | seed | first | last |\n|---|---|---|---|---|")
+                losses(loops, loss_steps, sizes[0], images)
         return
     torch.set_flush_denormal(True)
     with TemporaryDirectory() as folder:
