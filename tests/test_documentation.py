@@ -59,10 +59,10 @@ def recordings(tmp_path_factory) -> Path:
     rows, rated = ["path,subject,label,start,stop"], ["path,subject,rating,start,stop"]
     for person in range(1, 9):
         path = f"recordings/S{person:02d}/EDA.csv,S{person:02d}"
-        rows += [f"{path},rest,0,120", f"{path},task,120,240"]
-        rated += [f"{path},{person},0,120", f"{path},{person + 4},120,240"]
+        rows += [f"{path},rest,0,60", f"{path},task,120,180"]
+        rated += [f"{path},{person},0,60", f"{path},{person + 4},120,180"]
     (folder / "study.csv").write_text("\n".join(rows) + "\n")
-    few = [row.replace(",120,240", ",120,140").replace(",0,120", ",0,20") for row in rows]
+    few = [row.replace(",120,180", ",120,140").replace(",0,60", ",0,20") for row in rows]
     (folder / "few.csv").write_text("\n".join(few) + "\n")  # what a whole network learns from in seconds
     (folder / "rated.csv").write_text("\n".join(rated) + "\n")
     embed = ["embed", str(folder / "study.csv"), "--window", "20", "--workers", "0", "-o", str(folder / "embeddings")]
