@@ -8,6 +8,11 @@ import torch
 from tiny_biomoe import Architecture, TinyBioMoE
 from tiny_biomoe.inference.torch_backend import evaluating, to_pixels
 
+NARROW = {  # every kind of layer, on few channels
+    "spectral_widths": (32, 64, 64, 32), "spectral_mlp_ratios": (2, 2, 1, 1), "spectral_heads": (0, 0, 2, 1),
+    "waterfall_widths": (64, 96, 32), "waterfall_heads": (2, 3, 1),
+}  # fmt: skip
+
 
 def plain(network, pictures):
     """What the plain network gives, image by image."""

@@ -12,7 +12,7 @@ import pytest
 import torch
 from conftest import ROOT, needs_compiler
 from toy import TINY
-from toy_networks import plain, randomised
+from toy_networks import NARROW, plain, randomised
 
 from tiny_biomoe import REPRESENTATIONS, Architecture, ConfigError, SignalError, TinyBioMoE
 from tiny_biomoe.cli import selfcheck
@@ -144,11 +144,11 @@ def test_what_is_not_a_picture_is_refused():
 def test_what_is_not_finite_is_never_hidden(pictures, value, precision):
     """Weights that broke after they were loaded: where the plain network's vector is not finite, none is given out."""
     ends = ("weight", "position_bias", "depthwise.bias", "expand.bias")
-    names = [name for name, _ in randomised().named_parameters() if name.endswith(ends)]
+    names = [name for name, _ in randomised(**NARROW).named_parameters() if name.endswith(ends)]
     behind = [name for name in names if name.endswith(("blocks.0.mlp.depthwise.bias", "class_block.expand.bias"))]
     broken, step = 0, 9 if np.isnan(value) and precision == "float32" else 50
     for name in [*names[::step], *behind]:
-        model = randomised()
+        model = randomised(**NARROW)
         model.precision = precision
         with torch.no_grad():
             dict(model.named_parameters())[name].view(-1)[0] = value
@@ -201,7 +201,7 @@ def test_a_share_that_is_all_but_nothing_is_nothing(pictures):
 
 def test_networks_in_turn_and_at_once_keep_their_bytes(pictures):
     """The helpers serve one network after another: none may do what it was to do for the one before."""
-    model = TinyBioMoE.from_pretrained()
+    model = randomised(**NARROW)
     networks = [network_of(model, precision) for precision in ("float32", "bfloat16")]
     expected = [run(pictures[0], 1).tobytes() for run in networks]
 

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from toy_networks import NARROW
 
-from tiny_biomoe.config import Config
+from tiny_biomoe.config import Architecture, Config
 from tiny_biomoe.inference import build as compiler
 from tiny_biomoe.inference import native, program
 from tiny_biomoe.network.network import Network
@@ -22,7 +23,7 @@ from tiny_biomoe.weights.loading import arrays
 CXX, EMULATOR = "aarch64-linux-gnu-g++", "qemu-aarch64"
 SYSTEM = "/usr/aarch64-linux-gnu"  # where Debian keeps that machine's libraries
 SIDE = 112  # pixels of the image: a quarter of the work
-EMBEDDING, ROWS = 192, (4 + 2) * 96
+EMBEDDING, ROWS = 64, (4 + 2) * 32
 
 pytestmark = [
     pytest.mark.skipif(not shutil.which(CXX) or not shutil.which(EMULATOR), reason=f"needs {CXX} and {EMULATOR}"),
@@ -36,7 +37,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def files(tmp_path_factory) -> Path:
     """A network of random weights and a picture of noise on a slope, as the program reads them."""
-    folder, config = tmp_path_factory.mktemp("neon"), Config()
+    folder, config = tmp_path_factory.mktemp("neon"), Config(architecture=Architecture(**NARROW))
     with torch.random.fork_rng():
         torch.manual_seed(0)
         tensors = arrays(Network(config, SIDE).state_dict())
