@@ -14,11 +14,11 @@ demo: setup
 	@echo "vectors: demo/study/embeddings   the six images of one recording: demo/ecg.png"
 	@echo "report of the study: demo/report.html"
 
-# two at a time, for two processors; threads that wait leave theirs to others
+# two at a time, for two processors, of one thread each
 test: setup
 	$(MAKE) --no-print-directory -j2 test-first lint test-second
 
-test-first test-second: export OMP_WAIT_POLICY := passive
+test-first test-second: export OMP_NUM_THREADS := 1
 
 test-first:
 	$(BIN)/python -m pytest $(FIRST)
