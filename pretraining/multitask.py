@@ -34,7 +34,7 @@ from pretraining.metrics import draw_metrics, forget_after, log_row
 from pretraining.objectives import MultitaskModel, Objectives, read_loss, targets
 from pretraining.precision import quick_precision
 from pretraining.ranks import Ranks, process_group
-from tiny_biomoe.config import IMAGE_SIZE, Config
+from tiny_biomoe.config import IMAGE_SIZE, Architecture, Config
 from tiny_biomoe.errors import WeightsError
 from tiny_biomoe.model import TinyBioMoE
 from tiny_biomoe.network.network import Network
@@ -65,6 +65,7 @@ class Settings:
     threads: int = 2  # of the CPU: sums are taken in another order with another number
     objectives: Objectives = field(default_factory=Objectives)
     augmentation: Augmentation = field(default_factory=Augmentation)
+    architecture: Architecture = field(default_factory=Architecture)
 
 
 def train(
@@ -140,7 +141,7 @@ def _train(
     ranks: Ranks,
 ) -> Network:
     out.mkdir(parents=True, exist_ok=True)
-    network = Network(Config(), settings.image_size)
+    network = Network(Config(architecture=settings.architecture), settings.image_size)
     model = MultitaskModel(network, [len(task.classes) for task in tasks])
     goes_on = begin is not None and take_over(model, begin)
     model.to(device)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+from toy import TINY
 
 from pretraining.archives import Task
 from pretraining.multitask import Settings
 from pretraining.sources import Row, Source, gather
 
-QUICK = Settings(steps=4, images=6, image_size=112, threads=1, precision="float32")
+QUICK = Settings(steps=4, images=6, image_size=112, threads=1, precision="float32", architecture=TINY)
 
 
 def toy_task(name: str = "ecg", fs: float = 100.0) -> Task:

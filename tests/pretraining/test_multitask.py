@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from toy import TINY
 from toy_pretraining import QUICK, toy_task
 
 from pretraining.archives import Task
@@ -109,9 +110,9 @@ def test_objectives_weigh_what_is_learnt_beside_the_labels(tasks):
     learnt = []
     for objectives in (Objectives(0, 0, 0), Objectives(1, 0, 0), Objectives(0, 1, 0), Objectives(0, 0, 1)):
         torch.manual_seed(0)
-        model = MultitaskModel(Network(Config()), [2, 2])
+        model = MultitaskModel(Network(Config(architecture=TINY)), [2, 2])
         read_loss(model, batch, ["ecg", "eeg"], objectives, half=False)[0].backward()
-        targets = model.targets.weight.grad.unflatten(0, (6, -1))  # (6, 120, 192)
+        targets = model.targets.weight.grad.unflatten(0, (6, -1))  # (6, 120, embedding_dim)
         gradients = targets[:, :FACTS], targets[:, FACTS:], model.spectrum.weight.grad
         learnt.append([bool(gradient.abs().sum() > 0) for gradient in gradients])
         assert model.labels[1].weight.grad.abs().sum() > 0
@@ -121,7 +122,7 @@ def test_objectives_weigh_what_is_learnt_beside_the_labels(tasks):
 def test_the_loss_on_a_spectrum_is_least_where_it_is_told_as_it_is(tasks):
     batch = TrainingBatches(tasks, Recipe(), 6, 0, RECORDED)[0]
     torch.manual_seed(0)
-    model = MultitaskModel(Network(Config()), [2, 2])
+    model = MultitaskModel(Network(Config(architecture=TINY)), [2, 2])
     torch.nn.init.zeros_(model.spectrum.weight)
     shares = torch.from_numpy(batch.spectra)
     lost = []
@@ -142,7 +143,7 @@ def replace_spectra(batch, spectra):
 def test_a_task_without_a_label_in_the_batch_logs_no_score(tasks):
     batch = TrainingBatches(tasks, Recipe(), 6, 0, RECORDED)[0]
     torch.manual_seed(0)
-    model = MultitaskModel(Network(Config()), [2, 2])
+    model = MultitaskModel(Network(Config(architecture=TINY)), [2, 2])
     hidden = replace(batch, labels=np.where(batch.tasks == 1, NO_LABEL, batch.labels))
     loss, parts = read_loss(model, hidden, ["ecg", "eeg"], Objectives(), half=False)
     assert np.isnan([parts["eeg_loss"], parts["eeg_accuracy"]]).all()
@@ -307,12 +308,12 @@ def test_a_run_goes_on_with_its_heads_unless_they_tell_something_else(tasks, tmp
     settings = replace(QUICK, steps=1)
     train(tasks, tmp_path / "first", settings, workers=0)
     begin = finished(tmp_path / "first")
-    model = MultitaskModel(Network(Config(), 112), [len(task.classes) for task in tasks])
+    model = MultitaskModel(Network(Config(architecture=TINY), 112), [len(task.classes) for task in tasks])
     assert take_over(model, begin)
     state = model.state_dict()
     assert all(torch.equal(tensor, begin[name]) for name, tensor in state.items() if name != "loss_weights")
     assert begin["loss_weights"].abs().max() > 0 == state["loss_weights"].abs().max()
-    other = MultitaskModel(Network(Config(), 112), [7] * len(tasks))
+    other = MultitaskModel(Network(Config(architecture=TINY), 112), [7] * len(tasks))
     before = {name: tensor.clone() for name, tensor in other.state_dict().items()}
     assert not take_over(other, begin)
     with pytest.raises(WeightsError, match="no state of a MultitaskModel: it lacks network"):
