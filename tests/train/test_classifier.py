@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -33,10 +34,17 @@ def classifier(samples):
     return finetune(tiny(), samples.take(slice(0, 6)), validation=samples.take([6, 7]), settings=settings)
 
 
+@pytest.fixture(scope="module")
+def saved(classifier, samples, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("saved") / "c"
+    classifier.save(folder, classifier.evaluate(samples.take([6, 7])))
+    return folder
+
+
 @pytest.fixture
-def folder(classifier, samples, tmp_path):
-    classifier.save(tmp_path / "c", classifier.evaluate(samples.take([6, 7])))
-    return tmp_path / "c"
+def folder(saved, tmp_path):
+    """A copy, to be harmed."""
+    return shutil.copytree(saved, tmp_path / "c")
 
 
 def test_probabilities_sum_to_one_and_do_not_depend_on_the_neighbours(classifier, samples):
