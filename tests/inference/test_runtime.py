@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from toy_networks import plain, randomised
+from toy_networks import NARROW, plain, randomised
 
 from tiny_biomoe import ConfigError, TinyBioMoE
 from tiny_biomoe.inference import runtime
@@ -31,7 +31,8 @@ def test_a_backend_is_the_plain_network_to_rounding(backend, gate, pictures):
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_bytes_of_a_picture_do_not_depend_on_neighbours_place_or_threads(precision, pictures):
-    model = TinyBioMoE.from_pretrained(precision=precision, backend="native")
+    model = randomised(**NARROW)
+    model.precision, model.backend = precision, "native"
     with use_threads(1):
         alone = [embed_levels(model, pictures[i : i + 1], 32).tobytes() for i in range(len(pictures))]
     order = np.random.default_rng(0).integers(0, len(pictures), 9)
