@@ -347,7 +347,7 @@ def test_a_stopped_run_goes_on_behind_its_last_shard(half, done):
     assert digests(half[1]) == digests(done[1])
 
 
-@pytest.mark.parametrize(("network", "kills"), [("stub", 60), ("real", 6)])
+@pytest.mark.parametrize(("network", "kills"), [("stub", 36), ("real", 4)])
 def test_row_74_killed_at_random_moments(tmp_path, network, kills):
     program = f"from killed_runs import main; main({str(tmp_path)!r}, {kills}, {network!r})"
     environment = {
