@@ -46,7 +46,7 @@ lint: setup
 
 setup: .venv/ready
 
-PROGRAM := setup.py tiny_biomoe/inference/build.py $(wildcard tiny_biomoe/inference/cpp/*)
+PROGRAM := setup.py tiny_biomoe/inference/native_build.py $(wildcard tiny_biomoe/inference/cpp/*)
 
 # constraints.txt pins torch first, because a range would take a build of several gigabytes; Python compiles what is
 # imported, pip would compile all 20 000 files

@@ -16,7 +16,7 @@ from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError
 
 PACKAGE = Path("tiny_biomoe", "inference")
-tools = runpy.run_path(str(Path(__file__).parent / PACKAGE / "build.py"))
+tools = runpy.run_path(str(Path(__file__).parent / PACKAGE / "native_build.py"))
 
 
 class BuildPrograms(build_ext):

@@ -21,8 +21,8 @@ from scipy.signal import periodogram
 from benchmarks.datasets import Dataset, Window
 from tiny_biomoe.config import Recipe
 from tiny_biomoe.errors import SignalError
+from tiny_biomoe.readers.channel import Options
 from tiny_biomoe.readers.csv_files import read_csv
-from tiny_biomoe.readers.recording import Options
 from tiny_biomoe.signals.request import Call, Limits, recording_limits
 from tiny_biomoe.signals.validation import Signal
 

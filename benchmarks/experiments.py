@@ -29,8 +29,8 @@ from numpy.typing import NDArray
 from sklearn.model_selection import GroupKFold
 
 from benchmarks.ai4pain import NAME, load_ai4pain
-from benchmarks.cells import Cell, Plan, alone_cells, fusion_cells, plan, single_cells
 from benchmarks.datasets import DOWNSTREAM, Dataset, load
+from benchmarks.experiment_cells import Cell, Plan, alone_cells, fusion_cells, plan, single_cells
 from benchmarks.experiment_tables import by_person, tables
 from tiny_biomoe import REPRESENTATIONS, TinyBioMoE
 from tiny_biomoe.errors import ConfigError, SignalWarning

@@ -34,8 +34,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))  # the makers of fi
 from made_files import acqknowledge, avro, avro_session, edf, edf_signal, xdf, xdf_stream
 
 from tiny_biomoe.errors import TinyBioMoEError
+from tiny_biomoe.readers.channel import Channel, Options
 from tiny_biomoe.readers.formats import FORMATS, read
-from tiny_biomoe.readers.recording import Channel, Options
 
 SEED = 20260601
 LONGEST = 5  # seconds of computing for one reader and one mutant

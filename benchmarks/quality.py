@@ -21,10 +21,10 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # run as a file: its neighbours are benchmarks.<name>
 
-from benchmarks import protocol, report
+from benchmarks import protocol, quality_report
 from benchmarks.baselines import hand
 from benchmarks.datasets import PRETRAINING, TASKS, Dataset, load
-from benchmarks.embeddings import SCALES, Embedder, all_embeddings, flat_windows
+from benchmarks.embedding_cache import SCALES, Embedder, all_embeddings, flat_windows
 from benchmarks.scoring import Row, Scorer
 from tiny_biomoe import TinyBioMoE, __version__
 from tiny_biomoe.errors import need, unknown
@@ -168,8 +168,8 @@ def main(
     results = {"command": command, "setting": setting, "networks": digests, "per_person": per_person, "tasks": found}
     output.mkdir(parents=True, exist_ok=True)
     (output / "quality.json").write_text(json.dumps(results, indent=1) + "\n")
-    (output / "quality.md").write_text(report.markdown(results, "quality.png"))
-    report.draw(results, output / "quality.png")
+    (output / "quality.md").write_text(quality_report.markdown(results, "quality.png"))
+    quality_report.draw(results, output / "quality.png")
     click.echo(f"{output / 'quality.md'}\n{output / 'quality.png'}\n{output / 'quality.json'}")
 
 

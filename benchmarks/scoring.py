@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from benchmarks import baselines, protocol
 from benchmarks.baselines import BASELINES, FITTED, TOGETHER, minirocket
 from benchmarks.datasets import Dataset
-from benchmarks.embeddings import Embedded, fuse, save
+from benchmarks.embedding_cache import Embedded, fuse, save
 from benchmarks.protocol import Estimate, Features, Fitted, Probed
 from tiny_biomoe.images.representations import REPRESENTATIONS
 

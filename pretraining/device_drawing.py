@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pretraining.pictures import FLOOR, FREQUENCIES, ROWS, TIMES, averages
+from pretraining.picture_targets import FLOOR, FREQUENCIES, ROWS, TIMES, averages
 from tiny_biomoe.config import IMAGE_SIZE, Recipe
 from tiny_biomoe.images.representations import (
     LOW_PASS,

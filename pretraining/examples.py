@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from pretraining.batches import ATTEMPTS, Augmentation, made_window_of_a_modality, vary
 from pretraining.descriptors import describe
-from pretraining.pictures import picture
+from pretraining.picture_targets import picture
 from pretraining.profiles import profile, spectrum_shares
 from pretraining.sources import NO_LABEL, Source, sources_digest
 from tiny_biomoe.config import Recipe

@@ -12,7 +12,7 @@ from scipy.signal import resample_poly
 
 from pretraining.archives import Task, load_tasks
 from pretraining.credits import CREDITS
-from pretraining.readers import read_sources
+from pretraining.dataset_readers import read_sources
 from pretraining.sources import Row, Source, gather, write_pack
 
 # Of the first three data sets: rate to keep in Hz, and steps within a recording's spread. ECG is shown up to 50 Hz;

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pretraining.descriptors import COUNT as FACTS
-from pretraining.pictures import COUNT as DRAWN
-from pretraining.pictures import PICTURE
+from pretraining.picture_targets import COUNT as DRAWN
+from pretraining.picture_targets import PICTURE
 from pretraining.profiles import BANDS
 from pretraining.profiles import COUNT as PROFILE
 from tiny_biomoe.images.representations import REPRESENTATIONS

@@ -79,7 +79,7 @@ def recordings() -> Path:
 def backend(request):
     """Each backend that needs no extra."""
     if request.param == "native":
-        from tiny_biomoe.inference.program import native_program
+        from tiny_biomoe.inference.native_program import native_program
 
         if native_program("float32") is None:
             pytest.skip("no native program for this processor")

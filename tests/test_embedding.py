@@ -16,7 +16,7 @@ from conftest import ROOT
 
 from tiny_biomoe import ConfigError, SignalError, SignalWarning, TinyBioMoE, WeightsError, embed
 from tiny_biomoe.embedding import Embedder, bundled
-from tiny_biomoe.inference.program import native_program
+from tiny_biomoe.inference.native_program import native_program
 
 FS = 100
 SIGNAL = np.sin(np.arange(1000) / 9)

@@ -17,7 +17,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import check_estimator
 from torch.nn import functional
-from toy import beats, tiny
+from toy_training import beats, tiny
 
 from tiny_biomoe import ConfigError, SignalError, TinyBioMoE, WeightsError, estimators
 from tiny_biomoe.estimators import TinyBioMoEEmbedder

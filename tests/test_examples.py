@@ -22,7 +22,7 @@ from nbclient import NotebookClient
 from PIL import Image
 
 from tiny_biomoe import TinyBioMoE, __version__
-from tiny_biomoe.inference.build import PROGRAMS
+from tiny_biomoe.inference.native_build import PROGRAMS
 from tiny_biomoe.readers.formats import read
 from tiny_biomoe.train import TrainedClassifier
 

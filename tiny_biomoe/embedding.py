@@ -22,7 +22,7 @@ from .errors import ConfigError, SignalError, WeightsError, one_warning_a_kind, 
 from .images.rendering import Levels, draw_all, read_images
 from .images.windows import FilteredRecording
 from .inference.backends import Backend, make_backend
-from .inference.runtime import embed_levels
+from .inference.many_images import embed_levels
 from .signals.filters import MODALITY_BAND
 from .signals.quality import Quality
 from .signals.request import Call, check_readout

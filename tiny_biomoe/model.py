@@ -20,7 +20,7 @@ from .config import Architecture, Config, Recipe
 from .embedding import Embedder, SignalEmbedding
 from .errors import ConfigError
 from .images.rendering import Levels
-from .inference import runtime
+from .inference import many_images
 from .inference.backends import Backend, check_backend, default_backend, make_backend
 from .inference.torch_backend import TorchNetwork, check_device, is_plain, require_float32, usual_defaults
 from .network.network import Network, Uninitialised
@@ -191,6 +191,6 @@ def backend_of(module: nn.Module) -> Backend:
 def embed_levels(
     module: nn.Module, images: Iterable[Levels], batch_size: int, rows: bool = False
 ) -> NDArray[np.float32]:
-    """Run a module over images: `runtime.embed_levels` with its backend; a `TinyBioMoE` keeps its own."""
+    """Run a module over images: `many_images.embed_levels` with its backend; a `TinyBioMoE` keeps its own."""
     backend = module.frozen().backend if isinstance(module, TinyBioMoE) else backend_of(module)
-    return runtime.embed_levels(backend, images, batch_size, rows)
+    return many_images.embed_levels(backend, images, batch_size, rows)

@@ -144,7 +144,7 @@ def main() -> None:
     parser.add_argument("--no-trial", action="store_true", help="do not install it into an empty environment")
     options = parser.parse_args()
     sys.path.insert(0, str(ROOT))
-    from tiny_biomoe.inference.build import levels
+    from tiny_biomoe.inference.native_build import levels
 
     wheel = build(options.out)
     check(wheel, len(levels()))

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
-from toy import beats, toy_samples
+from toy_training import beats, toy_samples
 
 from tiny_biomoe import ConfigError, SignalWarning
 from tiny_biomoe.batch.labels import check_labels, check_people, check_targets, classes_of, is_missing

@@ -29,8 +29,8 @@ from tiny_biomoe.batch.run import embed_study, held
 from tiny_biomoe.batch.segments import Chunk, Settings, stream
 from tiny_biomoe.batch.study_table import open_study
 from tiny_biomoe.batch.worker import InputFailed, Observer
+from tiny_biomoe.readers.channel import NO_MODALITY
 from tiny_biomoe.readers.formats import read
-from tiny_biomoe.readers.recording import NO_MODALITY
 
 BOTH = ["waveform", "psd"]
 
@@ -444,7 +444,7 @@ def test_row_74_killed_while_shards_of_a_changed_study_are_set_aside(done, tmp_p
     study, out = shutil.copytree(done[0], tmp_path / "study"), shutil.copytree(done[1], tmp_path / "out")
     (study / "S02" / "EDA.csv").unlink()
     (study / "S01" / "EDA.csv").unlink()  # 12 windows are left of 24: three shards of five
-    monkeypatch.setattr("tiny_biomoe.batch.kept.os.replace", move)
+    monkeypatch.setattr("tiny_biomoe.batch.reuse.os.replace", move)
     try:
         embed(study, out)
     except Killed:

@@ -7,10 +7,10 @@ import dataclasses
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from toy import QUICK, tiny
+from toy_training import QUICK, tiny
 
 from benchmarks.ai4pain import FOLDERS, NAME, OTHER, _Trial, differences, load_ai4pain
-from benchmarks.cells import Cell
+from benchmarks.experiment_cells import Cell
 from benchmarks.experiment_tables import tables
 from benchmarks.experiments import Experiments, main
 from tiny_biomoe import SignalError

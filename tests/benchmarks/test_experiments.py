@@ -7,10 +7,10 @@ import json
 
 import numpy as np
 import pytest
-from toy import QUICK, beats, sweat, tiny
+from toy_training import QUICK, beats, sweat, tiny
 
-from benchmarks.cells import Cell, fusion_cells, plan, single_cells
 from benchmarks.datasets import Dataset, Window
+from benchmarks.experiment_cells import Cell, fusion_cells, plan, single_cells
 from benchmarks.experiment_tables import PAPER, _pretraining, gain_interval, tables
 from benchmarks.experiments import Experiments, Reduction, test_people
 from tiny_biomoe import ConfigError

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import fuzz_readers
 from benchmarks.fuzz_readers import KINDS, Maker, compare, judge
-from tiny_biomoe.readers.recording import Channel
+from tiny_biomoe.readers.channel import Channel
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from benchmarks import embeddings, protocol, quality, report, scoring
+from benchmarks import embedding_cache, protocol, quality, quality_report, scoring
 from benchmarks.datasets import Dataset, Window
-from benchmarks.embeddings import Embedded, Embedder, all_embeddings, flat_windows, fuse
+from benchmarks.embedding_cache import Embedded, Embedder, all_embeddings, flat_windows, fuse
 from benchmarks.scoring import Scorer
 from tiny_biomoe import REPRESENTATIONS, Recipe, TinyBioMoE
 
@@ -49,12 +49,12 @@ def counting(monkeypatch):
         seen.extend(vectors)
         return np.array(vectors, np.float32)
 
-    monkeypatch.setattr(embeddings, "embed_levels", embed)
+    monkeypatch.setattr(embedding_cache, "embed_levels", embed)
     return seen
 
 
 def test_embeddings_are_computed_once_and_kept(dataset, counting, tmp_path):
-    first = all_embeddings(Embedder(TinyBioMoE(), tmp_path), dataset, embeddings.SCALES)
+    first = all_embeddings(Embedder(TinyBioMoE(), tmp_path), dataset, embedding_cache.SCALES)
     assert len(first) == 10  # angle and phase have no scale
     assert len(counting) == 10 * 80
     model = TinyBioMoE()
@@ -72,7 +72,7 @@ def test_embeddings_are_computed_once_and_kept(dataset, counting, tmp_path):
 
 def test_a_flat_window_is_blank_in_its_own_range_and_has_a_level_in_the_recordings(dataset, counting, tmp_path):
     embedder = Embedder(TinyBioMoE(), tmp_path)
-    own, recording = (embedder.embed(dataset, scale, "waveform").vectors for scale in embeddings.SCALES)
+    own, recording = (embedder.embed(dataset, scale, "waveform").vectors for scale in embedding_cache.SCALES)
     assert flat_windows(dataset) == 1
     assert (own[3] == 0).all()
     assert (recording[3] > 0).any()
@@ -96,7 +96,9 @@ def scored(dataset, tmp_path_factory):
         for name in REPRESENTATIONS:
             x = rng.standard_normal((80, 4))
             x[:, 0] += signal * (name == "scalogram") * dataset.labels
-            found[name, "any" if name in embeddings.SCALE_FREE else "window"] = Embedded(x.astype(np.float32), 0.01)
+            found[name, "any" if name in embedding_cache.SCALE_FREE else "window"] = Embedded(
+                x.astype(np.float32), 0.01
+            )
         rows += scorer.network(group, found)
     rows.append(scorer.row("baseline", "hand-made", rng.standard_normal((80, 5)), 5, 1.0))
     return scorer, rows
@@ -124,7 +126,7 @@ def test_differences_name_what_beats_what(scored):
 
 def test_each_reading_is_a_part_of_the_same_pass(dataset, counting, tmp_path):
     embedder = Embedder(TinyBioMoE(), tmp_path)
-    whole, first, second, rows = (embedder.embed(dataset, "window", "psd", name) for name in embeddings.READINGS)
+    whole, first, second, rows = (embedder.embed(dataset, "window", "psd", name) for name in embedding_cache.READINGS)
     assert len(counting) == 80
     assert (whole.vectors.shape, rows.vectors.shape) == ((80, 192), (80, 8))
     np.testing.assert_array_equal(np.concatenate([first.vectors, second.vectors], axis=1), whole.vectors)
@@ -151,8 +153,8 @@ def test_the_last_table_counts_lines_above_level_and_below():
         "x": {"differences": three[:2]},
         "y": {"differences": [*three[2:], three[0] | {"first": "a (best in the table)"}]},
     }
-    assert report.summary({"tasks": tasks})[-1] == "| a | b | 1 | 1 | 1 | -1.0 |"
-    assert report.summary({"tasks": {"x": {"differences": []}}}) == []
+    assert quality_report.summary({"tasks": tasks})[-1] == "| a | b | 1 | 1 | 1 | -1.0 |"
+    assert quality_report.summary({"tasks": {"x": {"differences": []}}}) == []
 
 
 def test_what_was_probed_is_not_probed_again(scored, monkeypatch):
@@ -217,5 +219,5 @@ def test_the_command_refuses_what_it_cannot_do(tmp_path):
 
 
 def test_numbers_of_a_table():
-    assert report.interval([1.0, 0.985, 1.0]) == "1.000 [.985, 1.000]"
-    assert report.interval([-0.5, -0.625, 0.0], "+") == "-.500 [-.625, +.000]"
+    assert quality_report.interval([1.0, 0.985, 1.0]) == "1.000 [.985, 1.000]"
+    assert quality_report.interval([-0.5, -0.625, 0.0], "+") == "-.500 [-.625, +.000]"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from device_files import DEVICES
 from made_files import edf, edf_signal, gdf
+from real_files import DEVICES
 
 
 def told(out: str, folder: Path) -> tuple[dict[str, list[str]], list[str]]:

@@ -18,8 +18,8 @@ from tiny_biomoe import load_embeddings
 from tiny_biomoe.batch.terminal import Bar
 from tiny_biomoe.cli.main import main
 from tiny_biomoe.embedding import Embedder
+from tiny_biomoe.readers.channel import NO_MODALITY
 from tiny_biomoe.readers.columns import ANYWAY
-from tiny_biomoe.readers.recording import NO_MODALITY
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_a_file_says_how_it_was_made(capsys, tmp_path, how):
 
 
 def test_a_backend_that_is_missing_is_an_error_before_a_folder_is_made(run, study, tmp_path, monkeypatch):
-    monkeypatch.setattr("tiny_biomoe.inference.program.native_program", lambda precision: None)
+    monkeypatch.setattr("tiny_biomoe.inference.native_program.native_program", lambda precision: None)
     code, _, err = run("embed", study, "--window", 10, "--backend", "native", *HERE, "-o", tmp_path / "out")
     assert code == 1
     assert "no native program for this processor" in err

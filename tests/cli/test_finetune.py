@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from toy import beats, sweat, tiny
+from toy_training import beats, sweat, tiny
 
 from tiny_biomoe import ConfigError
 from tiny_biomoe.batch.study_table import open_study

@@ -15,7 +15,7 @@ from PIL import Image
 
 from tiny_biomoe import ConfigError, explore, load_embeddings
 from tiny_biomoe.explore import map_page
-from tiny_biomoe.explore.sample import choose_rows
+from tiny_biomoe.explore.shown_windows import choose_rows
 
 
 @pytest.fixture(scope="module")

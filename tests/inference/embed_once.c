@@ -2,7 +2,7 @@
 //
 //     embed_once PROGRAM.so NUMBERS WEIGHTS PICTURE HALF THREADS EMBEDDING ROWS >VECTOR
 //
-// The first three files and the picture's levels are raw numbers as native.py hands them over; EMBEDDING and ROWS say how
+// The first three files and the picture's levels are raw numbers as native_backend.py hands them over; EMBEDDING and ROWS say how
 // many numbers the vector and its rows have.
 #include <dlfcn.h>
 #include <stdio.h>

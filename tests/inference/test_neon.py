@@ -15,8 +15,8 @@ import torch
 from toy_networks import NARROW
 
 from tiny_biomoe.config import Architecture, Config
-from tiny_biomoe.inference import build as compiler
-from tiny_biomoe.inference import native, program
+from tiny_biomoe.inference import native_backend, native_program
+from tiny_biomoe.inference import native_build as compiler
 from tiny_biomoe.network.network import Network
 from tiny_biomoe.weights.loading import arrays
 
@@ -28,7 +28,7 @@ EMBEDDING, ROWS = 64, (4 + 2) * 32
 pytestmark = [
     pytest.mark.skipif(not shutil.which(CXX) or not shutil.which(EMULATOR), reason=f"needs {CXX} and {EMULATOR}"),
     pytest.mark.skipif(
-        "avx2" not in compiler.levels() or not compiler.LEVELS["avx2"].abilities <= program.abilities(),
+        "avx2" not in compiler.levels() or not compiler.LEVELS["avx2"].abilities <= native_program.abilities(),
         reason="compares with a processor that has AVX2",
     ),
 ]
@@ -41,9 +41,9 @@ def files(tmp_path_factory) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         tensors = arrays(Network(config, SIDE).state_dict())
-    np.array([SIDE, *native.flat(config.architecture)], np.int32).tofile(folder / "numbers")
-    room = sum(tensor.size for tensor in tensors.values()) + native.SPARE
-    native.joined(native.Layers(tensors, config.architecture).all(), room).tofile(folder / "weights")
+    np.array([SIDE, *native_backend.flat(config.architecture)], np.int32).tofile(folder / "numbers")
+    room = sum(tensor.size for tensor in tensors.values()) + native_backend.SPARE
+    native_backend.joined(native_backend.Layers(tensors, config.architecture).all(), room).tofile(folder / "weights")
     noise = np.random.RandomState(0).randint(0, 128, (SIDE, SIDE))
     (noise + np.arange(SIDE)).astype(np.uint8).tofile(folder / "picture")
     return folder
@@ -63,7 +63,7 @@ def programs(tmp_path_factory) -> tuple[Path, Path]:
             patched.setenv("CXX", CXX)
             command = compiler.command(*compiler.LEVELS["neon"].options)
         subprocess.run([*command, compiler.SOURCE / "network.cpp", "-o", library], check=True)
-    program.require_whole(library.read_bytes())
+    native_program.require_whole(library.read_bytes())
     source = Path(__file__).with_name("embed_once.c")
     subprocess.run([CXX.replace("g++", "gcc"), "-O1", "-Wall", "-Werror", source, "-o", driver, "-ldl"], check=True)
     return library, driver
@@ -71,7 +71,7 @@ def programs(tmp_path_factory) -> tuple[Path, Path]:
 
 def of_avx2(files: Path, half: bool) -> np.ndarray:
     """Vector and rows by the program for AVX2, in this process."""
-    library, message = program.opened(compiler.program_path("avx2")), ctypes.create_string_buffer(200)
+    library, message = native_program.opened(compiler.program_path("avx2")), ctypes.create_string_buffer(200)
     numbers, weights = np.fromfile(files / "numbers", np.int32), np.fromfile(files / "weights", np.float32)
     picture, out = np.fromfile(files / "picture", np.uint8), np.empty(EMBEDDING + ROWS, np.float32)
     network = library.build(numbers.ctypes.data, weights.ctypes.data, weights.size, half, message, 200)

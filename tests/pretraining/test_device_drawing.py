@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pretraining.device_drawing import interpolation, plan
-from pretraining.pictures import picture
+from pretraining.picture_targets import picture
 from tiny_biomoe import Recipe
 from tiny_biomoe.images.rendering import draw
 from tiny_biomoe.images.representations import REPRESENTATIONS

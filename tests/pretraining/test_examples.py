@@ -11,7 +11,7 @@ from toy_pretraining import toy_source
 from pretraining import examples
 from pretraining.batches import Augmentation
 from pretraining.examples import MADE, PARTS, Drawer, Drawing, draw_examples
-from pretraining.pictures import picture
+from pretraining.picture_targets import picture
 from pretraining.sources import Source, sources_digest
 from tiny_biomoe import Recipe
 

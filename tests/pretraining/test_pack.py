@@ -11,7 +11,7 @@ from toy_pretraining import toy_source, toy_task
 
 from pretraining import pack
 from pretraining.credits import CREDITS, KNOWN
-from pretraining.readers import DATA_SETS
+from pretraining.dataset_readers import DATA_SETS
 from pretraining.sources import read_pack
 
 

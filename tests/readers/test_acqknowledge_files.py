@@ -7,9 +7,9 @@ from datetime import datetime, timezone
 import bioread
 import numpy as np
 import pytest
-from device_files import device, faults_of_damage, listed
 from made_files import ACQ_START as START
 from made_files import acqknowledge as write
+from real_files import device, faults_of_damage, listed
 
 from tiny_biomoe.errors import SignalError
 from tiny_biomoe.readers.formats import read, recognise

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from tiny_biomoe.errors import ConfigError, SignalError, SignalWarning, TinyBioMoEError
 from tiny_biomoe.readers import csv_files, text_files
 from tiny_biomoe.readers import recording as channels
+from tiny_biomoe.readers.channel import Options
 from tiny_biomoe.readers.csv_files import open_table
 from tiny_biomoe.readers.formats import Recording, read
-from tiny_biomoe.readers.recording import Options
 from tiny_biomoe.signals.validation import fill_gaps
 
 NAN = np.nan

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import fastavro
 import pytest
-from device_files import channels, faults_of_damage
 from made_files import IMU, RATES, START, array, record_type
 from made_files import avro as write
 from made_files import avro_path as at
 from made_files import avro_session as session
+from real_files import channels, faults_of_damage
 
 from tiny_biomoe.errors import SignalError
 from tiny_biomoe.readers import empatica_files

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from device_files import channels, device, faults_of_damage, listed
+from real_files import channels, device, faults_of_damage, listed
 
 from tiny_biomoe.errors import SignalError
 from tiny_biomoe.readers.formats import read, recognise

@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 import scipy.io
-from device_files import channels, device, faults_of_damage
+from real_files import channels, device, faults_of_damage
 
 from tiny_biomoe.errors import SignalError
 from tiny_biomoe.readers.formats import read, recognise

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.io
-from device_files import channels, device, faults_of_damage, listed
 from made_files import cnt, gdf
+from real_files import channels, device, faults_of_damage, listed
 
 from tiny_biomoe.errors import MissingExtra, SignalError
 from tiny_biomoe.readers import mne_files

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from device_files import channels, device, faults_of_damage
+from real_files import channels, device, faults_of_damage
 
 from tiny_biomoe.errors import SignalError
 from tiny_biomoe.readers.formats import parts_of, read, recognise

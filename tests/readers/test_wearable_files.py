@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from device_files import channels, device, faults_of_damage, listed
+from real_files import channels, device, faults_of_damage, listed
 
 from tiny_biomoe.errors import SignalError
 from tiny_biomoe.readers.formats import read, recognise

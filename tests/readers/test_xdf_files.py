@@ -7,10 +7,10 @@ import struct
 import numpy as np
 import pytest
 import pyxdf
-from device_files import device, faults_of_damage
 from made_files import UNIX
 from made_files import xdf as write
 from made_files import xdf_stream as stream
+from real_files import device, faults_of_damage
 
 from tiny_biomoe.errors import SignalError
 from tiny_biomoe.readers.formats import read, recognise

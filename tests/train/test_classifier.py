@@ -12,7 +12,7 @@ import pytest
 import safetensors.torch
 import torch
 from PIL import Image
-from toy import QUICK, beats, sweat, tiny, toy_samples
+from toy_training import QUICK, beats, sweat, tiny, toy_samples
 
 from tiny_biomoe import ConfigError, SignalError, SignalWarning, TinyBioMoE, WeightsError
 from tiny_biomoe.train.classifier import TrainedClassifier

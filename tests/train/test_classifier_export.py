@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from toy import QUICK, tiny, toy_samples
+from toy_training import QUICK, tiny, toy_samples
 
 from tiny_biomoe import ConfigError
 from tiny_biomoe.train.classifier_export import classifier_to_onnx, run_classifier

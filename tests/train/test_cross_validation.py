@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from toy import QUICK, tiny, toy_samples
+from toy_training import QUICK, tiny, toy_samples
 
 from tiny_biomoe import ConfigError, WeightsError
 from tiny_biomoe.train import cross_validation

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from toy import QUICK, tiny, toy_samples
+from toy_training import QUICK, tiny, toy_samples
 
 from tiny_biomoe import ConfigError, SignalWarning, WeightsError
 from tiny_biomoe.model import embed_levels

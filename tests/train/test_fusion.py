@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from toy import tiny
+from toy_training import tiny
 
 from tiny_biomoe import ConfigError
 from tiny_biomoe.train.fusion import FusionClassifier, class_weights, parameter_groups

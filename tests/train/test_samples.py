@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from toy import beats, sweat, toy_samples
+from toy_training import beats, sweat, toy_samples
 
 from tiny_biomoe import ConfigError, SignalError, SignalTypeError, SignalWarning, render
 from tiny_biomoe.images.rendering import colour

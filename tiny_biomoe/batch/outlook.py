@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .kept import Seen, seen_in
 from .parts import RUN, chain
 from .plan import Group
+from .reuse import Seen, seen_in
 
 SHOWN = 3  # inputs that went, by name
 

@@ -18,8 +18,8 @@ from typing import Any
 
 from ..errors import TinyBioMoEError
 from ..images.windows import Pictures, draw_windows
-from .kept import KeptWindow
 from .parts import Notice
+from .reuse import KeptWindow
 from .segments import Chunk
 
 AHEAD = 4  # chunks, a worker, that wait to be embedded

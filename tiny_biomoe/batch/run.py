@@ -22,12 +22,12 @@ from ..errors import ConfigError, one_warning_a_kind
 from ..inference.threads import use_threads
 from ..sealed_files import remove, write
 from ..signals.validation import check_positive
-from .kept import forget, seen_aside, set_aside, stale
 from .manifest import Ledger, Summary, begin, earlier_files, fingerprint, run_digest
 from .outlook import look
 from .parts import MANIFEST, ROOT, RUN, SHARDS, Record
 from .pipeline import Drawers
 from .plan import File, Group, groups, root_of, scan
+from .reuse import forget, seen_aside, set_aside, stale
 from .segments import Settings
 from .study_table import Study, open_study, outside
 from .worker import Observer, Run, embed_group

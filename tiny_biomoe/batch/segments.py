@@ -17,15 +17,15 @@ import numpy as np
 from ..config import Recipe
 from ..errors import ConfigError, SignalError
 from ..images.windows import FilteredRecording, runs
+from ..readers.channel import printable
 from ..readers.columns import LeftOut, NoSignal, OtherModality
 from ..readers.formats import REDUCE, Recording, Recordings, check_reading, parts_of, state_of
-from ..readers.recording import printable
 from ..readers.wide_files import Result, read_each
 from ..signals.request import READOUTS, Call, check_readout, column_of
 from ..signals.validation import Grid, check_positive, check_share, windows
-from .kept import KeptWindow, Shelf, kept_windows
 from .parts import Cursor, Notice
 from .plan import File, Group
+from .reuse import KeptWindow, Shelf, kept_windows
 from .study_table import Input, Study
 
 NO_MEMORY = "not enough memory"

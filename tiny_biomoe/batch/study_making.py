@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..errors import ConfigError, SignalError
 from ..readers.bids_files import looks_like_bids, start_time
-from ..readers.recording import excerpt, printable
+from ..readers.channel import excerpt, printable
 from ..readers.text_files import read_lines
 from ..signals.validation import is_number
 from .labels import is_missing

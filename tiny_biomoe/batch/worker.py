@@ -19,10 +19,9 @@ from ..embedding import Embedder
 from ..errors import SignalError
 from ..images.rendering import Levels
 from ..images.windows import NO_MEMORY, Pictures
-from ..inference.runtime import embed_in_turn
+from ..inference.many_images import embed_in_turn
 from ..sealed_files import remove
 from ..signals.request import column_of
-from .kept import KeptWindow, Seen, seen_in, set_aside
 from .outlook import Outlook
 from .parts import (
     MANIFEST,
@@ -45,6 +44,7 @@ from .parts import (
 )
 from .pipeline import Drawers, Pipeline
 from .plan import File, Group
+from .reuse import KeptWindow, Seen, seen_in, set_aside
 from .segments import Chunk, Settings, load, stream
 
 Event = Notice | KeptWindow | tuple[Chunk, int, Pictures | str]  # of a chunk's windows the one at this place

@@ -20,7 +20,7 @@ from ..errors import ConfigError, SignalError, SignalWarning, WeightsError, one_
 from ..images.representations import REPRESENTATIONS
 from ..inference.backends import BACKENDS, check_backend, require_native
 from ..inference.threads import processors
-from ..readers.recording import printable
+from ..readers.channel import printable
 from ..signals.request import FUSIONS, READOUTS
 from .failures import Failure, alike, lines
 from .messages import fitting

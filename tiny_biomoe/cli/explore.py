@@ -13,7 +13,7 @@ from ..explore import EmbeddingFolder, write_atlas, write_map
 from ..explore.map_page import PAGE
 from ..explore.projection import METHODS
 from ..images.representations import REPRESENTATIONS
-from ..readers.recording import printable
+from ..readers.channel import printable
 from .options import once, options
 
 FOLDER = click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))

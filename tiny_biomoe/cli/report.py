@@ -9,7 +9,7 @@ import click
 
 from ..explore import write_report
 from ..images.representations import REPRESENTATIONS
-from ..readers.recording import printable
+from ..readers.channel import printable
 from .explore import EXPLORE_OPTIONS, FOLDER, tell
 from .options import once, options
 

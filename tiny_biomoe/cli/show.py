@@ -10,7 +10,7 @@ import click
 
 from ..errors import SignalError
 from ..images.rendering import contact_sheet
-from ..readers.recording import printable
+from ..readers.channel import printable
 from ..signals.validation import fill_gaps
 from .options import IMAGE_OPTIONS, MISSING_OPTIONS, READING, READING_OPTIONS, options, read_file
 from .output_files import check_output

@@ -10,11 +10,11 @@ import pyarrow as pa
 
 from ..errors import ConfigError
 from ..explore import ApproximateIndex, EmbeddingFolder, Query, SearchableWindows, query_recording, write_similar
-from ..explore.pages import check_page
 from ..explore.query import query_of_window
 from ..explore.similar_page import ENDINGS
+from ..explore.templates import check_page
 from ..images.representations import REPRESENTATIONS
-from ..readers.recording import printable
+from ..readers.channel import printable
 from .embed import _given
 from .options import READING, READING_OPTIONS, once, options
 

@@ -14,7 +14,7 @@ from ..errors import need
 need("pyarrow", "filelock", "bokeh", "jinja2", "matplotlib", extra="explore", what="exploring embeddings")
 
 if TYPE_CHECKING:
-    from .approximate import ApproximateIndex
+    from .approximate_index import ApproximateIndex
     from .atlas import write_atlas
     from .folder import EmbeddingFolder
     from .map_page import write_map
@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 _MODULES = {
-    "ApproximateIndex": ".approximate",
+    "ApproximateIndex": ".approximate_index",
     "EmbeddingFolder": ".folder",
     "Query": ".query",
     "SearchableWindows": ".neighbours",

@@ -14,9 +14,9 @@ from pyarrow import parquet
 
 from ..errors import ConfigError
 from .folder import EmbeddingFolder
-from .pages import check_page
 from .pictures import draw_pictures
-from .sample import Sample, choose_rows, take_sample
+from .shown_windows import Sample, choose_rows, take_sample
+from .templates import check_page
 
 AT_ONCE = 20_000  # windows whose pictures are in memory together
 

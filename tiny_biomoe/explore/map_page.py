@@ -37,9 +37,9 @@ from ..errors import ConfigError, unknown
 from ..images.representations import REPRESENTATIONS
 from .colouring import Classes, classes_of, shown
 from .folder import EmbeddingFolder
-from .pages import json_in_html, page, script, write_page
 from .pictures import GAP, SIDE, TRACE, draw_pictures
-from .sample import Sample, choose_rows, take_sample
+from .shown_windows import Sample, choose_rows, take_sample
+from .templates import json_in_html, page, script, write_page
 
 PAGE, PICTURES = "map.html", "pictures"
 A_FOLDER = 1000  # pictures a folder

@@ -20,7 +20,7 @@ from .provenance import check_comparable
 from .query import Query, query_of_vector, query_of_window
 
 if TYPE_CHECKING:
-    from .approximate import ApproximateIndex
+    from .approximate_index import ApproximateIndex
 
 SPARE = 64  # candidates beyond k whose similarity is computed once more, in float64
 Where = Mapping[str, Any]

@@ -14,7 +14,6 @@ import pyarrow as pa
 from ..config import config_digest
 from .colouring import class_colour, classes_of
 from .folder import EmbeddingFolder
-from .pages import check_page, page, write_page
 from .pictures import draw_pictures
 from .report_facts import (
     APART,
@@ -30,8 +29,9 @@ from .report_facts import (
     sums,
 )
 from .report_figures import map_figure, quality_figure
-from .sample import choose_rows, take_sample
+from .shown_windows import choose_rows, take_sample
 from .similar_page import as_data
+from .templates import check_page, page, write_page
 
 REASONS = 40  # lines of what was not embedded; failures.parquet holds all
 WORST = 8  # recordings of the lowest quality

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure as Canvas
 
 from .colouring import Classes
 from .report_facts import QUALITY, QualityOverTime
-from .sample import Sample
+from .shown_windows import Sample
 
 INKS = {"light": "#1d2430", "dark": "#e8eaee"}
 LINES = {"missing": "#4c78c8", "flat": "#f08535", "clipped": "#d64f55"}

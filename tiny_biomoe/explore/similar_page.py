@@ -10,9 +10,9 @@ from typing import Any
 import pyarrow as pa
 
 from .folder import EmbeddingFolder
-from .pages import check_page, page, write_page
 from .pictures import draw_pictures, to_png
 from .query import Query
+from .templates import check_page, page, write_page
 
 ENDINGS = (".html", ".htm")
 

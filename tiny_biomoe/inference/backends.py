@@ -15,7 +15,7 @@ from ..errors import ConfigError, need, unknown
 from ..weights.tensor_files import Tensors
 
 if TYPE_CHECKING:
-    from .program import Program
+    from .native_program import Program
 
 BACKENDS = ("native", "onnx", "torch")
 ONNX_PACKAGES = ("onnx", "onnxruntime")  # to export the network and to run it
@@ -66,8 +66,8 @@ def default_backend(config: Config, precision: str, *, changes: bool = False) ->
 
     changes : whether the weights are still being changed: exporting them, which takes a minute, is then not worth it
     """
-    from .native import fits
-    from .program import native_program
+    from .native_backend import fits
+    from .native_program import native_program
 
     if fits(config.architecture) and native_program(precision) is not None:
         return "native"
@@ -111,7 +111,7 @@ def require_native(precision: str) -> Program:
     ConfigError
         This installation has none.
     """
-    from .program import native_program
+    from .native_program import native_program
 
     if (program := native_program(precision)) is None:
         raise ConfigError(
@@ -123,7 +123,7 @@ def require_native(precision: str) -> Program:
 
 
 def _native(tensors: Tensors, config: Config, precision: str) -> Backend:
-    from .native import NativeNetwork
+    from .native_backend import NativeNetwork
 
     program = require_native(precision)
     network = NativeNetwork(tensors, config.architecture, precision, program)

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from ..config import IMAGE_SIZE, Config
 from ..errors import WeightsError
-from ..network.matrix_filter import MatrixFilter
 from ..network.network import Network
 from ..network.spectral_encoder import SpectralFilter
+from ..network.spectral_matrices import MatrixFilter
 from ..version import __version__
 from ..weights.loading import tensor_digest
 from ..weights.tensor_files import Tensors

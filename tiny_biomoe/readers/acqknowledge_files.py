@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import SignalError, need
+from .channel import Channel, Options, choose
 from .damage import bounded, damage
 from .pauses import in_segments
-from .recording import Channel, Options, choose
 
 APPENDED = re.compile(r"Segment \d+")  # the mark that AcqKnowledge sets where it goes on after a pause
 MAX_CHANNELS = 256

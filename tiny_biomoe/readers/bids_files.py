@@ -15,9 +15,9 @@ from typing import Any
 
 from ..errors import SignalError
 from ..signals.validation import is_number
+from .channel import Channel, Options, brief, choose, excerpt, printable
 from .columns import kind_of
 from .csv_files import open_table
-from .recording import Channel, Options, brief, choose, excerpt, printable
 from .sidecars import MAX_SIDECAR
 from .text_files import read_unpacked
 from .timestamps import unix_time

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from ..errors import SignalError, need
 from ..signals.filters import MODALITIES
 from ..signals.validation import Signal, check_signals
+from .channel import Channel, Clock, Options, choose, excerpt, names_rate, rate_of
 from .columns import kind_of
 from .damage import bounded, damage
 from .device_files import opensignals_start, sample_counter, sensor_kind
-from .recording import Channel, Clock, Options, choose, excerpt, names_rate, rate_of
 from .timestamps import counter_clock, find_clock
 
 need("h5py", "pyarrow")

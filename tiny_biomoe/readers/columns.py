@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import SignalError, warn
 from ..signals.filters import MODALITIES
 from ..signals.validation import Signal
-from .recording import Channel, excerpt, printable
+from .channel import Channel, excerpt, printable
 from .timestamps import counter_clock, names_time
 
 FEWEST = 32  # samples; of fewer the content proves nothing

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConfigError, SignalError, need
+from .channel import Channel, Clock, Options, choose, excerpt
 from .columns import FEWEST, content
-from .recording import Channel, Clock, Options, choose, excerpt
 from .text_files import MAX_LINE, read_lines
 from .timestamps import REMEDY, counter_clock, find_clock
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ..errors import SignalError, TinyBioMoEError
-from .recording import MAX_BYTES, brief
+from .channel import MAX_BYTES, brief
 
 
 @contextmanager

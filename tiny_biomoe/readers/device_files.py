@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import SignalError
+from .channel import Channel, Clock, Options, brief, choose
 from .columns import kind_of
 from .csv_files import Table, open_table
-from .recording import Channel, Clock, Options, brief, choose
 from .timestamps import UNIX_SECONDS, unix_time, unwrapped
 
 E4_RATES = (1.0, 4.0, 32.0, 64.0)  # Hz: HR, EDA and TEMP, ACC, BVP

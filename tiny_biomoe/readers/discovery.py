@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ConfigError, SignalError
-from .recording import printable
+from .channel import printable
 from .text_files import read_unpacked
 
 # Files that lie beside recordings and are none; they are reported as skipped, never passed over in silence.

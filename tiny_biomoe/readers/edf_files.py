@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import SignalError, need
+from .channel import Channel, Clock, Options, brief, choose
 from .damage import damage
-from .recording import Channel, Clock, Options, brief, choose
 from .timestamps import unix_time
 
 need("edfio")

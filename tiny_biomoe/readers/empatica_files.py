@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import SignalError, need
+from .channel import AGREEMENT, Channel, Clock, Options, choose, excerpt, printable
 from .damage import bounded, damage
-from .recording import AGREEMENT, Channel, Clock, Options, choose, excerpt, printable
 
 MAX_FILE = 1 << 26  # bytes of one Avro file, unpacked; half an hour takes two million
 FEW = 5  # samples; a shorter gap between two files is the rounding of their start times and rates

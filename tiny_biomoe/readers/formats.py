@@ -31,6 +31,7 @@ from ..signals.validation import Signal, check_fs
 from .acqknowledge_files import read_acq
 from .bids_files import bids_parts, looks_like_bids, read_bids
 from .binary_files import read_hdf5, read_numpy, read_parquet
+from .channel import AGREEMENT, NO_MODALITY, Channel, Options, agree, excerpt, printable
 from .columns import LeftOut, NoSignal, kind_of, settle
 from .csv_files import read_csv
 from .damage import bounded
@@ -38,11 +39,10 @@ from .device_files import looks_like_e4, read_biosppy, read_e4, read_opensignals
 from .discovery import Content, Skipped, find_files, source_name
 from .edf_files import read_bdf, read_edf
 from .empatica_files import following, read_embraceplus
-from .held import held, reduced
+from .held_samples import held, reduced
 from .labchart_files import read_labchart
 from .matlab_files import read_matlab
 from .mne_files import MNE_ENDINGS, looks_like_nicolet, mne_parts, read_mne
-from .recording import AGREEMENT, NO_MODALITY, Channel, Options, agree, excerpt, printable
 from .scanner_files import looks_like_pmu, read_cmrr, read_pmu
 from .sidecars import sidecar_of, with_rate_beside
 from .text_files import read_unpacked

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import SignalError
+from .channel import Channel, Clock, Options, choose, excerpt
 from .csv_files import Table
-from .recording import Channel, Clock, Options, choose, excerpt
 from .text_files import read_lines
 from .timestamps import TIME_UNITS
 from .wearable_files import squared

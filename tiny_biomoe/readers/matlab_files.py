@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from ..errors import SignalError, need
 from ..signals.validation import is_number
+from .channel import Channel, Options, choose, excerpt, rate_of
 from .damage import bounded, damage
-from .recording import Channel, Options, choose, excerpt, rate_of
 
 NUMERIC = {"double", "single", "logical", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))}
 PLAIN = NUMERIC | {"struct", "cell", "char", "sparse", "function", "function_handle"}

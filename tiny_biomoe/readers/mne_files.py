@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import SignalError, need
+from .channel import MAX_BYTES, Channel, Options, choose, excerpt
 from .columns import kind_of
 from .damage import bounded, damage
 from .pauses import in_segments
-from .recording import MAX_BYTES, Channel, Options, choose, excerpt
 from .text_files import read_unpacked
 from .timestamps import unix_time
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from .recording import Channel, Clock
+from .channel import Channel, Clock
 from .timestamps import HOLE
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import SignalError
+from .channel import MAX_BYTES, Channel, Clock, Options, choose, excerpt
 from .columns import kind_of
-from .recording import MAX_BYTES, Channel, Clock, Options, choose, excerpt
 from .text_files import read_unpacked
 from .timestamps import unix_time
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..errors import SignalError
 from ..signals.validation import is_number
-from .recording import AGREEMENT, Channel, names_rate, printable
+from .channel import AGREEMENT, Channel, names_rate, printable
 from .text_files import read_unpacked
 
 MAX_SIDECAR = 1 << 24  # bytes

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import ConfigError, SignalError
-from .recording import MAX_BYTES
+from .channel import MAX_BYTES
 
 EXCEL = re.compile(rb'"?sep=.?"?')  # what Excel writes above a table
 BLANK = re.compile(rb"\n *\n")

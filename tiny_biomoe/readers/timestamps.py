@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import SignalError
-from .recording import AGREEMENT, Clock, excerpt, position
+from .channel import AGREEMENT, Clock, excerpt, position
 
 HOLE = 1.5  # a step of the clock longer than so many sample periods means that samples are missing
 UNEVEN_HOLE = 2.0  # the same where the caller accepts uneven times

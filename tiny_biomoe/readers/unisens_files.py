@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import SignalError
+from .channel import Channel, Options, choose, excerpt, printable
 from .columns import kind_of
 from .csv_files import open_table
 from .damage import bounded, damage
-from .recording import Channel, Options, choose, excerpt, printable
 from .timestamps import unix_time
 
 MAX_XML = 1 << 24  # bytes

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import SignalError
+from .channel import AGREEMENT, Channel, Clock, Options, choose
 from .columns import kind_of
 from .csv_files import DATE, MISSING, NUMBER, Table
 from .packets import even_times
-from .recording import AGREEMENT, Channel, Clock, Options, choose
 from .text_files import read_lines
 from .timestamps import UNIX_SECONDS, find_clock, unwrapped
 

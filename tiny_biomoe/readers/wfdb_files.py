@@ -20,9 +20,9 @@ import numpy as np
 
 from ..errors import SignalError, need
 from ..signals.validation import Signal
+from .channel import Channel, Options, choose, excerpt
 from .columns import LEAD, NoSignal
 from .damage import bounded, damage
-from .recording import Channel, Options, choose, excerpt
 from .timestamps import unix_time
 
 need("wfdb")

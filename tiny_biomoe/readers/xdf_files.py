@@ -13,10 +13,10 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ..errors import SignalError, need
+from .channel import AGREEMENT, Channel, Clock, Options, choose, excerpt
 from .columns import kind_of
 from .damage import bounded, damage
 from .packets import even_times
-from .recording import AGREEMENT, Channel, Clock, Options, choose, excerpt
 from .timestamps import unix_time
 
 ITEM_BYTES = {"int8": 1, "int16": 2, "int32": 4, "int64": 8, "float32": 4, "double64": 8, "string": 1}

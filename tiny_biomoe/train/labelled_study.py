@@ -21,8 +21,8 @@ from ..batch.study_table import Input, Study
 from ..config import Recipe
 from ..errors import ConfigError, SignalError, one_warning_a_kind, unknown
 from ..images.windows import FilteredRecording
+from ..readers.channel import excerpt, printable
 from ..readers.formats import Recording, check_reading, read
-from ..readers.recording import excerpt, printable
 from ..readers.timestamps import LOSE
 from ..signals.request import Call
 from ..signals.validation import windows

@@ -8,8 +8,8 @@ import tarfile
 import numpy as np
 import pytest
 
-from pretraining import readers
-from pretraining.readers import DATA_SETS, capped, long_runs, valid_runs
+from pretraining import dataset_readers
+from pretraining.dataset_readers import DATA_SETS, capped, long_runs, valid_runs
 from pretraining.sources import NO_LABEL, Row
 
 
@@ -140,10 +140,10 @@ def test_drives_wrists_fantasia_and_the_small_ones(tmp_path):
 
 
 def test_every_set_and_modality_becomes_a_source(tmp_path, monkeypatch):
-    monkeypatch.setattr(readers, "DATA_SETS", {"fantasia": DATA_SETS["fantasia"]})
+    monkeypatch.setattr(dataset_readers, "DATA_SETS", {"fantasia": DATA_SETS["fantasia"]})
     chest = {"resp": wave(50 * 100, 50, 0.2), "resp_scale": 0.001, "resp_fs": 50.0}
     archive(tmp_path / "fantasia_resp.tar.xz", {f"fantasia_resp/f1o0{n}.npz": chest for n in (2, 3)})
-    (source,) = readers.read_sources(tmp_path)
+    (source,) = dataset_readers.read_sources(tmp_path)
     assert (source.name, source.modality, source.fs, source.classes) == ("fantasia-resp", "resp", 8.0, ())
     assert source.held_out.tolist() == [False, True]
     assert np.abs(source.recording(0)[50:-50]).max() == pytest.approx(1, abs=0.01)
@@ -166,4 +166,4 @@ def test_runs_end_before_what_is_not_valid_and_short_ones_are_dropped():
 
 def test_a_missing_archive_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"ds000210_resp_ppg.tar.xz"):
-        next(readers.read_sources(tmp_path))
+        next(dataset_readers.read_sources(tmp_path))

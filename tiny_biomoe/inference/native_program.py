@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from .build import levels, program_path
+from .native_build import levels, program_path
 
 SEGMENT = 0x19  # of a library of macOS, the command that names a piece of the file
 

@@ -9,8 +9,8 @@ import pytest
 from conftest import ROOT
 
 from tiny_biomoe.errors import TinyBioMoEError
+from tiny_biomoe.readers.channel import Channel, Options
 from tiny_biomoe.readers.formats import FORMATS, read, recognise
-from tiny_biomoe.readers.recording import Channel, Options
 
 DEVICES = ROOT.parent / "shared" / "data" / "devices"
 

@@ -18,12 +18,12 @@ from textwrap import dedent
 import numpy as np
 import pytest
 from conftest import ROOT, needs_compiler
-from toy import TINY
 from toy_networks import plain, randomised
+from toy_training import TINY
 
 from tiny_biomoe import Config, ConfigError, TinyBioMoE
-from tiny_biomoe.inference import backends, native, program
-from tiny_biomoe.inference import build as compiler
+from tiny_biomoe.inference import backends, native_backend, native_program
+from tiny_biomoe.inference import native_build as compiler
 from tiny_biomoe.model import embed_levels
 from tiny_biomoe.weights.loading import arrays
 
@@ -32,22 +32,22 @@ pytestmark = [
     pytest.mark.skipif("avx2" not in compiler.levels(), reason="the levels that are tried are those of x86-64"),
 ]
 LEVELS = compiler.levels()
-HERE = program.abilities()
+HERE = native_program.abilities()
 
 
 @pytest.fixture(autouse=True)
 def anew():
     """Which program fits is asked again, before and after."""
-    program.native_program.cache_clear()
+    native_program.native_program.cache_clear()
     yield
-    program.native_program.cache_clear()
+    native_program.native_program.cache_clear()
 
 
 def limited(monkeypatch, level: str) -> None:
     """This processor as one that can do no more than a level asks for."""
     if not LEVELS[level].abilities <= HERE:
         pytest.skip(f"this processor cannot run {level}")
-    monkeypatch.setattr(program, "abilities", lambda: LEVELS[level].abilities)
+    monkeypatch.setattr(native_program, "abilities", lambda: LEVELS[level].abilities)
 
 
 def knows(level: str) -> bool:
@@ -82,20 +82,20 @@ def test_a_platform_has_the_levels_of_its_processors(platform, levels, monkeypat
 def test_abilities_are_read_as_each_system_names_them(monkeypatch):
     text = "processor\t: 0\nBogoMIPS\t: 243.75\nFeatures\t: fp asimd evtstrm\n"
     monkeypatch.setattr("builtins.open", lambda path: io.StringIO(text))
-    assert program.abilities() == {"fp", "asimd", "evtstrm"}
+    assert native_program.abilities() == {"fp", "asimd", "evtstrm"}
     monkeypatch.setattr(sys, "platform", "darwin")
     monkeypatch.setattr(platform, "machine", lambda: "arm64")
-    assert compiler.LEVELS["neon"].abilities <= program.abilities()
+    assert compiler.LEVELS["neon"].abilities <= native_program.abilities()
     assert not {*compiler.LINUX} & {*compiler.flags()}
 
 
 def test_a_program_of_macos_is_known_whole_or_cut_off():
-    piece = struct.pack("<II16sQQQQ", program.SEGMENT, 72, b"__TEXT", 0, 4096, 0, 4096) + bytes(16)
+    piece = struct.pack("<II16sQQQQ", native_program.SEGMENT, 72, b"__TEXT", 0, 4096, 0, 4096) + bytes(16)
     whole = (b"\xcf\xfa\xed\xfe" + struct.pack("<IIIIIII", 0x100000C, 0, 6, 1, 72, 0, 0) + piece).ljust(4096, b"\0")
-    program.require_whole(whole)
+    native_program.require_whole(whole)
     for damaged in (whole[:4095], whole[:50], whole[:20]):
         with pytest.raises(ValueError, match="cut off"):
-            program.require_whole(damaged)
+            native_program.require_whole(damaged)
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -103,9 +103,9 @@ def test_every_level_is_plain_to_rounding(level, pictures, monkeypatch):
     limited(monkeypatch, level)
     model = randomised()
     expected = plain(model, pictures)
-    found = program.Program(program.opened(compiler.program_path(level)), "", level)
+    found = native_program.Program(native_program.opened(compiler.program_path(level)), "", level)
     exact, rounded = (
-        native.NativeNetwork(arrays(model.state_dict()), model.architecture, precision, found)
+        native_backend.NativeNetwork(arrays(model.state_dict()), model.architecture, precision, found)
         for precision in ("float32", "bfloat16")
     )
     np.testing.assert_allclose([exact(picture, 2) for picture in pictures], expected, rtol=0, atol=1e-5)
@@ -121,13 +121,13 @@ def test_no_program_takes_the_code_of_another_one():
         import hashlib, sys
         import numpy as np
         from tiny_biomoe import Architecture
-        from tiny_biomoe.inference import build as compiler
-        from tiny_biomoe.inference import native, program
+        from tiny_biomoe.inference import native_build as compiler
+        from tiny_biomoe.inference import native_backend, native_program
         from tiny_biomoe.weights import load
         picture = np.random.RandomState(0).randint(0, 256, (224, 224), np.uint8)
         for level in sys.argv[1:]:
-            opened = program.Program(program.opened(compiler.program_path(level)), "", level)
-            network = native.NativeNetwork(load().tensors, Architecture(), "bfloat16", opened)
+            opened = native_program.Program(native_program.opened(compiler.program_path(level)), "", level)
+            network = native_backend.NativeNetwork(load().tensors, Architecture(), "bfloat16", opened)
             print(level, hashlib.sha256(network(picture, 2).tobytes()).hexdigest())
     """
 
@@ -171,7 +171,7 @@ def without_onnx(monkeypatch):
 @pytest.mark.parametrize("why", ["it can do less", "another system", "other sources", "it was not built"])
 def test_where_no_program_fits_another_backend_computes(why, monkeypatch, tmp_path, without_onnx):
     if why == "it can do less":
-        monkeypatch.setattr(program, "abilities", lambda: LEVELS["avx2"].abilities - {"fma"})
+        monkeypatch.setattr(native_program, "abilities", lambda: LEVELS["avx2"].abilities - {"fma"})
     elif why == "another system":
         monkeypatch.setattr(sysconfig, "get_platform", lambda: "linux-riscv64")
     elif why == "other sources":
@@ -181,7 +181,7 @@ def test_where_no_program_fits_another_backend_computes(why, monkeypatch, tmp_pa
         monkeypatch.setattr(compiler, "SOURCE", tmp_path / "cpp")
     else:
         monkeypatch.setattr(compiler, "PROGRAMS", tmp_path)
-    assert program.native_program("float32") is program.native_program("bfloat16") is None
+    assert native_program.native_program("float32") is native_program.native_program("bfloat16") is None
     facts = TinyBioMoE.from_pretrained().provenance(64, "bvp")
     assert (facts["backend"], facts["program"]) == ("torch", None)
     with pytest.raises(ConfigError, match="no native program for this processor"):
@@ -220,7 +220,7 @@ def test_a_stripped_or_repackaged_program_still_loads(monkeypatch, tmp_path, pic
         subprocess.run([strip, "-o", str(path), str(compiler.program_path(name))], check=True)
         path.write_bytes(path.read_bytes() + b"something behind it")
     monkeypatch.setattr(compiler, "PROGRAMS", tmp_path)
-    program.native_program.cache_clear()
+    native_program.native_program.cache_clear()
     assert embed_levels(TinyBioMoE.from_pretrained(), pictures[:1], 1).tobytes() == expected.tobytes()
 
 

@@ -11,7 +11,7 @@ import torch
 from toy_networks import NARROW, plain, randomised
 
 from tiny_biomoe import ConfigError, TinyBioMoE
-from tiny_biomoe.inference import runtime
+from tiny_biomoe.inference import many_images
 from tiny_biomoe.inference.backends import Backend
 from tiny_biomoe.inference.threads import use_threads
 from tiny_biomoe.model import backend_of, embed_levels
@@ -102,7 +102,7 @@ def test_an_accelerators_batch_is_filled_up_and_only_its_own_rows_come_back(n, c
         shapes.append(images.shape)
         return first_pixel(images, threads)
 
-    found = runtime.embed_levels(Backend("torch", "float32", run, batches=True), levels, 3)
+    found = many_images.embed_levels(Backend("torch", "float32", run, batches=True), levels, 3)
     assert shapes == [(3, 224, 224)] * calls
     assert found.ravel().tolist() == list(range(n))
 
@@ -113,7 +113,7 @@ def test_sets_in_turn_have_the_bytes_of_sets_alone(n, backend, pictures):
     model = TinyBioMoE.from_pretrained(backend=backend)
     with use_threads(n):
         expected = embed_levels(model, pictures, 32)
-        found = list(runtime.embed_in_turn(backend_of(model), map(iter, parts), 4))
+        found = list(many_images.embed_in_turn(backend_of(model), map(iter, parts), 4))
     assert [len(vectors) for vectors in found] == [0, 3, 1, 0, 2, 0]
     joined = np.concatenate([vectors for vectors in found if len(vectors)])
     assert joined.tobytes() == expected[[0, 1, 2, 3, 1, 2]].tobytes()
@@ -134,5 +134,5 @@ def test_no_thread_waits_where_two_sets_meet():
 
     with use_threads(2):
         backend = Backend("torch", "float32", run, parallel=True)
-        found = list(runtime.embed_in_turn(backend, [levels[:2], second()], 4))
+        found = list(many_images.embed_in_turn(backend, [levels[:2], second()], 4))
     assert [vectors.ravel().tolist() for vectors in found] == [[0, 1], [2]]

@@ -19,7 +19,7 @@ from ..errors import ConfigError
 from ..images.rendering import PALETTE
 from ..weights.shapes import position_offsets
 from ..weights.tensor_files import Tensors
-from .program import Program
+from .native_program import Program
 
 HEADS = 16  # of a waterfall block, at most: the program has room for as many kernels
 COLOURS = 4  # channels of the image as the program reads it: three and a zero

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pretraining.pictures import COUNT, FREQUENCIES, PICTURE, ROWS, TIMES, averages, picture
+from pretraining.picture_targets import COUNT, FREQUENCIES, PICTURE, ROWS, TIMES, averages, picture
 from tiny_biomoe import Recipe
 
 FS, BAND = 50.0, (0.5, 8.0)

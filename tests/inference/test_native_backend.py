@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT, needs_compiler
-from toy import TINY
 from toy_networks import NARROW, plain, randomised
+from toy_training import TINY
 
 from tiny_biomoe import REPRESENTATIONS, Architecture, ConfigError, SignalError, TinyBioMoE
 from tiny_biomoe.cli import selfcheck
 from tiny_biomoe.images.rendering import colour
-from tiny_biomoe.inference import build, native
-from tiny_biomoe.inference.program import native_program
+from tiny_biomoe.inference import native_backend, native_build
+from tiny_biomoe.inference.native_program import native_program
 from tiny_biomoe.model import embed_levels
 from tiny_biomoe.network.waterfall_encoder import PatchMerging
 from tiny_biomoe.readers.formats import read
@@ -27,8 +27,10 @@ from tiny_biomoe.weights.loading import arrays
 pytestmark = pytest.mark.skipif(native_program("float32") is None, reason="no native program for this processor")
 
 
-def network_of(model: TinyBioMoE, precision: str) -> native.NativeNetwork:
-    return native.NativeNetwork(arrays(model.state_dict()), model.architecture, precision, native_program(precision))
+def network_of(model: TinyBioMoE, precision: str) -> native_backend.NativeNetwork:
+    return native_backend.NativeNetwork(
+        arrays(model.state_dict()), model.architecture, precision, native_program(precision)
+    )
 
 
 def test_levels_and_colours_are_plain_to_rounding(pictures):
@@ -118,7 +120,14 @@ def test_functions_of_one_number_are_exact_to_rounding(tmp_path):
         }
     """
     (tmp_path / "try.cpp").write_text(dedent(source))
-    command = [*build.command("-march=native"), "-I", build.SOURCE, tmp_path / "try.cpp", "-o", tmp_path / "try"]
+    command = [
+        *native_build.command("-march=native"),
+        "-I",
+        native_build.SOURCE,
+        tmp_path / "try.cpp",
+        "-o",
+        tmp_path / "try",
+    ]
     subprocess.run([word for word in command if word != "-shared"], check=True)
     done = subprocess.run([str(tmp_path / "try")], capture_output=True, text=True, check=True)
     gelu, half, power, share, finite, most, least, narrow, told = map(float, done.stdout.split())
@@ -214,9 +223,9 @@ def test_networks_in_turn_and_at_once_keep_their_bytes(pictures):
 
 
 def test_weights_are_as_many_as_the_architecture_has(monkeypatch):
-    every = list(native.Layers(arrays(TinyBioMoE.from_pretrained().state_dict()), Architecture()).all())
+    every = list(native_backend.Layers(arrays(TinyBioMoE.from_pretrained().state_dict()), Architecture()).all())
     for given, message in ((every[:-1], "fewer weights"), ([*every, np.zeros(1, np.float32)], "more weights")):
-        monkeypatch.setattr(native.Layers, "all", lambda self, given=given: iter(given))
+        monkeypatch.setattr(native_backend.Layers, "all", lambda self, given=given: iter(given))
         with pytest.raises(ConfigError, match=message):
             network_of(TinyBioMoE.from_pretrained(), "float32")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tiny_biomoe.network.matrix_filter import MatrixFilter
 from tiny_biomoe.network.spectral_encoder import SpectralFilter
+from tiny_biomoe.network.spectral_matrices import MatrixFilter
 
 
 @pytest.mark.parametrize("side", [56, 28, 7])
