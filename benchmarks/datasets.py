@@ -27,7 +27,7 @@ from pretraining.archives import load_tasks
 from pretraining.batches import evaluation_windows, person_limits
 from tiny_biomoe.config import Recipe
 from tiny_biomoe.errors import SignalError, SignalWarning, unknown
-from tiny_biomoe.readers.formats import read
+from tiny_biomoe.readers.read import read
 from tiny_biomoe.signals.request import Call, Limits, recording_limits
 from tiny_biomoe.signals.validation import Signal
 

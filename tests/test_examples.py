@@ -23,7 +23,7 @@ from PIL import Image
 
 from tiny_biomoe import TinyBioMoE, __version__
 from tiny_biomoe.inference.native_build import PROGRAMS
-from tiny_biomoe.readers.formats import read
+from tiny_biomoe.readers.read import read
 from tiny_biomoe.train import TrainedClassifier
 
 ROOT = Path(__file__).parent.parent

@@ -1,5 +1,5 @@
 """Recordings in files: `find` them below a folder, `read` one."""
 
-from .readers.formats import FORMATS, LeftOut, Recording, Recordings, Skipped, find, read
+from .readers.read import FORMATS, LeftOut, Recording, Recordings, Skipped, find, read
 
 __all__ = ["FORMATS", "LeftOut", "Recording", "Recordings", "Skipped", "find", "read"]

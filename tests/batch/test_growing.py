@@ -14,7 +14,7 @@ from tiny_biomoe import ConfigError
 from tiny_biomoe.batch.outlook import Outlook
 from tiny_biomoe.batch.run import embed_study
 from tiny_biomoe.batch.worker import InputFailed, Observer
-from tiny_biomoe.readers.formats import read
+from tiny_biomoe.readers.read import read
 
 
 class Seen(Observer):

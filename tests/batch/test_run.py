@@ -30,7 +30,7 @@ from tiny_biomoe.batch.segments import Chunk, Settings, stream
 from tiny_biomoe.batch.study_table import open_study
 from tiny_biomoe.batch.worker import InputFailed, Observer
 from tiny_biomoe.readers.channel import NO_MODALITY
-from tiny_biomoe.readers.formats import read
+from tiny_biomoe.readers.read import read
 
 BOTH = ["waveform", "psd"]
 

@@ -17,7 +17,7 @@ import tiny_biomoe
 from tiny_biomoe.cli.commands import LazyCommand
 from tiny_biomoe.cli.main import cli, main
 from tiny_biomoe.embedding import Embedder
-from tiny_biomoe.readers.formats import read
+from tiny_biomoe.readers.read import read
 
 RECORDINGS = Path(__file__).parents[2] / "examples" / "recordings"
 

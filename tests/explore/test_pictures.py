@@ -13,7 +13,7 @@ from PIL import Image
 from tiny_biomoe import explore, load_embeddings, render
 from tiny_biomoe.explore.pictures import INK, MAX_BYTES, SIDE, draw_pictures, draw_trace, to_png
 from tiny_biomoe.images.rendering import PALETTE
-from tiny_biomoe.readers.formats import read
+from tiny_biomoe.readers.read import read
 
 
 def shown(png: bytes) -> np.ndarray:

@@ -21,7 +21,7 @@ from tiny_biomoe.inference import native_backend, native_build
 from tiny_biomoe.inference.native_program import native_program
 from tiny_biomoe.model import embed_levels
 from tiny_biomoe.network.waterfall_encoder import PatchMerging
-from tiny_biomoe.readers.formats import read
+from tiny_biomoe.readers.read import read
 from tiny_biomoe.weights.loading import arrays
 
 pytestmark = pytest.mark.skipif(native_program("float32") is None, reason="no native program for this processor")

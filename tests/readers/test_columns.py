@@ -12,7 +12,7 @@ from pyarrow import parquet
 
 from tiny_biomoe.errors import SignalError, SignalWarning
 from tiny_biomoe.readers.columns import content, kind_of, veto
-from tiny_biomoe.readers.formats import read
+from tiny_biomoe.readers.read import read
 
 NAMES = {
     "modalities and their aliases": {"eda": "eda", "PPG": "bvp", "Respiration": "resp", "SpO2": "spo2", "EKG": "ecg"},

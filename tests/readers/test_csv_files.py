@@ -16,7 +16,7 @@ from tiny_biomoe.readers import csv_files, text_files
 from tiny_biomoe.readers import recording as channels
 from tiny_biomoe.readers.channel import Options
 from tiny_biomoe.readers.csv_files import open_table
-from tiny_biomoe.readers.formats import Recording, read
+from tiny_biomoe.readers.read import Recording, read
 from tiny_biomoe.signals.validation import fill_gaps
 
 NAN = np.nan

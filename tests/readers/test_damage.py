@@ -13,7 +13,7 @@ from made_files import acqknowledge, avro, avro_session, edf, edf_signal, gdf, x
 from pyarrow import parquet
 
 from tiny_biomoe.errors import SignalError
-from tiny_biomoe.readers.formats import read
+from tiny_biomoe.readers.read import read
 
 
 def made(kind: str, folder: Path) -> Path:

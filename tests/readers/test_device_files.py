@@ -25,7 +25,7 @@ from tiny_biomoe.errors import ConfigError, SignalError, SignalWarning, TinyBioM
 from tiny_biomoe.readers import damage
 from tiny_biomoe.readers.columns import NoSignal
 from tiny_biomoe.readers.device_files import looks_like_e4
-from tiny_biomoe.readers.formats import Recording, read
+from tiny_biomoe.readers.read import Recording, read
 
 NAN = np.nan
 UTC = datetime.timezone.utc

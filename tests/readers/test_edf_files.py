@@ -8,7 +8,7 @@ from made_files import edf
 from made_files import edf_signal as signal
 
 from tiny_biomoe.errors import SignalError, SignalWarning
-from tiny_biomoe.readers.formats import read
+from tiny_biomoe.readers.read import read
 
 TENTHS = [n / 10 for n in range(16)]
 

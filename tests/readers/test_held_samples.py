@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from tiny_biomoe.errors import SignalWarning
-from tiny_biomoe.readers.formats import read
 from tiny_biomoe.readers.held_samples import Held, held, reduced
+from tiny_biomoe.readers.read import read
 from tiny_biomoe.readers.wide_files import read_each
 
 

@@ -11,7 +11,7 @@ import scipy.io
 from real_files import channels, device, faults_of_damage
 
 from tiny_biomoe.errors import SignalError
-from tiny_biomoe.readers.formats import read, recognise
+from tiny_biomoe.readers.read import read, recognise
 
 
 def write_5(path: Path, content: dict) -> Path:

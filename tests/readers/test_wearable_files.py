@@ -11,7 +11,7 @@ import pytest
 from real_files import channels, device, faults_of_damage, listed
 
 from tiny_biomoe.errors import SignalError
-from tiny_biomoe.readers.formats import read, recognise
+from tiny_biomoe.readers.read import read, recognise
 
 START = 1_650_886_775.25  # unix seconds
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tiny_biomoe.errors import SignalError, SignalWarning
-from tiny_biomoe.readers.formats import Recording, find, read
+from tiny_biomoe.readers.read import Recording, find, read
 
 NAN = np.nan
 

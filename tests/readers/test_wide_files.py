@@ -11,7 +11,7 @@ from stub_study import Stub
 from tiny_biomoe import ConfigError, SignalError
 from tiny_biomoe.batch.run import embed_study
 from tiny_biomoe.readers import csv_files
-from tiny_biomoe.readers.formats import read
+from tiny_biomoe.readers.read import read
 from tiny_biomoe.readers.wide_files import read_each
 
 

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tiny_biomoe.errors import ConfigError, SignalError, SignalTypeError, SignalWarning
-from tiny_biomoe.readers.formats import Recording
+from tiny_biomoe.readers.read import Recording
 from tiny_biomoe.signals.quality import Quality, quality, warn_if_clipped
 from tiny_biomoe.signals.validation import (
     check_fs,

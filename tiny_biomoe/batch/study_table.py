@@ -21,7 +21,7 @@ from ..errors import ConfigError, SignalError, need, warn
 from ..images.representations import REPRESENTATIONS
 from ..readers.channel import excerpt, printable
 from ..readers.discovery import Skipped, source_name
-from ..readers.formats import find
+from ..readers.read import find
 from ..readers.text_files import read_lines
 from ..signals.filters import modality_name
 from ..signals.request import READOUTS, column_of

@@ -12,7 +12,7 @@ from ..signals.filters import MODALITIES
 from ..signals.validation import NAN_POLICIES
 
 if TYPE_CHECKING:
-    from ..readers.formats import Recordings
+    from ..readers.read import Recordings
 
 
 class Scale(click.ParamType):  # type: ignore[type-arg]
@@ -141,6 +141,6 @@ def options(*groups: list[Any]) -> Callable[[Command], Command]:
 
 def read_file(path: Path, root: Path, reading: dict[str, Any]) -> Recordings:
     """The recordings of a file; the packages that read files are imported when they are first needed."""
-    from ..readers.formats import read
+    from ..readers.read import read
 
     return read(path, root=root, **reading)

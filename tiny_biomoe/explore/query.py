@@ -15,7 +15,7 @@ from ..errors import ConfigError, SignalError
 from ..images.rendering import Levels, colour
 from ..images.windows import FilteredRecording, draw_windows
 from ..readers.channel import printable
-from ..readers.formats import Recording, parts_of, read
+from ..readers.read import Recording, parts_of, read
 from ..sealed_files import sha256_of
 from ..signals.request import Call
 from ..signals.validation import Grid, Signal, is_number, windows

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..errors import SignalError
 from .channel import Options
-from .formats import Recordings, Statements, channels_of, check_reading, read, reading
+from .read import Recordings, Statements, channels_of, check_reading, read, reading
 
 TOGETHER = 64  # columns that are parsed in one pass, which takes 8 bytes a cell
 

@@ -22,7 +22,7 @@ from ..config import Recipe
 from ..errors import ConfigError, SignalError, one_warning_a_kind, unknown
 from ..images.windows import FilteredRecording
 from ..readers.channel import excerpt, printable
-from ..readers.formats import Recording, check_reading, read
+from ..readers.read import Recording, check_reading, read
 from ..readers.timestamps import LOSE
 from ..signals.request import Call
 from ..signals.validation import windows

@@ -20,9 +20,9 @@ import wfdb
 from conftest import ROOT
 
 from tiny_biomoe.errors import ConfigError, SignalError
-from tiny_biomoe.readers import formats
+from tiny_biomoe.readers import read as formats
 from tiny_biomoe.readers.discovery import source_name
-from tiny_biomoe.readers.formats import FORMATS, Recording, Skipped, find, parts_of, read
+from tiny_biomoe.readers.read import FORMATS, Recording, Skipped, find, parts_of, read
 
 NAN = np.nan
 DATA = ROOT.parent / "shared" / "data"
