@@ -35,7 +35,8 @@ from made_files import acqknowledge, avro, avro_session, edf, edf_signal, xdf, x
 
 from tiny_biomoe.errors import TinyBioMoEError
 from tiny_biomoe.readers.channel import Channel, Options
-from tiny_biomoe.readers.read import FORMATS, read
+from tiny_biomoe.readers.formats import FORMATS
+from tiny_biomoe.readers.read import read
 
 SEED = 20260601
 LONGEST = 5  # seconds of computing for one reader and one mutant

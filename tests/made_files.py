@@ -12,6 +12,14 @@ import fastavro
 import numpy as np
 from bioread import headers as bh
 
+
+def write(path: Path, text: str = "1\n2\n") -> Path:
+    """A text file, and the folders that it lies in."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
 # AcqKnowledge, with the headers of bioread
 
 REVISION = 132  # AcqKnowledge 5.0.1

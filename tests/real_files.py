@@ -10,7 +10,8 @@ from conftest import ROOT
 
 from tiny_biomoe.errors import TinyBioMoEError
 from tiny_biomoe.readers.channel import Channel, Options
-from tiny_biomoe.readers.read import FORMATS, read, recognise
+from tiny_biomoe.readers.formats import FORMATS, recognise
+from tiny_biomoe.readers.read import read
 
 DEVICES = ROOT.parent / "shared" / "data" / "devices"
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas
 import polars
 import pytest
+from made_files import write
 from pyarrow import parquet
 from stub_study import Stub, e4, make_study, pulse
 
@@ -19,12 +20,6 @@ from tiny_biomoe.batch.plan import GROUP_FILES, File, groups, scan
 from tiny_biomoe.batch.segments import Segment, Settings, survey
 from tiny_biomoe.batch.study_making import study_rows
 from tiny_biomoe.batch.study_table import Input, is_study_file, open_study, read_study
-
-
-def write(path, text):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    return path
 
 
 def test_all_columns(tmp_path):

@@ -12,7 +12,8 @@ from made_files import acqknowledge as write
 from real_files import device, faults_of_damage, listed
 
 from tiny_biomoe.errors import SignalError
-from tiny_biomoe.readers.read import read, recognise
+from tiny_biomoe.readers.formats import recognise
+from tiny_biomoe.readers.read import read
 
 
 @pytest.fixture

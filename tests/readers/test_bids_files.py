@@ -11,7 +11,8 @@ import pytest
 from real_files import channels, device, faults_of_damage, listed
 
 from tiny_biomoe.errors import SignalError
-from tiny_biomoe.readers.read import parts_of, read, recognise
+from tiny_biomoe.readers.formats import parts_of, recognise
+from tiny_biomoe.readers.read import read
 
 FACTS = {
     "Columns": ["cardiac", "respiratory", "trigger", "skin_conductance"],

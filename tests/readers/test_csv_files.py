@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tiny_biomoe.errors import ConfigError, SignalError, SignalWarning, TinyBioMoEError
+from tiny_biomoe.readers import channel as channels
 from tiny_biomoe.readers import csv_files, text_files
-from tiny_biomoe.readers import recording as channels
 from tiny_biomoe.readers.channel import Options
 from tiny_biomoe.readers.csv_files import open_table
 from tiny_biomoe.readers.read import Recording, read

@@ -12,7 +12,9 @@ from real_files import channels, faults_of_damage
 
 from tiny_biomoe.errors import SignalError
 from tiny_biomoe.readers import empatica_files
-from tiny_biomoe.readers.read import find, parts_of, read, recognise
+from tiny_biomoe.readers.discovery import find
+from tiny_biomoe.readers.formats import parts_of, recognise
+from tiny_biomoe.readers.read import read
 
 SILENT = {"timestampStart": 0, "samplingFrequency": 0, "values": []}
 

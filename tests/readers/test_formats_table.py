@@ -6,7 +6,7 @@ import re
 
 from conftest import ROOT
 
-from tiny_biomoe.readers.read import FORMATS
+from tiny_biomoe.readers.formats import FORMATS
 
 LINES = [
     [cell.strip() for cell in line.strip("| ").split(" | ")]

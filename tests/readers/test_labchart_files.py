@@ -6,7 +6,8 @@ import pytest
 from real_files import channels, device, faults_of_damage, listed
 
 from tiny_biomoe.errors import SignalError
-from tiny_biomoe.readers.read import read, recognise
+from tiny_biomoe.readers.formats import recognise
+from tiny_biomoe.readers.read import read
 
 DAYS = 45_855.5  # an Excel date: 2025-07-17 12:00
 START = 1752753600.0

@@ -11,7 +11,8 @@ import scipy.io
 from real_files import channels, device, faults_of_damage
 
 from tiny_biomoe.errors import SignalError
-from tiny_biomoe.readers.read import read, recognise
+from tiny_biomoe.readers.formats import recognise
+from tiny_biomoe.readers.read import read
 
 
 def write_5(path: Path, content: dict) -> Path:

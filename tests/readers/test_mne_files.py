@@ -13,7 +13,9 @@ from real_files import channels, device, faults_of_damage, listed
 
 from tiny_biomoe.errors import MissingExtra, SignalError
 from tiny_biomoe.readers import mne_files
-from tiny_biomoe.readers.read import find, parts_of, read, recognise
+from tiny_biomoe.readers.discovery import find
+from tiny_biomoe.readers.formats import parts_of, recognise
+from tiny_biomoe.readers.read import read
 
 mne = pytest.importorskip("mne")
 

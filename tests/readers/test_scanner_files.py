@@ -11,7 +11,8 @@ import pytest
 from real_files import channels, device, faults_of_damage, listed
 
 from tiny_biomoe.errors import SignalError
-from tiny_biomoe.readers.read import read, recognise
+from tiny_biomoe.readers.formats import recognise
+from tiny_biomoe.readers.read import read
 
 SAMPLES = [1703, 1706, 1714, 4095, 0, 1718]
 FOOTER = "ECG  Freq Per: 0 0\nLogStartMDHTime:  1000\nLogStopMDHTime:   {}\n6003"

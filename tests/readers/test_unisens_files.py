@@ -7,7 +7,8 @@ import pytest
 from real_files import channels, device, faults_of_damage
 
 from tiny_biomoe.errors import SignalError
-from tiny_biomoe.readers.read import parts_of, read, recognise
+from tiny_biomoe.readers.formats import parts_of, recognise
+from tiny_biomoe.readers.read import read
 
 HEAD = '<unisens xmlns="http://www.unisens.org/unisens2.0" timestampStart="2024-05-06T07:08:09.250" version="2.0">'
 ECG = """<signalEntry id="ecg.bin" contentClass="ECG" dataType="int16" sampleRate="1024" lsbValue="0.0026858"

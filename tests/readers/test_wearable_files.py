@@ -11,7 +11,8 @@ import pytest
 from real_files import channels, device, faults_of_damage, listed
 
 from tiny_biomoe.errors import SignalError
-from tiny_biomoe.readers.read import read, recognise
+from tiny_biomoe.readers.formats import recognise
+from tiny_biomoe.readers.read import read
 
 START = 1_650_886_775.25  # unix seconds
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from tiny_biomoe.errors import SignalError, SignalWarning
-from tiny_biomoe.readers.read import Recording, find, read
+from tiny_biomoe.readers.discovery import find
+from tiny_biomoe.readers.read import Recording, read
 
 NAN = np.nan
 

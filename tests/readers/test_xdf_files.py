@@ -13,7 +13,8 @@ from made_files import xdf_stream as stream
 from real_files import device, faults_of_damage
 
 from tiny_biomoe.errors import SignalError
-from tiny_biomoe.readers.read import read, recognise
+from tiny_biomoe.readers.formats import recognise
+from tiny_biomoe.readers.read import read
 
 LABELS = "".join(
     f"<channel><label>{label}</label><type>{kind}</type><unit>{unit}</unit></channel>"

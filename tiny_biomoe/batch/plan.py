@@ -29,7 +29,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from ..readers.read import parts_of, state_of
+from ..readers.formats import parts_of
+from ..readers.read import state_of
 from ..sealed_files import plain_json, sha256_of
 from .reuse import Kept
 from .study_table import Input, Study

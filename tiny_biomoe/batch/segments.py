@@ -19,7 +19,8 @@ from ..errors import ConfigError, SignalError
 from ..images.windows import FilteredRecording, runs
 from ..readers.channel import printable
 from ..readers.columns import LeftOut, NoSignal, OtherModality
-from ..readers.read import REDUCE, Recording, Recordings, check_reading, parts_of, state_of
+from ..readers.formats import parts_of
+from ..readers.read import REDUCE, Recording, Recordings, check_reading, state_of
 from ..readers.wide_files import Result, read_each
 from ..signals.request import READOUTS, Call, check_readout, column_of
 from ..signals.validation import Grid, check_positive, check_share, windows

@@ -20,8 +20,8 @@ from typing import Any
 from ..errors import ConfigError, SignalError, need, warn
 from ..images.representations import REPRESENTATIONS
 from ..readers.channel import excerpt, printable
-from ..readers.discovery import Skipped, source_name
-from ..readers.read import find
+from ..readers.discovery import Skipped, find
+from ..readers.read import source_name
 from ..readers.text_files import read_lines
 from ..signals.filters import modality_name
 from ..signals.request import READOUTS, column_of

@@ -410,7 +410,7 @@ def _embed_files(
 ) -> _Embedded:
     """Each file in turn, with a bar on a terminal; one that cannot be embedded costs itself."""
     from ..readers.columns import NoSignal
-    from ..readers.discovery import source_name
+    from ..readers.read import source_name
 
     done = _Embedded(Table(readout=arguments["readout"]))
     for path in tqdm(paths, unit="file", disable=not sys.stderr.isatty()):

@@ -28,7 +28,7 @@ from ..batch.study_table import Input
 from ..config import IMAGE_SIZE, Recipe
 from ..images.rendering import PALETTE, Levels
 from ..images.windows import draw_windows
-from ..readers.read import parts_of
+from ..readers.formats import parts_of
 from ..sealed_files import sha256_of
 from ..signals.validation import Signal, check_positive
 from .folder import EmbeddingFolder, quiet

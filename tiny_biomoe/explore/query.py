@@ -15,7 +15,8 @@ from ..errors import ConfigError, SignalError
 from ..images.rendering import Levels, colour
 from ..images.windows import FilteredRecording, draw_windows
 from ..readers.channel import printable
-from ..readers.read import Recording, parts_of, read
+from ..readers.formats import parts_of
+from ..readers.read import Recording, read
 from ..sealed_files import sha256_of
 from ..signals.request import Call
 from ..signals.validation import Grid, Signal, is_number, windows

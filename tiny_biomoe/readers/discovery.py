@@ -1,15 +1,21 @@
-"""A folder -> the files below it that may be recordings, and what was passed over."""
+"""`find`: the files below a folder that may be recordings, each recording once, and what was skipped."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import ConfigError, SignalError
-from .channel import printable
+import numpy as np
+
+from ..errors import ConfigError, SignalError, without_warnings
+from ..signals.validation import Signal
+from .channel import Options, printable
+from .formats import channels_of, parts_of
+from .read import reading, source_name
 from .text_files import read_unpacked
 
 # Files that lie beside recordings and are none; they are reported as skipped, never passed over in silence.
@@ -52,27 +58,23 @@ class Content:
         return all(fact is None or fact == more for fact, more in zip(self.facts, other.facts, strict=True))
 
 
-def find_files(
-    root: str | os.PathLike[str],
-    parts: Callable[[Path], list[Path]] = lambda path: [],
-    content: Callable[[Path], Content | None] = lambda path: None,
-    wanted: Callable[[Path], bool] = lambda path: True,
+def find(
+    root: str | os.PathLike[str], wanted: Callable[[Path], bool] = lambda path: True
 ) -> tuple[list[Path], list[Skipped]]:
     """The files below a folder that may be recordings, each recording once.
-
-    `parts` gives the files that are read through another, `content` what a table holds; only files that may be one
-    table in two formats are asked for it. A copy is left out for the sake of a file that is `wanted` alone.
 
     Parameters
     ----------
     root
         A folder, or one file. Links below it are not followed, and nothing but plain files is ever opened.
+    wanted
+        Whether a file is to be read at all: one that is not is no reason to leave out its copy in another format.
 
     Returns
     -------
-    paths : sorted by their path relative to `root`
-    skipped : links, pipes, sockets, devices, unreadable folders, notes such as LICENSE, the parts of a recording that
-        is read through another file, and second exports of the same samples; sorted likewise
+    paths : sorted by their path relative to `root`; what is not `wanted` is among them
+    skipped : links, pipes, sockets, devices, unreadable folders, notes such as LICENSE, sidecars, the parts of a
+        recording that is read through another file, and second exports of the same samples; sorted likewise
 
     Raises
     ------
@@ -103,10 +105,10 @@ def find_files(
                 skipped.append(Skipped(source_name(path, root), reason))
             else:
                 files.append(path)
-    owners = _owners(files, parts, wanted)
+    owners = _owners(files, wanted)
     skipped += [Skipped(source_name(path, root), f"read through {printable(owners[path].name)}") for path in owners]
     files = [path for path in files if path not in owners]
-    exported = _exported_twice([path for path in files if wanted(path)], content)
+    exported = _exported_twice([path for path in files if wanted(path)])
     reasons = {path: f"the same samples as {printable(first.name)}" for path, first in exported.items()}
     skipped += [Skipped(source_name(path, root), reason) for path, reason in reasons.items()]
     files = [path for path in files if path not in exported]
@@ -116,14 +118,14 @@ def find_files(
     return sorted(files, key=lambda path: path.relative_to(root).as_posix()), sorted(skipped, key=str)
 
 
-def _owners(files: list[Path], parts: Callable[[Path], list[Path]], wanted: Callable[[Path], bool]) -> dict[Path, Path]:
+def _owners(files: list[Path], wanted: Callable[[Path], bool]) -> dict[Path, Path]:
     """The files that are read through another one: its parts, and copies of a recording in another format."""
     known = set(files)
     owners: dict[Path, Path] = {}
     for path in sorted(files):
         if path in owners:
             continue
-        for part in parts(path):
+        for part in parts_of(path)[1:]:
             owner = owners.get(part)
             if part in known and part != path and (owner is None or owner == path):
                 owners[part] = path
@@ -137,7 +139,7 @@ def _owners(files: list[Path], parts: Callable[[Path], list[Path]], wanted: Call
     return owners
 
 
-def _exported_twice(files: list[Path], content: Callable[[Path], Content | None]) -> dict[Path, Path]:
+def _exported_twice(files: list[Path]) -> dict[Path, Path]:
     """Tables that another file of their folder and stem holds as well, sample by sample, and that file.
 
     Of several the first by name is kept that says most: what is known of a channel beside its samples, as its unit or
@@ -153,7 +155,7 @@ def _exported_twice(files: list[Path], content: Callable[[Path], Content | None]
     same: dict[Path, Path] = {}
     for alike in (each for each in stems.values() if len(each) > 1):
         kept: dict[object, list[tuple[Path, Content]]] = {}
-        for path, found in sorted(_contents(alike, content), key=lambda each: (-each[1].known, each[0])):
+        for path, found in sorted(_contents(alike), key=lambda each: (-each[1].known, each[0])):
             others = kept.setdefault(found.samples, [])
             if owner := next((other for other, more in others if found.adds_nothing_to(more)), None):
                 same[path] = owner
@@ -162,15 +164,42 @@ def _exported_twice(files: list[Path], content: Callable[[Path], Content | None]
     return same
 
 
-def _contents(alike: list[Path], content: Callable[[Path], Content | None]) -> Iterator[tuple[Path, Content]]:
+def _contents(alike: list[Path]) -> Iterator[tuple[Path, Content]]:
     """What each of some tables holds; small ones first, so that notes beside one large table cost little."""
     found = 0
     for left, path in enumerate(sorted(alike, key=lambda path: (_size(path), path))):
         if not found and left == len(alike) - 1:
             return  # there is none to compare it with
-        if (held := content(path)) is not None:
+        if (held := _content(path)) is not None:
             found += 1
             yield path, held
+
+
+def _content(path: Path) -> Content | None:
+    """Digests of a file's columns of numbers: names, samples, times; None where it cannot be read so."""
+    try:
+        with reading(path), without_warnings():
+            channels = [each for each in channels_of(path, None, Options()) if each.samples.size]
+    except (SignalError, ConfigError):  # which is met again, and reported, when the file is read
+        return None
+    if not channels:
+        return None
+    clocks = {id(each.clock): each.clock for each in channels if each.clock and each.clock.step is None}
+    times = {key: (each.unit, _digest(each.times)) for key, each in clocks.items()}
+    found = [((each.name, _digest(each.samples), each.fs or 0.0), each) for each in channels]
+    found.sort(key=lambda each: each[0])
+    return Content(
+        tuple((key, times.get(id(each.clock))) for key, each in found),
+        tuple(fact for _, each in found for fact in (each.kind, each.unit or None, each.start)),
+    )
+
+
+def _digest(values: Signal) -> bytes:
+    """Equal for equal numbers; missing ones at the end, which fill up a table, do not count."""
+    there = np.flatnonzero(~np.isnan(values))
+    kept = values[: there[-1] + 1 if there.size else 0] + 0.0  # -0 is 0
+    kept[np.isnan(kept)] = np.nan
+    return hashlib.sha256(kept.tobytes()).digest()
 
 
 def _size(path: Path) -> int:
@@ -206,19 +235,3 @@ def _why_not(entry: os.DirEntry[str], beside: set[str]) -> str | None:
     if E4_NOTES.fullmatch(name) and beside & {"bvp.csv", "eda.csv"}:
         return "events or notes of an Empatica E4, not samples"
     return None
-
-
-def source_name(path: Path, root: Path | None) -> str:
-    """What a file is called in every result: its path below `root`, with forward slashes, printable.
-
-    Raises
-    ------
-    ConfigError
-        The file does not lie below `root`.
-    """
-    if root is None:
-        return printable(path.as_posix())
-    try:
-        return printable(path.relative_to(root).as_posix())
-    except ValueError as error:
-        raise ConfigError(f"{printable(str(path))} does not lie below root={printable(str(root))}") from error

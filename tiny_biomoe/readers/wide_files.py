@@ -13,7 +13,8 @@ from typing import Any
 
 from ..errors import SignalError
 from .channel import Options
-from .read import Recordings, Statements, channels_of, check_reading, read, reading
+from .formats import channels_of
+from .read import Recordings, Statements, check_reading, read, reading
 
 TOGETHER = 64  # columns that are parsed in one pass, which takes 8 bytes a cell
 
