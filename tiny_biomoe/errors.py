@@ -1,4 +1,4 @@
-"""The errors a caller can meet: one small family, each message saying what is wrong, where, and how to mend it."""
+"""The errors a caller can meet, one small family; warnings; and how names and lists are written in their messages."""
 
 from __future__ import annotations
 
@@ -45,6 +45,35 @@ def unknown(kind: str, value: object, choices: Iterable[str]) -> ConfigError:
     near = difflib.get_close_matches(str(value).lower(), names, n=1)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
     return ConfigError(f"unknown {kind} {value!r}: choose from {', '.join(map(repr, names))}{hint}")
+
+
+def printable(text: str) -> str:
+    r"""Text that a terminal only shows: control characters and undecodable bytes escaped, one to one.
+
+    >>> print(printable("\x1b[2Ja.csv"))
+    \x1b[2Ja.csv
+    """
+    return "".join(c if c.isprintable() and c != "\\" else repr(c)[1:-1] for c in text)
+
+
+def excerpt(text: str) -> str:
+    """A bounded piece of a file, for a message."""
+    return repr(text if len(text) <= 40 else text[:40] + "...")
+
+
+def brief(error: BaseException) -> str:
+    """What another library says, bounded: some of them quote the whole file."""
+    return printable(f"{type(error).__name__}: {error}"[:200])
+
+
+def listed(texts: Iterable[str], most: int, more: str = " and {} more", joint: str = ", ") -> str:
+    """Texts in a row, no more than `most`, and how many there are besides.
+
+    >>> listed(["EDA", "BVP", "ECG"], 2)
+    'EDA, BVP and 1 more'
+    """
+    every = list(texts)
+    return joint.join(every[:most]) + (more.format(len(every) - most) if len(every) > most else "")
 
 
 class SignalWarning(UserWarning):

@@ -72,7 +72,7 @@ def test_row_108_derived_names(name):
 )
 def test_row_108_units_that_contradict(name, unit, reason):
     found = veto(name, unit, kind_of(name, unit))
-    assert found is None if reason is None else found.startswith(reason)
+    assert found is None if reason is None else found.reason.startswith(reason)
 
 
 STEPS = np.arange(400.0)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ConfigError, unknown, warn
+from ..errors import ConfigError, listed, unknown, warn
 
 Label = str | int | float | bool
 UNLABELLED = ("keep", "drop", "error")  # what becomes of samples without a label
@@ -227,7 +227,6 @@ def check_people(given: Iterable[Any], n: int) -> tuple[str, ...]:
             merged.setdefault(name, first[key])
         names.append(first[key])
     if merged:
-        shown = ", ".join(f"{name!r} as {kept!r}" for name, kept in list(merged.items())[:3])
-        more = f" and {len(merged) - 3} more" if len(merged) > 3 else ""
-        warn(f"people spelt in several ways are taken for one person each: {shown}{more}; spell each one way")
+        shown = listed((f"{name!r} as {kept!r}" for name, kept in merged.items()), 3)
+        warn(f"people spelt in several ways are taken for one person each: {shown}; spell each one way")
     return tuple(names)

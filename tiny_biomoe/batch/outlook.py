@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..errors import listed
 from .parts import RUN, chain
 from .plan import Group
 from .reuse import Seen, seen_in
@@ -33,7 +34,7 @@ class Outlook:
 
     def table(self) -> str:
         """The outlook as text for a terminal."""
-        names = ", ".join(self.gone[:SHOWN]) + (" ..." if len(self.gone) > SHOWN else "")
+        names = listed(self.gone, SHOWN, " ...")
         rows = [
             ("inputs", self.done + self.interrupted + self.failed + self.changed + self.new, ""),
             ("  done before", self.done, "kept as they are"),

@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 
 from ..config import Recipe
-from ..errors import ConfigError, SignalError
+from ..errors import ConfigError, SignalError, printable
 from ..images.windows import FilteredRecording, runs
-from ..readers.channel import printable
 from ..readers.columns import LeftOut, NoSignal, OtherModality
 from ..readers.formats import parts_of
 from ..readers.read import REDUCE, Recording, Recordings, check_reading, state_of

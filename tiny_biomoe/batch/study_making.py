@@ -10,9 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..errors import ConfigError, SignalError
+from ..errors import ConfigError, SignalError, excerpt, listed, printable
 from ..readers.bids_files import looks_like_bids, start_time
-from ..readers.channel import excerpt, printable
 from ..readers.text_files import read_lines
 from ..signals.validation import is_number
 from .labels import is_missing
@@ -275,10 +274,7 @@ def _moved(path: Path) -> float:
 
 
 def _note(names: list[str], what: str) -> str:
-    if not names:
-        return ""
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"{len(names)} recordings {what} ({', '.join(names[:3])}{more})"
+    return f"{len(names)} recordings {what} ({listed(names, 3)})" if names else ""
 
 
 def _unused(names: list[str]) -> str:

@@ -17,9 +17,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError, SignalError, need, warn
+from ..errors import ConfigError, SignalError, excerpt, need, printable, warn
 from ..images.representations import REPRESENTATIONS
-from ..readers.channel import excerpt, printable
 from ..readers.discovery import Skipped, find
 from ..readers.read import source_name
 from ..readers.text_files import read_lines

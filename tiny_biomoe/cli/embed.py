@@ -16,11 +16,10 @@ import numpy as np
 from tqdm import tqdm
 
 from ..config import PRECISIONS
-from ..errors import ConfigError, SignalError, SignalWarning, WeightsError, one_warning_a_kind
+from ..errors import ConfigError, SignalError, SignalWarning, WeightsError, listed, one_warning_a_kind, printable
 from ..images.representations import REPRESENTATIONS
 from ..inference.backends import BACKENDS, check_backend, require_native
 from ..inference.threads import processors
-from ..readers.channel import printable
 from ..signals.request import FUSIONS, READOUTS
 from .failures import Failure, alike, lines
 from .messages import fitting
@@ -192,14 +191,14 @@ def _tell_failures(path: Path) -> None:
     found = parquet.read_table(path)
     skipped = compute.equal(found["outcome"], "skipped")
     failures = pa.concat_tables([found.filter(compute.invert(skipped)), found.filter(skipped)])
-    listed = lines(
+    kinds = lines(
         Failure(**{name: row[name] and printable(row[name]) for name in NAMES}, start=row["start"], stop=row["stop"])
         for row in failures.to_pylist()
     )
-    for line in listed[:SHOWN]:
+    for line in kinds[:SHOWN]:
         click.echo(f"  {fitting(line)}")
-    if len(listed) > SHOWN:
-        click.echo(f"  and {len(listed) - SHOWN} more kinds")
+    if len(kinds) > SHOWN:
+        click.echo(f"  and {len(kinds) - SHOWN} more kinds")
 
 
 def _engine(name: str, address: str | None, actors: int | None) -> Engine | None:
@@ -316,20 +315,16 @@ def _people_and_labels(study: Study, counts: Counter[Input]) -> Iterator[str]:
         without = [printable(person) for person, windows in people.items() if not windows]
         yield f"{len(people):>9} people" + "".join(
             [
-                f"; without a window: {_first_of(without)}" if without else "",
+                f"; without a window: {listed(without, NAMED)}" if without else "",
                 f"; {nobodys} windows of nobody" if nobodys else "",
             ]
         )
     if labels:
-        listed = _first_of([f"{printable(label)} ({windows} windows)" for label, windows in sorted(labels.items())])
-        yield f"{len(labels):>9} labels: {listed}" + (f"; {unlabelled} windows without one" if unlabelled else "")
+        counted = listed((f"{printable(each)} ({windows} windows)" for each, windows in sorted(labels.items())), NAMED)
+        yield f"{len(labels):>9} labels: {counted}" + (f"; {unlabelled} windows without one" if unlabelled else "")
     if study.carried:
-        listed = _first_of([f"{printable(name)} ({CELLS[kind]})" for name, kind in study.carried])
-        yield f"{len(study.carried):>9} columns of your own: {listed}"
-
-
-def _first_of(names: Sequence[str]) -> str:
-    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+        columns = listed((f"{printable(name)} ({CELLS[kind]})" for name, kind in study.carried), NAMED)
+        yield f"{len(study.carried):>9} columns of your own: {columns}"
 
 
 def _list_beside(failures: list[Failure]) -> None:

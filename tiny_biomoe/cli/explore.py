@@ -8,12 +8,11 @@ from typing import Any
 
 import click
 
-from ..errors import ConfigError
+from ..errors import ConfigError, printable
 from ..explore import EmbeddingFolder, write_atlas, write_map
 from ..explore.map_page import PAGE
 from ..explore.projection import METHODS
 from ..images.representations import REPRESENTATIONS
-from ..readers.channel import printable
 from .options import once, options
 
 FOLDER = click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))

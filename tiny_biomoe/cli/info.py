@@ -10,7 +10,7 @@ import click
 from ..batch.loading import read_manifest
 from ..batch.mixing import CARE, NEVER, differences, facts_of
 from ..batch.parts import FAILURES
-from ..readers.channel import printable
+from ..errors import printable
 
 FOLDER_PATH = click.Path(exists=True, file_okay=False, path_type=Path)
 

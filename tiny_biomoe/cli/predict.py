@@ -18,8 +18,7 @@ from tqdm import tqdm
 
 from ..batch.labels import as_classes, check_targets
 from ..batch.study_table import Input, Study, open_study
-from ..errors import ConfigError, SignalError
-from ..readers.channel import printable
+from ..errors import ConfigError, SignalError, printable
 from ..sealed_files import write_whole
 from ..signals.filters import modality_name
 from ..train.classifier import DESCRIPTION, TrainedClassifier

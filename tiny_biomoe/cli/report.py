@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
+from ..errors import printable
 from ..explore import write_report
 from ..images.representations import REPRESENTATIONS
-from ..readers.channel import printable
 from .explore import EXPLORE_OPTIONS, FOLDER, tell
 from .options import once, options
 

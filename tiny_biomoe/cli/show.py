@@ -8,9 +8,8 @@ from typing import Any
 
 import click
 
-from ..errors import SignalError
+from ..errors import SignalError, printable
 from ..images.rendering import contact_sheet
-from ..readers.channel import printable
 from ..signals.validation import fill_gaps
 from .options import IMAGE_OPTIONS, MISSING_OPTIONS, READING, READING_OPTIONS, options, read_file
 from .output_files import check_output

@@ -8,13 +8,12 @@ from typing import Any
 import click
 import pyarrow as pa
 
-from ..errors import ConfigError
+from ..errors import ConfigError, printable
 from ..explore import ApproximateIndex, EmbeddingFolder, Query, SearchableWindows, query_recording, write_similar
 from ..explore.query import query_of_window
 from ..explore.similar_page import ENDINGS
 from ..explore.templates import check_page
 from ..images.representations import REPRESENTATIONS
-from ..readers.channel import printable
 from .embed import _given
 from .options import READING, READING_OPTIONS, once, options
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from ..readers.channel import printable
+from ..errors import printable
 from ..weights.loading import convert as convert_weights
 from ..weights.loading import load
 

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ConfigError, SignalError
+from ..errors import ConfigError, SignalError, printable
 from ..images.rendering import Levels, colour
 from ..images.windows import FilteredRecording, draw_windows
-from ..readers.channel import printable
 from ..readers.formats import parts_of
 from ..readers.read import Recording, read
 from ..sealed_files import sha256_of

@@ -13,9 +13,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ..errors import SignalError
+from ..errors import SignalError, brief, excerpt, printable
 from ..signals.validation import is_number
-from .channel import Channel, Options, brief, choose, excerpt, printable
+from .channel import Channel, Options, choose
 from .columns import kind_of
 from .csv_files import open_table
 from .sidecars import MAX_SIDECAR

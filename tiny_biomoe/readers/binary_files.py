@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import SignalError, need
+from ..errors import SignalError, excerpt, need
 from ..signals.filters import MODALITIES
 from ..signals.validation import Signal, check_signals
-from .channel import Channel, Clock, Options, choose, excerpt, names_rate, rate_of
+from .channel import Channel, Clock, Options, choose, names_rate, rate_of
 from .columns import kind_of
 from .damage import bounded, damage
 from .device_files import opensignals_start, sample_counter, sensor_kind

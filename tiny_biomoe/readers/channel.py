@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import SignalError
+from ..errors import SignalError, excerpt, listed
 from ..signals.validation import Signal, is_number
 
 AGREEMENT = 0.01  # share by which two statements of one rate may differ
@@ -64,15 +64,6 @@ class Channel:
     problem: str | None = None  # why this channel cannot be read, while others of its file can
 
 
-def printable(text: str) -> str:
-    r"""Text that a terminal only shows: control characters and undecodable bytes escaped, one to one.
-
-    >>> print(printable("\x1b[2Ja.csv"))
-    \x1b[2Ja.csv
-    """
-    return "".join(c if c.isprintable() and c != "\\" else repr(c)[1:-1] for c in text)
-
-
 def names_rate(name: str) -> bool:
     """Whether an attribute, a variable or a key is called as sampling rates are.
 
@@ -98,16 +89,6 @@ def rate_of(name: str, scalars: Mapping[str, float]) -> float | None:
                     found.setdefault(len(of), set()).add(value)
     nearest = found[max(found)] if found else set()
     return nearest.pop() if len(nearest) == 1 else None
-
-
-def excerpt(text: str) -> str:
-    """A bounded piece of a file, for a message."""
-    return repr(text if len(text) <= 40 else text[:40] + "...")
-
-
-def brief(error: BaseException) -> str:
-    """What another library says, bounded: some of them quote the whole file."""
-    return printable(f"{type(error).__name__}: {error}"[:200])
 
 
 def choose(names: list[str], column: Any, but: int | None = None) -> list[int]:
@@ -140,11 +121,11 @@ def position(names: list[str], item: str | int) -> int:
     number = int(item) if digits or isinstance(item, numbers.Integral) else -1
     if 0 <= number < len(names):
         return number
-    listed = ", ".join(map(excerpt, names[:50])) + (", ..." if len(names) > 50 else "")
+    known = listed(map(excerpt, names), 50, ", ...")
     near = [] if number >= 0 else difflib.get_close_matches(str(item).strip().lower(), [n.lower() for n in names], n=1)
     hint = f" (did you mean {excerpt(next(name for name in names if name.lower() == near[0]))}?)" if near else ""
     raise SignalError(
-        f"there is no column {item!r}: choose by name or number (from 0), column= (--column), of {listed}{hint}"
+        f"there is no column {item!r}: choose by name or number (from 0), column= (--column), of {known}{hint}"
     )
 
 

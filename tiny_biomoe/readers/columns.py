@@ -7,14 +7,14 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import SignalError, warn
+from ..errors import SignalError, excerpt, listed, printable, warn
 from ..signals.filters import MODALITIES
 from ..signals.validation import Signal
-from .channel import Channel, excerpt, printable
+from .channel import Channel
 from .timestamps import counter_clock, names_time
 
 FEWEST = 32  # samples; of fewer the content proves nothing
@@ -78,7 +78,6 @@ COUNTED = {
 }
 DERIVED |= COUNTED | {f"{word}s" for word in COUNTED} | {"indices", "rates"}
 TIMED = {"time", "times", "timestamp", "timestamps", "t0", "start", "stop", "clock"}  # beside what they belong to
-NAME_ALONE = "derived or beside a signal by its name"  # a name may mislead: `ANYWAY` follows
 ANYWAY = "; to read it all the same name it, column= (--column)"
 UNIT_IN = re.compile(r"[\[(]([^\[\]()]+)[\])]\s*$")
 ONE_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
@@ -174,21 +173,31 @@ def _words(name: str) -> list[str]:
     return words
 
 
+class Doubt(NamedTuple):
+    """Why a column is no signal."""
+
+    reason: str
+    by_name: bool = False  # alone, which may mislead: `ANYWAY` says what to do
+
+    def __str__(self) -> str:
+        return self.reason
+
+
 @lru_cache(maxsize=4096)
-def veto(name: str, unit: str | None, kind: str | None) -> str | None:
+def veto(name: str, unit: str | None, kind: str | None) -> Doubt | None:
     """Why name and unit say that a column is no signal of a modality, if they do."""
     if word := next((word for word in _words(name) if word in DERIVED), None):
-        return f"{NAME_ALONE} ({word})"
+        return Doubt(f"derived or beside a signal by its name ({word})", by_name=True)
     if kind == "spo2" and {"pulse", "puls", "pr"} & set(_words(name)):
-        return "a pulse rate beside spo2 by its name"
+        return Doubt("a pulse rate beside spo2 by its name")
     if (kind is None and names_time(name)) or TIMED & set(_words(name)):
-        return "a time or a counter by its name"
+        return Doubt("a time or a counter by its name")
     spelled = UNITS.get((unit or "").strip().lower())
     if spelled == "uS" and kind in MODALITIES and kind != "eda":
-        return f"a conductance by its unit, not {kind}"
+        return Doubt(f"a conductance by its unit, not {kind}")
     allowed = (spelled == "%" and kind == "spo2") or (spelled == "count" and kind in MODALITIES)  # an ADC's own numbers
     if spelled in UNIT_REASONS and not allowed:
-        return f"{UNIT_REASONS[spelled]} ({printable((unit or '').strip())})"
+        return Doubt(f"{UNIT_REASONS[spelled]} ({printable((unit or '').strip())})")
     return None
 
 
@@ -257,23 +266,23 @@ def _are_equal(steps: Signal, step: float, samples: Signal) -> bool:
     return bool(np.count_nonzero(np.abs(steps - step) <= rounding) >= EQUAL * steps.size)
 
 
-CONTENT_REASONS = {
-    "clock": "a clock or counter: it advances steadily from row to row",
-    "constant": "constant: it holds one value only",
-    "mark": "a mark: it holds two values only",
+CONTENT_DOUBTS = {
+    "clock": Doubt("a clock or counter: it advances steadily from row to row"),
+    "constant": Doubt("constant: it holds one value only"),
+    "mark": Doubt("a mark: it holds two values only"),
 }
 
 
-def _why_not(channel: Channel) -> str | None:
+def _why_not(channel: Channel) -> Doubt | None:
     """Why a channel is no signal, if so; its content counts where name and unit do not say that it is one."""
-    if reason := veto(channel.name, channel.unit, channel.kind):
-        return reason
+    if doubt := veto(channel.name, channel.unit, channel.kind):
+        return doubt
     if channel.kind in MODALITIES:
         return None  # a flat or empty sensor is a failure that its owner must see
     found = content(channel.samples)
     if not np.isfinite(channel.samples[:HEAD]).any() and np.isnan(channel.samples).all():
-        return None if channel.problem else "empty"
-    return CONTENT_REASONS[found] if found else None
+        return None if channel.problem else Doubt("empty")
+    return CONTENT_DOUBTS[found] if found else None
 
 
 def settle(
@@ -299,11 +308,11 @@ def settle(
     if column is not None and column != "*":
         _warn_of_doubtful(whole)
         return _or_error(whole, left)
-    reasons = _without_ramps([(each, _why_not(each)) for each in whole])
-    left += [LeftOut(printable(each.name), _with_hint(reason)) for each, reason in reasons if reason]
-    signals = [each for each, reason in reasons if not reason]
+    judged = _without_ramps([(each, _why_not(each)) for each in whole])
+    left += [LeftOut(printable(each.name), doubt.reason + ANYWAY * doubt.by_name) for each, doubt in judged if doubt]
+    signals = [each for each, doubt in judged if not doubt]
     if read_times:
-        others = [each for each, reason in reasons if reason]
+        others = [each for each, doubt in judged if doubt]
         signals = _with_clock(signals, [each for each in others if content(each.samples) == "clock"])
     kept, left = _or_error(signals, left)
     wanted = _of_modality(kept, modality, column)
@@ -320,18 +329,13 @@ def _other(channel: Channel, modality: str | None) -> LeftOut:
     return LeftOut(printable(channel.name), says)
 
 
-def _with_hint(reason: str) -> str:
-    return reason + ANYWAY if reason.startswith(NAME_ALONE) else reason
-
-
-def _without_ramps(reasons: list[tuple[Channel, str | None]]) -> list[tuple[Channel, str | None]]:
-    """The same with a reason for counters that bear the name of a signal, "ECG sample" beside "ECG"."""
-    signals = [each for each, reason in reasons if reason is None and each.kind in MODALITIES]
+def _without_ramps(judged: list[tuple[Channel, Doubt | None]]) -> list[tuple[Channel, Doubt | None]]:
+    """The same with doubt about counters that bear the name of a signal, "ECG sample" beside "ECG"."""
+    signals = [each for each, doubt in judged if doubt is None and each.kind in MODALITIES]
     ramps = {id(each) for each in signals if _is_ramp(each.samples)} if len(signals) > 1 else set()
     true = {each.kind for each in signals if id(each) not in ramps}
     return [
-        (each, CONTENT_REASONS["clock"] if id(each) in ramps and each.kind in true else reason)
-        for each, reason in reasons
+        (each, CONTENT_DOUBTS["clock"] if id(each) in ramps and each.kind in true else doubt) for each, doubt in judged
     ]
 
 
@@ -365,8 +369,8 @@ def _unit_in(name: str) -> str | None:
 
 def _left_out(channel: Channel) -> LeftOut:
     """A channel that cannot be read; one that is no signal anyway is no failure."""
-    reason = _why_not(channel)
-    return LeftOut(printable(channel.name), reason or str(channel.problem), reason is None)
+    doubt = _why_not(channel)
+    return LeftOut(printable(channel.name), str(doubt or channel.problem), doubt is None)
 
 
 def _numbered(channels: Sequence[Channel], column: Any) -> Iterable[Channel]:
@@ -386,10 +390,9 @@ def _numbered(channels: Sequence[Channel], column: Any) -> Iterable[Channel]:
 
 
 def _warn_of_doubtful(channels: Sequence[Channel]) -> None:
-    doubtful = [f"{excerpt(each.name)} is {reason}" for each in channels if (reason := _why_not(each))]
+    doubtful = [f"{excerpt(each.name)} is {doubt}" for each in channels if (doubt := _why_not(each))]
     if doubtful:
-        more = f", and {len(doubtful) - 3} more" if len(doubtful) > 3 else ""
-        warn(f"read because it was named, although {'; '.join(doubtful[:3])}{more}")
+        warn(f"read because it was named, although {listed(doubtful, 3, ', and {} more', '; ')}")
 
 
 def _or_error(signals: list[Channel], left: list[LeftOut]) -> tuple[list[Channel], list[LeftOut]]:
@@ -401,10 +404,10 @@ def _or_error(signals: list[Channel], left: list[LeftOut]) -> tuple[list[Channel
         more = f" (and {len(failed) - 1} more columns cannot be read)" if len(failed) > 1 else ""
         comma = "," if failed[0].reason.startswith("row ") else ":"
         raise SignalError(f"column {excerpt(failed[0].channel)}{comma} {failed[0].reason}{more}")
-    listed = "; ".join(f"{excerpt(each.channel)} is not read: {each.reason.removesuffix(ANYWAY)}" for each in left[:5])
-    more = f"; and {len(left) - 5} more" if len(left) > 5 else ""
+    reasons = (f"{excerpt(each.channel)} is not read: {each.reason.removesuffix(ANYWAY)}" for each in left)
+    known = listed(reasons, 5, "; and {} more", "; ")
     raise NoSignal(
-        f"no column is a signal that can be read: {listed}{more}; to read one all the same name it, column= (--column)",
+        f"no column is a signal that can be read: {known}; to read one all the same name it, column= (--column)",
         left,
     )
 
@@ -427,7 +430,7 @@ def _of_modality(channels: list[Channel], modality: str | None, column: Any) -> 
         return channels
     if wanted := [each for each in channels if each.kind == modality]:
         return wanted
-    listed = ", ".join(excerpt(each.name) for each in channels[:50]) + (", ..." if len(channels) > 50 else "")
+    names = listed((excerpt(each.name) for each in channels), 50, ", ...")
     names_another = any(each.kind in MODALITIES for each in channels)
     open_ones = [each for each in channels if each.kind is None]
     fitting = [each for each in open_ones if _fits(each, modality)] or ([] if names_another else open_ones)
@@ -435,7 +438,7 @@ def _of_modality(channels: list[Channel], modality: str | None, column: Any) -> 
         kinds = ", ".join(sorted({each.kind for each in channels if each.kind}))
         message = (
             f"the file says that it measures {kinds}, not {modality}: if one is, choose it, column= (--column), of "
-            f"{listed}"
+            f"{names}"
         )
         if open_ones:  # one of which may be the wanted one
             raise SignalError(message)
@@ -443,7 +446,7 @@ def _of_modality(channels: list[Channel], modality: str | None, column: Any) -> 
     if len({each.array or each.name for each in fitting}) > 1 and column != "*" and not _fits(fitting[0], modality):
         raise SignalError(
             f"{len(fitting)} columns may be {modality} and nothing tells them apart: choose, column= (--column), of "
-            f'{listed}; for all of them, such as trials side by side, column="*" (--column "*")'
+            f'{names}; for all of them, such as trials side by side, column="*" (--column "*")'
         )
     return fitting
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ConfigError, SignalError, need
-from .channel import Channel, Clock, Options, choose, excerpt
+from ..errors import ConfigError, SignalError, excerpt, need
+from .channel import Channel, Clock, Options, choose
 from .columns import FEWEST, content
 from .text_files import MAX_LINE, read_lines
 from .timestamps import REMEDY, counter_clock, find_clock

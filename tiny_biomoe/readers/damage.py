@@ -6,8 +6,8 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ..errors import SignalError, TinyBioMoEError
-from .channel import MAX_BYTES, brief
+from ..errors import SignalError, TinyBioMoEError, brief
+from .channel import MAX_BYTES
 
 
 @contextmanager

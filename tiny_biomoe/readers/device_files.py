@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import SignalError
-from .channel import Channel, Clock, Options, brief, choose
+from ..errors import SignalError, brief
+from .channel import Channel, Clock, Options, choose
 from .columns import kind_of
 from .csv_files import Table, open_table
 from .timestamps import UNIX_SECONDS, unix_time, unwrapped

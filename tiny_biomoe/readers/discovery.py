@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import ConfigError, SignalError, without_warnings
+from ..errors import ConfigError, SignalError, printable, without_warnings
 from ..signals.validation import Signal
-from .channel import Options, printable
+from .channel import Options
 from .formats import channels_of, parts_of
 from .read import reading, source_name
 from .text_files import read_unpacked

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import SignalError, need
-from .channel import Channel, Clock, Options, brief, choose
+from ..errors import SignalError, brief, need
+from .channel import Channel, Clock, Options, choose
 from .damage import damage
 from .timestamps import unix_time
 

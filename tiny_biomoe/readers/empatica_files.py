@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import SignalError, need
-from .channel import AGREEMENT, Channel, Clock, Options, choose, excerpt, printable
+from ..errors import SignalError, excerpt, need, printable
+from .channel import AGREEMENT, Channel, Clock, Options, choose
 from .damage import bounded, damage
 
 MAX_FILE = 1 << 26  # bytes of one Avro file, unpacked; half an hour takes two million

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import SignalError
-from .channel import Channel, Clock, Options, choose, excerpt
+from ..errors import SignalError, excerpt
+from .channel import Channel, Clock, Options, choose
 from .csv_files import Table
 from .text_files import read_lines
 from .timestamps import TIME_UNITS

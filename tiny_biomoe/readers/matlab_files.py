@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import SignalError, need
+from ..errors import SignalError, excerpt, need
 from ..signals.validation import is_number
-from .channel import Channel, Options, choose, excerpt, rate_of
+from .channel import Channel, Options, choose, rate_of
 from .damage import bounded, damage
 
 NUMERIC = {"double", "single", "logical", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))}

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import SignalError, need
-from .channel import MAX_BYTES, Channel, Options, choose, excerpt
+from ..errors import SignalError, excerpt, need
+from .channel import MAX_BYTES, Channel, Options, choose
 from .columns import kind_of
 from .damage import bounded, damage
 from .pauses import in_segments

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ConfigError, SignalError, unknown, warn
+from ..errors import ConfigError, SignalError, excerpt, listed, printable, unknown, warn
 from ..signals.filters import MODALITIES, modality_name
 from ..signals.validation import Signal, check_fs
-from .channel import AGREEMENT, NO_MODALITY, Channel, Options, agree, excerpt, printable
+from .channel import AGREEMENT, NO_MODALITY, Channel, Options, agree
 from .columns import LeftOut, NoSignal, kind_of, settle
 from .damage import bounded
 from .formats import FORMATS, channels_of, parts_of
@@ -32,6 +32,7 @@ CHOICES: dict[str, list[str | None]] = {
     "on_held": ["warn", "reduce"],
 }
 NAMED = 8  # channels that a message lists
+MORE = ", and {} more columns"
 SLOWEST = 1.0  # Hz; monitors store numbers so, such as breaths and beats a minute, under the names of the waveforms
 SLOW = "one value in {:g} s, as numbers have that are computed from {}, not the signal itself"
 PAUSES = 'its pauses are too long to be held as missing: split the file, or at them, on_hole="split" (--on-hole split)'
@@ -107,11 +108,9 @@ class Recordings(list[Recording]):
     def without_modality(self) -> str:
         """What an error says where no recording is known to measure anything."""
         names = list(dict.fromkeys(printable(each.channel) for each in self if not kind_of(each.channel)))
-        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-        listed = ", ".join(map(excerpt, names[:NAMED])) + more
         return (
             f"the file does not say what it measures: pass modality= (--modality), one of {', '.join(MODALITIES)}; it "
-            f"holds {listed}"
+            f"holds {listed(map(excerpt, names), NAMED)}"
         )
 
 
@@ -185,15 +184,11 @@ def read(
     with reading(path):
         found = stated.all_recordings(channels_of(path, format, options), options)
     if failed := [each for each in found.left_out if each.failed]:
-        more = f", and {len(failed) - 1} more columns" if len(failed) > 1 else ""
-        warn(
-            f"{printable(str(path))}: column {failed[0].channel!r} is not read: {failed[0].reason}{more}",
-            printable(str(path)),
-        )
+        columns = (f"column {each.channel!r} is not read: {each.reason}" for each in failed)
+        warn(f"{printable(str(path))}: {listed(columns, 1, MORE)}", printable(str(path)))
     if doubtful := [each for each in found if each.held_fs is not None]:
-        more = f", and {len(doubtful) - 3} more columns" if len(doubtful) > 3 else ""
-        listed = "; ".join(f"column {each.channel!r} {each.held_reason()}" for each in doubtful[:3])
-        warn(f"{printable(str(path))}: {listed}{more}: {REDUCE}", printable(str(path)))
+        columns = (f"column {each.channel!r} {each.held_reason()}" for each in doubtful)
+        warn(f"{printable(str(path))}: {listed(columns, 3, MORE, '; ')}: {REDUCE}", printable(str(path)))
     return found
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import SignalError
-from .channel import MAX_BYTES, Channel, Clock, Options, choose, excerpt
+from ..errors import SignalError, excerpt
+from .channel import MAX_BYTES, Channel, Clock, Options, choose
 from .columns import kind_of
 from .text_files import read_unpacked
 from .timestamps import unix_time

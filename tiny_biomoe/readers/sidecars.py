@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ..errors import SignalError
+from ..errors import SignalError, printable
 from ..signals.validation import is_number
-from .channel import AGREEMENT, Channel, names_rate, printable
+from .channel import AGREEMENT, Channel, names_rate
 from .text_files import read_unpacked
 
 MAX_SIDECAR = 1 << 24  # bytes

@@ -10,8 +10,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import SignalError
-from .channel import AGREEMENT, Clock, excerpt, position
+from ..errors import SignalError, excerpt
+from .channel import AGREEMENT, Clock, position
 
 HOLE = 1.5  # a step of the clock longer than so many sample periods means that samples are missing
 UNEVEN_HOLE = 2.0  # the same where the caller accepts uneven times

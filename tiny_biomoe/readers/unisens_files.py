@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import SignalError
-from .channel import Channel, Options, choose, excerpt, printable
+from ..errors import SignalError, excerpt, printable
+from .channel import Channel, Options, choose
 from .columns import kind_of
 from .csv_files import open_table
 from .damage import bounded, damage

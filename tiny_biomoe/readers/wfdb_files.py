@@ -18,9 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import SignalError, need
+from ..errors import SignalError, excerpt, need
 from ..signals.validation import Signal
-from .channel import Channel, Options, choose, excerpt
+from .channel import Channel, Options, choose
 from .columns import LEAD, NoSignal
 from .damage import bounded, damage
 from .timestamps import unix_time

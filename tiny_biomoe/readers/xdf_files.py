@@ -12,8 +12,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from ..errors import SignalError, need
-from .channel import AGREEMENT, Channel, Clock, Options, choose, excerpt
+from ..errors import SignalError, excerpt, need
+from .channel import AGREEMENT, Channel, Clock, Options, choose
 from .columns import kind_of
 from .damage import bounded, damage
 from .packets import even_times

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..batch.labels import Label, as_classes, check_labels, classes_of, person_key
-from ..errors import ConfigError, SignalError, WeightsError, warn
+from ..errors import ConfigError, SignalError, WeightsError, listed, warn
 from ..images.rendering import Levels
 from ..inference.torch_backend import evaluating, usual_defaults
 from ..model import TinyBioMoE, embed_levels
@@ -260,9 +260,8 @@ class TrainedClassifier:
         notes = []
         for key, role in (("people", "trained on"), ("watched_people", "used to choose when to stop")):
             if both := sorted({scored[k] for k in map(person_key, training.get(key, ())) if k in scored}):
-                more = ", ..." if len(both) > 3 else ""
                 notes.append(
-                    f"{len(both)} of {len(scored)} scored people were {role} ({', '.join(both[:3])}{more}): the scores "
+                    f"{len(both)} of {len(scored)} scored people were {role} ({listed(both, 3, ', ...')}): the scores "
                     "say nothing of people it has not seen"
                 )
         return notes

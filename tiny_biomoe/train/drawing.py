@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..config import Recipe
-from ..errors import ConfigError, SignalError
+from ..errors import ConfigError, SignalError, listed
 from ..images.rendering import draw
 from ..signals.filters import MODALITY_BAND
 from ..signals.request import Call, Limits, check_scale
@@ -90,8 +90,9 @@ class Drawing:
         """
         rates, lengths = self.fs.get(modality), self.seconds.get(modality)
         if rates and not any(abs(window.fs - rate) <= SLACK * rate for rate in rates):
+            known = listed((f"{rate:g}" for rate in rates), 5, ", ...")
             raise SignalError(
-                f"{where} is sampled at {window.fs:g} Hz, and what was learnt from at {_few(rates)} Hz: resample it"
+                f"{where} is sampled at {window.fs:g} Hz, and what was learnt from at {known} Hz: resample it"
             )
         seconds = np.size(window.signal) / window.fs
         if lengths and not lengths[0] * (1 - SLACK) <= seconds <= lengths[1] * (1 + SLACK):
@@ -130,7 +131,3 @@ class Drawing:
 def _spanned(limits: set[Limits | None]) -> Any:
     """What windows with limits of their own span: one range for all, or each its recording's."""
     return next(iter(limits)) if len(limits) == 1 else "recording"
-
-
-def _few(values: Sequence[float]) -> str:
-    return ", ".join(f"{value:g}" for value in values[:5]) + (", ..." if len(values) > 5 else "")

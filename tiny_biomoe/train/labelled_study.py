@@ -19,9 +19,8 @@ import numpy as np
 from ..batch.labels import check_people, is_missing
 from ..batch.study_table import Input, Study
 from ..config import Recipe
-from ..errors import ConfigError, SignalError, one_warning_a_kind, unknown
+from ..errors import ConfigError, SignalError, excerpt, one_warning_a_kind, printable, unknown
 from ..images.windows import FilteredRecording
-from ..readers.channel import excerpt, printable
 from ..readers.read import Recording, check_reading, read
 from ..readers.timestamps import LOSE
 from ..signals.request import Call

@@ -20,7 +20,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from ..config import Config, config_digest
-from ..errors import ConfigError, WeightsError
+from ..errors import ConfigError, WeightsError, listed
 from ..sealed_files import write_whole
 from .model_card import MARK, model_card
 from .shapes import tensor_shapes
@@ -28,7 +28,6 @@ from .tensor_files import (
     DamagedError,
     Tensors,
     compare,
-    few,
     quote,
     read_metadata,
     read_safetensors,
@@ -131,7 +130,7 @@ def _from_folder(folder: Path, source: str) -> Weights:
         return _from_file(folder / TENSORS, source)
     checkpoints = [RELEASED] if RELEASED in names else [name for name in names if name.endswith(".pth")]
     if len(checkpoints) != 1:
-        held = few(map(quote, names), 20) or "nothing"
+        held = listed(map(quote, names), 20, ", ...") or "nothing"
         raise WeightsError(f"{source}: the folder holds neither {TENSORS} nor a single .pth file, but {held}")
     return _from_file(folder / checkpoints[0], source)
 

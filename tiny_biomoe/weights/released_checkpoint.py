@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 from torch.torch_version import TorchVersion
 
-from ..errors import WeightsError
+from ..errors import WeightsError, listed
 from .released_names import released_names
 from .shapes import position_offsets
-from .tensor_files import MAX_DIRECTORY, DamagedError, Shapes, Tensors, compare, few, quote, require_finite
+from .tensor_files import MAX_DIRECTORY, DamagedError, Shapes, Tensors, compare, quote, require_finite
 
 SAFE_TORCH = "2.10"  # with earlier releases, torch.load(weights_only=True) can be made to run code
 STATE_KEY = "model_state_dict"
@@ -150,7 +150,7 @@ def _state(loaded: Any, where: str) -> dict[str, Tensor]:
     if isinstance(loaded, dict) and STATE_KEY in loaded:
         state = loaded[STATE_KEY]
         if ignored := [quote(key) for key in loaded if key != STATE_KEY]:
-            warnings.warn(f"{where}: only {STATE_KEY!r} is used; ignored: {few(ignored, 10)}", stacklevel=2)
+            warnings.warn(f"{where}: only {STATE_KEY!r} is used; ignored: {listed(ignored, 10, ', ...')}", stacklevel=2)
     if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
         raise WeightsError(f"{where}: holds neither {STATE_KEY!r} nor named tensors; use the file the authors released")
     return state

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,7 +15,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
-from ..errors import WeightsError
+from ..errors import WeightsError, listed
 
 MAX_DIRECTORY = 1 << 20  # bytes of names and shapes; the network's take 60 kB, and 300 000 tensors do not fit
 STORED = ("F16", "F32")
@@ -48,7 +48,9 @@ def read_safetensors(data: bytes, shapes: Shapes, where: str) -> Tensors:
     header = _header(data, where)
     compare({name: shape for name, (_, shape) in header.items()}, shapes, where)
     if refused := [f"{name} is {quote(dtype)}" for name, (dtype, _) in header.items() if dtype not in STORED]:
-        raise WeightsError(f"{where}: {few(refused)}; weights are stored as {' or '.join(STORED)}: save them so")
+        raise WeightsError(
+            f"{where}: {listed(refused, 3, ', ...')}; weights are stored as {' or '.join(STORED)}: save them so"
+        )
     try:
         tensors = safetensors.numpy.load(data)  # refuses overlaps, holes, trailing bytes and shapes that lie
     except SafetensorError as error:
@@ -97,7 +99,7 @@ def compare(found: Shapes, wanted: Shapes, where: str) -> None:
             if name in wanted and shape != wanted[name]
         ],
     }
-    if parts := [f"{len(names)} {kind} ({few(names)})" for kind, names in differences.items() if names]:
+    if parts := [f"{len(names)} {kind} ({listed(names, 3, ', ...')})" for kind, names in differences.items() if names]:
         raise WeightsError(
             f"{where}: not the tensors of this architecture: {'; '.join(parts)}. "
             "Use the config.json that was saved with them, or other weights"
@@ -109,12 +111,6 @@ def require_finite(tensor: Array, name: str, where: str) -> Array:
     if not np.isfinite(tensor.sum(dtype=np.float64)):  # of finite numbers alone is a sum in float64 finite
         raise WeightsError(f"{where}: {name} holds NaN or infinity; the training that wrote it went wrong: use another")
     return tensor
-
-
-def few(items: Iterable[str], limit: int = 3) -> str:
-    """The first of a list that may be long."""
-    shown = list(items)
-    return ", ".join(shown[:limit]) + (", ..." if len(shown) > limit else "")
 
 
 def quote(name: object) -> str:
