@@ -39,9 +39,9 @@ from tiny_biomoe.signals.filters import NOTHING_LEFT
 from tiny_biomoe.signals.request import Limits
 from tiny_biomoe.signals.validation import Signal
 from tiny_biomoe.train.augment import NONE
+from tiny_biomoe.train.drawing import Window, draw_samples
 from tiny_biomoe.train.evaluation import Evaluation
 from tiny_biomoe.train.finetuning import finetune
-from tiny_biomoe.train.sample_images import Window, draw_samples
 from tiny_biomoe.train.samples import Samples, View
 from tiny_biomoe.train.settings import Settings, plain
 from tiny_biomoe.version import __version__

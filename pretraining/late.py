@@ -12,8 +12,7 @@ each encoder's 96 alone, so that neither can leave to the other what it held bef
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from pretraining.beginnings import untrained_spectral_encoder
 from pretraining.distillation import components, minirocket, rows_of_maps
 from pretraining.examples import MADE, Drawing, Examples, draw_examples
 from pretraining.metrics import draw_metrics, forget_after, log_row
+from pretraining.precision import reproducible
 from pretraining.readout import FARTHEST, Readout, Wanted, Weights
 from pretraining.row_heads import read_rows, regress
 from pretraining.sources import Source, read_pack, sources_digest
@@ -178,7 +178,7 @@ def train_late(
     out.mkdir(parents=True, exist_ok=True)
     if settings.start != tensor_digest(network.state_dict()):
         raise WeightsError(f"settings.start is {settings.start}, not the digest of the network that was given")
-    with _reproducible(settings):
+    with reproducible(settings.threads, settings.seed):
         classes = [len(source.classes) for source in sources if source.classes]
         model = Readout(network, classes, shared=True, teachers=0 if taught is None else taught.shape[1])
         optimizer = torch.optim.AdamW(_parameter_groups(model, settings), lr=settings.learning_rate)
@@ -208,22 +208,6 @@ def batch_rows(examples: int, images: int, seed: int, step: int) -> NDArray[np.i
     epoch, place = divmod(step, examples // images)
     order = np.random.default_rng([seed, epoch]).permutation(examples)
     return order[place * images : (place + 1) * images]
-
-
-@contextmanager
-def _reproducible(settings: Settings) -> Iterator[None]:
-    threads, mode = torch.get_num_threads(), torch.get_deterministic_debug_mode()
-    torch.set_flush_denormal(True)
-    torch.set_num_threads(settings.threads)
-    torch.set_deterministic_debug_mode("error")
-    try:
-        with torch.random.fork_rng():
-            torch.manual_seed(settings.seed)
-            yield
-    finally:
-        torch.set_flush_denormal(False)
-        torch.set_num_threads(threads)
-        torch.set_deterministic_debug_mode(mode)
 
 
 def _step(

@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +30,7 @@ from pretraining.batches import Augmentation, Batch, TrainingBatches
 from pretraining.growth import take_over
 from pretraining.metrics import draw_metrics, forget_after, log_row
 from pretraining.objectives import MultitaskModel, Objectives, read_loss, targets
-from pretraining.precision import quick_precision
+from pretraining.precision import quick_precision, reproducible
 from pretraining.ranks import Ranks, process_group
 from tiny_biomoe.config import IMAGE_SIZE, Architecture, Config
 from tiny_biomoe.errors import WeightsError
@@ -95,7 +93,7 @@ def train(
     """
     if start is not None:
         settings = replace(settings, start=tensor_digest(start))
-    with _reproducible(settings), process_group(device) as (ranks, own_device):
+    with reproducible(settings.threads, settings.seed), process_group(device) as (ranks, own_device):
         return _train(tasks, out, settings, own_device, workers, every, start, ranks)
 
 
@@ -111,23 +109,6 @@ def finished(run: Path) -> dict[str, Tensor]:
     if state is None:
         raise WeightsError(f"{run} holds no checkpoint to start from")
     return dict(state["model"])
-
-
-@contextmanager
-def _reproducible(settings: Settings) -> Iterator[None]:
-    """Seed, threads and deterministic algorithms for a run, and the caller's own again afterwards."""
-    threads, mode = torch.get_num_threads(), torch.get_deterministic_debug_mode()
-    torch.set_flush_denormal(True)  # tiny activations make bfloat16 on a CPU ten times slower
-    torch.set_num_threads(settings.threads)
-    torch.set_deterministic_debug_mode("error")
-    try:
-        with torch.random.fork_rng():
-            torch.manual_seed(settings.seed)
-            yield
-    finally:
-        torch.set_flush_denormal(False)  # PyTorch's default: what it was cannot be asked
-        torch.set_num_threads(threads)
-        torch.set_deterministic_debug_mode(mode)
 
 
 def _train(

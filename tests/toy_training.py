@@ -7,7 +7,7 @@ import torch
 
 from tiny_biomoe import Architecture, Recipe, TinyBioMoE
 from tiny_biomoe.train.augment import NONE
-from tiny_biomoe.train.sample_images import Window, draw_samples
+from tiny_biomoe.train.drawing import Window, draw_samples
 from tiny_biomoe.train.samples import Samples
 from tiny_biomoe.train.settings import Settings
 

@@ -13,6 +13,7 @@ from typing import Any
 from .errors import ConfigError
 
 BLOCK = 1 << 20  # bytes hashed at a time
+RESUME = ": make room and run the same command again; what is written stays and is not computed anew"
 
 
 def write_whole(path: Path, data: bytes, mode: int | None = None) -> None:
@@ -39,20 +40,19 @@ def write_whole(path: Path, data: bytes, mode: int | None = None) -> None:
         remove(partial)
 
 
-def write(path: Path, data: bytes) -> None:
-    """`write_whole` for a run that can be resumed.
+def write(path: Path, data: bytes, remedy: str = RESUME) -> None:
+    """`write_whole` for what a user asked for, by default of a run that can be resumed.
 
     Raises
     ------
     ConfigError
-        The disk is full or refuses: what to do, and that nothing written is lost.
+        The disk is full or refuses: what to do.
     """
     try:
         write_whole(path, data)
     except OSError as error:
         raise ConfigError(
-            f"{str(path)!r} cannot be written ({error.strerror}; {len(data)} bytes are needed): make room and run the "
-            "same command again; what is written stays and is not computed anew"
+            f"{str(path)!r} cannot be written ({error.strerror}; {len(data)} bytes are needed){remedy}"
         ) from error
 
 

@@ -11,7 +11,7 @@ from toy_training import beats, toy_samples
 
 from tiny_biomoe import ConfigError, SignalWarning
 from tiny_biomoe.batch.labels import check_labels, check_people, check_targets, classes_of, is_missing
-from tiny_biomoe.train.sample_images import draw_samples
+from tiny_biomoe.train.drawing import draw_samples
 from tiny_biomoe.train.samples import check_apart, split_subjects
 
 WINDOWS = [{"bvp": beats(bool(i % 2), i)} for i in range(4)]

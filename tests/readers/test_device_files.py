@@ -24,7 +24,7 @@ from conftest import ROOT
 from tiny_biomoe.errors import ConfigError, SignalError, SignalWarning, TinyBioMoEError
 from tiny_biomoe.readers import damage
 from tiny_biomoe.readers.columns import NoSignal
-from tiny_biomoe.readers.device_files import looks_like_e4
+from tiny_biomoe.readers.empatica_files import looks_like_e4
 from tiny_biomoe.readers.read import Recording, read
 
 NAN = np.nan

@@ -17,8 +17,8 @@ from toy_training import QUICK, beats, sweat, tiny, toy_samples
 from tiny_biomoe import ConfigError, SignalError, SignalWarning, TinyBioMoE, WeightsError
 from tiny_biomoe.train.classifier import TrainedClassifier
 from tiny_biomoe.train.classifier_card import model_card
+from tiny_biomoe.train.drawing import Window, draw_samples
 from tiny_biomoe.train.finetuning import finetune
-from tiny_biomoe.train.sample_images import Window, draw_samples
 
 VIEWS = (("bvp", "waveform"), ("eda", "psd"))
 

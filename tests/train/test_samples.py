@@ -8,7 +8,7 @@ from toy_training import beats, sweat, toy_samples
 
 from tiny_biomoe import ConfigError, SignalError, SignalTypeError, SignalWarning, render
 from tiny_biomoe.images.rendering import colour
-from tiny_biomoe.train.sample_images import Window, draw_samples
+from tiny_biomoe.train.drawing import Window, draw_samples
 from tiny_biomoe.train.samples import (
     View,
     check_apart,

@@ -20,12 +20,11 @@ from ..signals.request import FUSIONS
 from ..train.augment import NONE, Augmentation
 from ..train.classifier import TrainedClassifier
 from ..train.cross_validation import cross_validate
-from ..train.drawing import Drawing
+from ..train.drawing import Drawing, draw_samples
 from ..train.evaluation import Scores
 from ..train.finetuning import finetune as train
 from ..train.fusion import PARTS
 from ..train.labelled_study import Cutting, cut_study, remembering
-from ..train.sample_images import draw_samples
 from ..train.samples import MISSING, TASKS, Samples, split_subjects
 from ..train.settings import LEVELS, LOSSES, POOLINGS, Settings
 from ..train.vectors import VectorCache

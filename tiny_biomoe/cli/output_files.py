@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ConfigError
-from ..sealed_files import write_whole
+from ..sealed_files import write
 
 RUN = tuple("=+-@\t\r")  # how text begins that a spreadsheet runs ...
 NUMBER = re.compile(r"[+-]?\d+(\.\d+)?", re.ASCII)  # ... unless it is one
@@ -72,8 +72,8 @@ def write_csv(table: Table, path: Path) -> None:
     writer.writerow([*table.facts(), *(f"{table.readout[0]}{index}" for index in range(width))])
     for facts, vector in zip(zip(*table.facts().values(), strict=True), table.embeddings, strict=True):
         writer.writerow([neutral(facts[0]), neutral(facts[1]), *facts[2:], *map(np.format_float_positional, vector)])
-    _replace(beside(path), (json.dumps(table.provenance, indent=2) + "\n").encode())
-    _replace(path, text.getvalue().encode("utf-8", "surrogateescape"))
+    write(beside(path), (json.dumps(table.provenance, indent=2) + "\n").encode(), "")
+    write(path, text.getvalue().encode("utf-8", "surrogateescape"), "")
 
 
 def neutral(text: str) -> str:
@@ -96,7 +96,7 @@ def write_npz(table: Table, path: Path) -> None:
         **{table.readout: np.array(table.embeddings, np.float32)},  # type: ignore[arg-type]
         **{name: np.array(column) for name, column in table.facts().items()},  # type: ignore[arg-type]
     )
-    _replace(path, buffer.getvalue())
+    write(path, buffer.getvalue(), "")
 
 
 def write_parquet(table: Table, path: Path) -> None:
@@ -113,7 +113,7 @@ def write_parquet(table: Table, path: Path) -> None:
     buffer = io.BytesIO()
     metadata = {"tiny_biomoe": json.dumps(table.provenance)}
     parquet.write_table(pa.table(columns).replace_schema_metadata(metadata), buffer)
-    _replace(path, buffer.getvalue())
+    write(path, buffer.getvalue(), "")
 
 
 WRITERS: dict[str, Callable[[Table, Path], None]] = {".csv": write_csv, ".npz": write_npz, ".parquet": write_parquet}
@@ -154,13 +154,3 @@ def check_spares(output: Path, inputs: Iterable[Path]) -> None:
 def beside(path: Path) -> Path:
     """The file that holds the provenance of a CSV file of embeddings."""
     return path.with_name(path.name + ".json")
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Write one of a table's files, whole or not at all; where the disk refuses, the error names the output."""
-    try:
-        write_whole(path, data)
-    except OSError as error:
-        raise ConfigError(
-            f"{str(path)!r} cannot be written ({error.strerror}; {len(data)} bytes are needed)"
-        ) from error

@@ -20,6 +20,7 @@ from pyarrow import parquet
 from tqdm import tqdm
 
 from ..batch.loading import read_manifest, verified_shard
+from ..batch.mixing import differences, facts_of, facts_of_vector
 from ..batch.parts import FAILURES, INPUTS, METADATA, ROOT, RUN, Row
 from ..config import Config, Recipe
 from ..errors import ConfigError
@@ -281,3 +282,24 @@ def to_arrow(numbers: NDArray[Any]) -> pa.Array:
 def quiet() -> bool:
     """Whether progress is shown to nobody."""
     return not sys.stderr.isatty()
+
+
+def check_comparable(provenance: dict[str, Any], folder: EmbeddingFolder) -> None:
+    """Refuse vectors that other weights, another recipe or another scale made.
+
+    Parameters
+    ----------
+    provenance
+        Of the query, as `TinyBioMoE.provenance` and `WindowEmbeddings.provenance` give it.
+
+    Raises
+    ------
+    ConfigError
+        They differ; the message lists in what. Or the provenance does not say.
+    """
+    if provenance.get("readout") == "rows":
+        raise ConfigError('the query holds rows, and embeddings are compared: embed it with readout="embedding"')
+    found = differences(facts_of_vector(provenance), facts_of(folder.manifest), ("weights", "recipe", "scale"))
+    if found:
+        listed = "; ".join("{}: {} here, {} in the folder".format(each.name, *each.texts) for each in found)
+        raise ConfigError(f"the query cannot be compared with {str(folder.path)!r}: {listed}: embed one of them again")

@@ -35,11 +35,12 @@ from numpy.typing import NDArray
 
 from ..errors import ConfigError, unknown
 from ..images.representations import REPRESENTATIONS
+from ..sealed_files import write
 from .colouring import Classes, classes_of, shown
 from .folder import EmbeddingFolder
 from .pictures import GAP, SIDE, TRACE, draw_pictures
 from .shown_windows import Sample, choose_rows, take_sample
-from .templates import json_in_html, page, script, write_page
+from .templates import json_in_html, page, script
 
 PAGE, PICTURES = "map.html", "pictures"
 A_FOLDER = 1000  # pictures a folder
@@ -111,7 +112,7 @@ def write_map(
     first = _first(classes, color)
     drawn, remarks = _write_pictures(found, target, recordings, workers) if pictures else (_none(found), [])
     remarks = [*found.remarks, *remarks]
-    write_page(target / PAGE, _page(found, classes, first, drawn, remarks, seed))
+    write(target / PAGE, _page(found, classes, first, drawn, remarks, seed), "")
     return remarks
 
 
@@ -130,7 +131,7 @@ def _prepare(out: Path) -> Path:
         held = {path.name for path in out.iterdir()}
         if held - {PAGE, PICTURES} or (PICTURES in held and PAGE not in held):
             raise ConfigError(f"{str(out)!r} holds files that are no map: choose an empty or a new folder")
-        write_page(out / PAGE, UNFINISHED)
+        write(out / PAGE, UNFINISHED, "")
         for name in REPRESENTATIONS:
             for picture in (out / PICTURES / name).glob("[0-9]*/[0-9]*.png"):
                 picture.unlink()

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from ..batch.cells import wanted
 from ..errors import ConfigError, SignalError
 from ..signals.validation import check_positive
-from .folder import Coded, EmbeddingFolder, to_arrow, to_numpy
-from .provenance import check_comparable
+from .folder import Coded, EmbeddingFolder, check_comparable, to_arrow, to_numpy
 from .query import Query, query_of_vector, query_of_window
 
 if TYPE_CHECKING:

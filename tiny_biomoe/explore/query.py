@@ -19,8 +19,7 @@ from ..readers.read import Recording, read
 from ..sealed_files import sha256_of
 from ..signals.request import Call
 from ..signals.validation import Grid, Signal, is_number, windows
-from .folder import EmbeddingFolder
-from .provenance import check_comparable
+from .folder import EmbeddingFolder, check_comparable
 
 if TYPE_CHECKING:
     from ..embedding import SignalEmbedding

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..config import config_digest
+from ..sealed_files import write
 from .colouring import class_colour, classes_of
 from .folder import EmbeddingFolder
 from .pictures import draw_pictures
@@ -31,7 +32,7 @@ from .report_facts import (
 from .report_figures import map_figure, quality_figure
 from .shown_windows import choose_rows, take_sample
 from .similar_page import as_data
-from .templates import check_page, page, write_page
+from .templates import check_page, page
 
 REASONS = 40  # lines of what was not embedded; failures.parquet holds all
 WORST = 8  # recordings of the lowest quality
@@ -95,7 +96,7 @@ def write_report(
         map=map_figure(found, classes_of(found.facts, coloured)), coloured=coloured, outliers=shown,
         apart=_by_modality(apart), reasons=_reasons(opened.failures), provenance=_provenance(opened), **values,
     )  # fmt: skip
-    write_page(Path(path), data)
+    write(Path(path), data, "")
     return remarks
 
 

@@ -9,10 +9,11 @@ from typing import Any
 
 import pyarrow as pa
 
+from ..sealed_files import write
 from .folder import EmbeddingFolder
 from .pictures import draw_pictures, to_png
 from .query import Query
-from .templates import check_page, page, write_page
+from .templates import check_page, page
 
 ENDINGS = (".html", ".htm")
 
@@ -65,7 +66,7 @@ def write_similar(
         "similar.html", query=query, picture=as_data(own), hits=shown, title=opened.path.absolute().name,
         remark=remark, n=opened.n,
     )  # fmt: skip
-    write_page(path, data)
+    write(path, data, "")
 
 
 def as_data(images: Sequence[bytes]) -> str | None:

@@ -12,7 +12,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from ..errors import ConfigError
-from ..sealed_files import write_whole
 from ..version import __version__
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -56,22 +55,6 @@ def json_in_html(value: Any) -> Markup:
     Markup('"\\\\u003c/script>"')
     """
     return Markup(json.dumps(value, ensure_ascii=True, separators=(",", ":")).replace("<", "\\u003c"))
-
-
-def write_page(path: Path, data: bytes) -> None:
-    """Write a page, whole or not at all.
-
-    Raises
-    ------
-    ConfigError
-        The disk is full or refuses.
-    """
-    try:
-        write_whole(path, data)
-    except OSError as error:
-        raise ConfigError(
-            f"{str(path)!r} cannot be written ({error.strerror}; {len(data)} bytes are needed)"
-        ) from error
 
 
 def check_page(path: str | os.PathLike[str], *endings: str) -> Path:

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,16 +39,21 @@ class OnnxNetwork:
 
 def run_onnx(data: bytes) -> Callable[..., NDArray[np.float32]]:
     """A function from levels or RGB bytes to vectors, perhaps with rows behind them, by ONNX Runtime on one thread."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    session = session_of(data)
 
     def run(images: NDArray[np.uint8], rows: bool = False) -> NDArray[np.float32]:
         return np.concatenate(session.run(OUTPUTS[: 1 + rows], {"pixels": to_pixels(images)}), axis=1)
 
     return run
+
+
+def session_of(data: bytes) -> Any:
+    """An ONNX file, ready to run on one thread of the processor."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 
 
 def to_pixels(images: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -17,7 +17,7 @@ from ..signals.validation import Signal, check_signals
 from .channel import Channel, Clock, Options, choose, names_rate, rate_of
 from .columns import kind_of
 from .damage import bounded, damage
-from .device_files import opensignals_start, sample_counter, sensor_kind
+from .opensignals_files import opensignals_start, sample_counter, sensor_kind
 from .timestamps import counter_clock, find_clock
 
 need("h5py", "pyarrow")

@@ -13,12 +13,12 @@ from .bids_files import bids_parts, looks_like_bids, read_bids
 from .binary_files import read_hdf5, read_numpy, read_parquet
 from .channel import Channel, Options
 from .csv_files import read_csv
-from .device_files import looks_like_e4, read_biosppy, read_e4, read_opensignals
 from .edf_files import read_bdf, read_edf
-from .empatica_files import following, read_embraceplus
+from .empatica_files import following, looks_like_e4, read_e4, read_embraceplus
 from .labchart_files import read_labchart
 from .matlab_files import read_matlab
 from .mne_files import MNE_ENDINGS, looks_like_nicolet, mne_parts, read_mne
+from .opensignals_files import read_biosppy, read_opensignals
 from .scanner_files import looks_like_pmu, read_cmrr, read_pmu
 from .sidecars import sidecar_of, with_rate_beside
 from .text_files import read_unpacked

@@ -18,10 +18,9 @@ if TYPE_CHECKING:
     from .augment import Augmentation
     from .classifier import TrainedClassifier
     from .cross_validation import CrossValidation, cross_validate
-    from .drawing import Drawing, Window
+    from .drawing import Drawing, Window, draw_samples
     from .evaluation import Evaluation, RegressionEvaluation
     from .finetuning import finetune
-    from .sample_images import draw_samples
     from .samples import Samples, View, fold_subjects, split_subjects
     from .settings import Settings
     from .vectors import VectorCache
@@ -39,7 +38,7 @@ _MODULES = {
     "View": ".samples",
     "Window": ".drawing",
     "cross_validate": ".cross_validation",
-    "draw_samples": ".sample_images",
+    "draw_samples": ".drawing",
     "finetune": ".finetuning",
     "fold_subjects": ".samples",
     "split_subjects": ".samples",

@@ -26,10 +26,9 @@ from ..sealed_files import write_whole
 from ..version import __version__
 from ..weights import loading as weights
 from ..weights.tensor_files import read_safetensors, require_finite
-from .drawing import Drawing
+from .drawing import Drawing, Window, draw_samples
 from .evaluation import Evaluation, Progress, RegressionEvaluation, Scores, draw_learning_curve
 from .fusion import FusionClassifier
-from .sample_images import Window, draw_samples
 from .samples import Samples, View, check_labelled
 from .settings import LEVELS, POOLINGS
 from .vectors import VectorCache

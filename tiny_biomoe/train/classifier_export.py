@@ -86,17 +86,14 @@ def classifier_to_onnx(classifier: TrainedClassifier, **facts: str) -> bytes:
 
 def run_classifier(data: bytes, samples: Samples) -> NDArray[np.float32]:
     """What ONNX Runtime makes of samples with a file of `classifier_to_onnx`: (n, outputs)."""
-    import onnxruntime
+    from ..inference.onnx_backend import session_of, to_pixels
 
-    from ..inference.onnx_backend import to_pixels
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    session = session_of(data)
     n, views = samples.present.shape
     pixels = to_pixels(samples.levels.reshape(-1, IMAGE_SIZE, IMAGE_SIZE)).reshape(n, views, 3, IMAGE_SIZE, IMAGE_SIZE)
     inputs = {"pixels": pixels, "present": samples.present.astype(np.float32)}
-    return session.run(None, {each.name: inputs[each.name] for each in session.get_inputs()})[0]
+    outputs: NDArray[np.float32] = session.run(None, {each.name: inputs[each.name] for each in session.get_inputs()})[0]
+    return outputs
 
 
 def _difference(classifier: TrainedClassifier, data: bytes, name: str) -> float:

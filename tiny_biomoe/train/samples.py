@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 from ..batch.labels import Label, check_people, person_key
 from ..config import IMAGE_SIZE
 from ..errors import ConfigError, unknown
-from .drawing import Drawing
+
+if TYPE_CHECKING:
+    from .drawing import Drawing
 
 MISSING = ("error", "mask")
 TASKS = ("classification", "regression")

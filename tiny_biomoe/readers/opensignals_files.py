@@ -1,4 +1,4 @@
-"""Text files as devices and programs write them: Empatica E4, OpenSignals, BioSPPy."""
+"""Text of OpenSignals (BITalino, biosignalsplux) and of BioSPPy: a header with rate, sensors and date, then columns."""
 
 from __future__ import annotations
 
@@ -16,44 +16,11 @@ from ..errors import SignalError, brief
 from .channel import Channel, Clock, Options, choose
 from .columns import kind_of
 from .csv_files import Table, open_table
-from .timestamps import UNIX_SECONDS, unix_time, unwrapped
-
-E4_RATES = (1.0, 4.0, 32.0, 64.0)  # Hz: HR, EDA and TEMP, ACC, BVP
+from .timestamps import unix_time, unwrapped
 
 
 def _plain_table(path: Path, options: Options, delimiter: str | None) -> Table:
     return open_table(path, Options(delimiter=delimiter, decimal=".", header=False, encoding=options.encoding))
-
-
-def looks_like_e4(head: bytes) -> bool:
-    """Whether a file begins as an Empatica E4 export: a unix time, then one of the device's rates, in every column.
-
-    >>> looks_like_e4(b"1644226061\\r\\n64\\r\\n0\\r\\n")
-    True
-    """
-    try:
-        start, rate = ({float(cell) for cell in row.split(b",")} for row in head.split(b"\n", 2)[:2])
-    except ValueError:
-        return False
-    return len(start) == len(rate) == 1 and UNIX_SECONDS[0] <= min(start) < UNIX_SECONDS[1] and min(rate) in E4_RATES
-
-
-def read_e4(path: Path, options: Options) -> list[Channel]:
-    """Empatica E4: row 1 the start in unix seconds, row 2 the rate in Hz, then samples; the file name says of what."""
-    table = _plain_table(path, options, ",")
-    columns = table.columns(list(range(len(table.names))))
-    heads = {tuple(column[:2].tolist()) for column in columns}
-    start, fs = heads.pop() if len(heads) == 1 and len(columns[0]) > 2 else (np.nan, np.nan)
-    if not (np.isfinite(start) and np.isfinite(fs)):
-        raise SignalError(
-            "not an Empatica E4 file: row 1 must be the start and row 2 the rate, in every column the same, and then "
-            "come samples; is it another format? format= (--format)"
-        )
-    name = path.name.partition(".")[0]
-    axes = "xyz" if len(columns) == 3 else table.names
-    names = [name] if len(columns) == 1 else [f"{name}_{axis}" for axis in axes]
-    kind = next((kind for word in re.split(r"[^A-Za-z0-9]+", name) if (kind := kind_of(word))), None)
-    return [Channel(names[index], columns[index][2:], kind, fs, start) for index in choose(names, options.column)]
 
 
 def read_biosppy(path: Path, options: Options) -> list[Channel]:
