@@ -8,8 +8,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 import numpy as np
@@ -37,7 +38,7 @@ from .output_files import WRITERS, Table, check_output, check_spares
 
 if TYPE_CHECKING:
     from ..batch.run import Engine
-    from ..batch.segments import Settings
+    from ..batch.segments import Segment, Settings
     from ..batch.study_table import Input, Study
     from ..embedding import Embedder
 
@@ -226,8 +227,7 @@ def _list_windows(
     arguments: dict[str, Any],
     patterns: dict[str, Any],
 ) -> None:
-    from ..batch.parts import Notice
-    from ..batch.segments import Settings, survey
+    from ..batch.segments import Settings
     from ..batch.study_table import open_study, outside
     from ..config import Recipe
 
@@ -254,37 +254,55 @@ def _list_windows(
         study = outside(study, output)
         refusal = _refusal(output, study, settings, run["threads"], arguments)
     warnings.simplefilter("ignore", SignalWarning)  # what is doubtful has a line of its own
-    total, failed, last, beside = 0, False, "", list[Failure]()
-    counts: Counter[Input] = Counter()
     click.echo(LISTED.format("windows", "rate, Hz", "modality", "channel", "file"))
-    for each in survey(study, settings, Recipe()):
-        name = each.source if isinstance(each, Notice) else each.recording.source
-        if name != last:
-            _list_beside(beside)
-            last, beside = name, []
-        if isinstance(each, Notice):
-            failed = failed or each.outcome == "failed"
-            beside.append(Failure(each.source, each.reason, each.outcome, each.channel))
-            continue
-        found, spans = each.recording, list(each.spans)
-        refused = each.filtered.refused(spans, each.end)
-        kept = len(spans) - int(refused.sum())
-        failed, total = failed or kept < len(spans), total + kept
-        counts[each.input] += kept
-        click.echo(LISTED.format(kept, f"{found.fs:g}", found.modality, found.channel, found.source))
-        beside += [
-            Failure(name, each.filtered.why_refused(), "failed", found.channel, start / found.fs, stop / found.fs)
-            for start, stop in (spans[at] for at in np.flatnonzero(refused))
-        ]
-    _list_beside(beside)
+    counts: Counter[Input] = Counter()
+    failed = False
+    for _, of_file in groupby(_surveyed(study, settings), key=lambda each: each.source):
+        beside: list[Failure] = []
+        for each in of_file:
+            beside += each.failures
+            if each.segment is not None:
+                counts[each.segment.input] += each.windows
+                found = each.segment.recording
+                click.echo(LISTED.format(each.windows, f"{found.fs:g}", found.modality, found.channel, found.source))
+        _list_beside(beside)
+        failed = failed or any(each.outcome == "failed" for each in beside)
     for passed in study.skipped:
         click.echo(LISTED.format(0, "", "", "", f"{passed.source}  skipped: {passed.reason}"))
-    click.echo(f"{total:>9} windows")
+    click.echo(f"{counts.total():>9} windows")
     for line in _people_and_labels(study, counts):
         click.echo(line)
     if refusal is not None:
         raise refusal
-    raise SystemExit(1 if not total else 2 if failed else 0)
+    raise SystemExit(1 if not counts.total() else 2 if failed else 0)
+
+
+class _Surveyed(NamedTuple):
+    """A channel of a study, or a note on its file: how many windows would be embedded, and what would not."""
+
+    source: str
+    segment: Segment | None
+    windows: int
+    failures: list[Failure]
+
+
+def _surveyed(study: Study, settings: Settings) -> Iterator[_Surveyed]:
+    from ..batch.parts import Notice
+    from ..batch.segments import survey
+    from ..config import Recipe
+
+    for each in survey(study, settings, Recipe()):
+        if isinstance(each, Notice):
+            yield _Surveyed(each.source, None, 0, [Failure(each.source, each.reason, each.outcome, each.channel)])
+            continue
+        found, spans = each.recording, list(each.spans)
+        refused = [spans[at] for at in np.flatnonzero(each.filtered.refused(spans, each.end))]
+        why = each.filtered.why_refused()
+        failures = [
+            Failure(found.source, why, "failed", found.channel, start / found.fs, stop / found.fs)
+            for start, stop in refused
+        ]
+        yield _Surveyed(found.source, each, len(spans) - len(refused), failures)
 
 
 def _refusal(
