@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from toy import TINY
+from toy_training import TINY
 
 from pretraining.archives import Task
 from pretraining.multitask import Settings

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from toy import TINY
 from toy_pretraining import QUICK, toy_task
+from toy_training import TINY
 
 from pretraining.archives import Task
 from pretraining.batches import (
