@@ -28,7 +28,7 @@ from speed_baselines import GFLOP, SIDE, Case
 
 from tiny_biomoe import REPRESENTATIONS, Recipe, TinyBioMoE, __version__
 from tiny_biomoe.images.rendering import draw
-from tiny_biomoe.inference.threads import threads
+from tiny_biomoe.inference.threads import use_threads
 from tiny_biomoe.inference.torch_backend import to_pixels
 from tiny_biomoe.model import embed_levels
 from tiny_biomoe.signals.request import Call
@@ -90,7 +90,7 @@ def drawing(repetitions: int) -> list[str]:
         filtered, _ = call.prepare(np.cumsum(rng.standard_normal(n)))
         for name in REPRESENTATIONS:
             cases[f"{modality} {n} {name}"] = lambda f=filtered, c=call, r=name: draw(f, c.fs, c.edges, r, c.recipe)  # type: ignore[misc]
-    with threads(1):
+    with use_threads(1):
         found = medians(cases, repetitions)
     lines = ["| signal | " + " | ".join(REPRESENTATIONS) + " |", "|---|" + "---|" * len(REPRESENTATIONS)]
     for modality, fs, n in DRAWN:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from tiny_biomoe import TinyBioMoE
-from tiny_biomoe.readers.read import read
+from tiny_biomoe.recordings import read
 
 (recording,) = read(Path(__file__).parent / "recordings" / "respiration.csv")
 model = TinyBioMoE.from_pretrained()
