@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import cast
@@ -105,15 +104,16 @@ def write_onnx(
     PyTorch's older exporter, which records one call, takes 3 s where `dynamo=True` takes a minute, and ONNX Runtime
     is quicker with what it writes. What does not depend on the input is then computed once, by ONNX Runtime.
     """
-    written = BytesIO()
     axes = {name: {0: "batch"} for name in (*inputs, *outputs)}
-    with usual_defaults(), warnings.catch_warnings():
+    with usual_defaults(), warnings.catch_warnings(), TemporaryDirectory() as folder:
         warnings.simplefilter("ignore")  # of conditions on shapes that only the batch could change
+        written, folded = Path(folder, "written.onnx"), Path(folder, "folded.onnx")
         torch.onnx.export(
             module, tuple(inputs.values()), written, input_names=list(inputs), output_names=list(outputs),
             dynamic_axes=axes, opset_version=OPSET, dynamo=False,
         )  # fmt: skip
-    file = onnx.load_from_string(fold_constants(written.getvalue()))
+        fold_constants(written, folded)
+        file = onnx.load(folded)
     del file.opset_import[:]
     file.opset_import.add(version=OPSET)
     onnx.helper.set_model_props(file, {"library": f"tiny-biomoe {__version__}", **metadata})
@@ -121,14 +121,12 @@ def write_onnx(
     return file.SerializeToString()
 
 
-def fold_constants(data: bytes) -> bytes:
-    """The same file with fewer nodes, all of plain ONNX: what ONNX Runtime would otherwise do whenever it is loaded."""
+def fold_constants(written: Path, folded: Path) -> None:
+    """Write the same file with fewer nodes, all of plain ONNX: else ONNX Runtime does that whenever it is loaded."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    with TemporaryDirectory() as folder:
-        options.optimized_model_filepath = str(Path(folder, "folded.onnx"))
-        onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-        return Path(options.optimized_model_filepath).read_bytes()
+    options.optimized_model_filepath = str(folded)
+    onnxruntime.InferenceSession(written, options, providers=["CPUExecutionProvider"])
 
 
 def largest_difference(network: Network, data: bytes, dim: int) -> float:
