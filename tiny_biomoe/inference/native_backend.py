@@ -163,14 +163,14 @@ class Layers:
         return weight[:, 0].transpose(1, 2, 0), bias
 
     def _attention(self, before: str, name: str) -> Iterator[Array]:
-        """Of `SelfAttention` in spectral.h; query, key and value are one product."""
+        """Of `SelfAttention` in spectral_encoder.h; query, key and value are one product."""
         yield from self._norm(before, BLOCK_EPS)
         query, key_value = self._affine(f"{name}.query"), self._affine(f"{name}.key_value")
         yield from (query[0], key_value[0], query[1], key_value[1])
         yield from self._affine(f"{name}.projection")
 
     def _spectral_encoder(self, name: str) -> Iterator[Array]:
-        """Of `SpectralEncoder` in spectral.h."""
+        """Of `SpectralEncoder` in spectral_encoder.h."""
         for place in range(3):
             folded = self._fold(f"{name}.stem.convs.{3 * place}", f"{name}.stem.convs.{3 * place + 1}")
             yield from self._conv(*folded, of_image=place == 0)
@@ -197,14 +197,14 @@ class Layers:
         yield from self._norm(f"{name}.norm", BLOCK_EPS)
 
     def _mixer(self, name: str) -> Iterator[Array]:
-        """Of `Mixer` in waterfall.h."""
+        """Of `Mixer` in waterfall_encoder.h."""
         weight, bias = self._fold(f"{name}.depthwise.conv", f"{name}.depthwise.norm")
         weight[:, :, 1, 1] += 1.0  # the residual sum
         yield from self._depthwise(weight, bias)
         yield from (*self._conv_norm(f"{name}.expand"), *self._conv_norm(f"{name}.reduce"))
 
     def _waterfall_encoder(self, name: str) -> Iterator[Array]:
-        """Of `WaterfallEncoder` in waterfall.h."""
+        """Of `WaterfallEncoder` in waterfall_encoder.h."""
         for place in range(4):
             yield from self._conv_norm(f"{name}.patch_embedding.{2 * place}", of_image=place == 0)
         for stage in range(3):

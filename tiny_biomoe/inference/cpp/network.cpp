@@ -1,6 +1,6 @@
-// The network for one image at a time: bytes in, embedding out. Built and called by native.py.
-#include "spectral.h"
-#include "waterfall.h"
+// The network for one image at a time: bytes in, embedding out. Built by native_build.py, called by native_backend.py.
+#include "spectral_encoder.h"
+#include "waterfall_encoder.h"
 
 constexpr int CHANNELS = 4;  // of the normed image: red, green, blue and a zero
 
