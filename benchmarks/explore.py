@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from tiny_biomoe.batch.parts import FORMAT, MANIFEST, SHARDS, Row, Shard, columns, row_id, shard_name, to_parquet
+from tiny_biomoe.batch.shards import FORMAT, MANIFEST, SHARDS, Row, Shard, columns, row_id, shard_name, to_parquet
 from tiny_biomoe.config import Recipe
 from tiny_biomoe.sealed_files import sealed, sha256_of
 

@@ -506,7 +506,7 @@ GUARDS: dict[str, tuple[str, str, str, str]] = {  # name: file, text, what stand
         "train/test_finetuning.py::test_early_stopping_keeps_the_weights_of_the_lowest_validation_loss",
     ),
     "the hash of a shard on resuming": (
-        "batch/parts.py", "return record if sha256_of(shard_paths(out, name)[0]) == record.sha256 else None",
+        "batch/shards.py", "return record if sha256_of(shard_paths(out, name)[0]) == record.sha256 else None",
         "return record", "batch/test_run.py::test_row_85_damage_is_found_by_hash_and_mended",
     ),
     "the hash of a shard on reading": (

@@ -13,7 +13,7 @@ ORDER = ["version", "errors", "sealed_files", "config", "signals", "images", "we
 ORDER += ["embedding", "model", "readers", "recordings", "batch", "train", "estimators", "cluster", "explore", "cli"]
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 CPP = ["memory", "simd", "activations", "parallel", "panels", "tiles", "product", "layers", "attention"]
-CPP += ["spectral_filter", "spectral", "waterfall", "network"]
+CPP += ["spectral_filter", "spectral_encoder", "waterfall_encoder", "network"]
 
 
 def place(path):

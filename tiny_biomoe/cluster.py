@@ -1,4 +1,4 @@
-"""Runs on a Ray cluster: the same shards with the same names and bytes, computed by many actors.
+"""Runs on a cluster of machines (Ray): the same shards with the same names and bytes, computed by many actors.
 
 A group of files (see `shard_plan`) is one task of one actor. An actor that dies is started again and its group goes on
 behind the last whole shard; a driver that dies is run again and does the same. Inputs and output must lie where every
@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .batch.parts import Record
 from .batch.pipeline import Drawers
 from .batch.plan import Group
+from .batch.shards import Record
 from .batch.worker import Observer, Run, embed_group
 from .config import Recipe
 from .embedding import Embedder

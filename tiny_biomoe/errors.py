@@ -1,4 +1,4 @@
-"""The errors a caller can meet, one small family; warnings; and how names and lists are written in their messages."""
+"""Classes of errors and warnings; their texts stand where they are raised. How names and lists are written in them."""
 
 from __future__ import annotations
 

@@ -15,9 +15,9 @@ from stub_study import Stub, e4, make_study, pulse
 
 from tiny_biomoe import ConfigError, Recipe, SignalError, SignalWarning, embed_study, load_embeddings
 from tiny_biomoe.batch.loading import read_manifest
-from tiny_biomoe.batch.parts import Notice
 from tiny_biomoe.batch.plan import GROUP_FILES, File, groups, scan
 from tiny_biomoe.batch.segments import Segment, Settings, survey
+from tiny_biomoe.batch.shards import Notice
 from tiny_biomoe.batch.study_making import study_rows
 from tiny_biomoe.batch.study_table import Input, is_study_file, open_study, read_study
 

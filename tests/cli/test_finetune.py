@@ -15,8 +15,8 @@ from toy_training import beats, sweat, tiny
 
 from tiny_biomoe import ConfigError
 from tiny_biomoe.batch.study_table import open_study
-from tiny_biomoe.cli import commands as lazy
 from tiny_biomoe.cli import finetune as commands
+from tiny_biomoe.cli import lazy_commands as lazy
 from tiny_biomoe.cli.main import main
 from tiny_biomoe.config import Recipe
 from tiny_biomoe.errors import MissingExtra, SignalWarning

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 import tiny_biomoe
-from tiny_biomoe.cli.commands import LazyCommand
+from tiny_biomoe.cli.lazy_commands import LazyCommand
 from tiny_biomoe.cli.main import cli, main
 from tiny_biomoe.embedding import Embedder
 from tiny_biomoe.readers.read import read

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from tiny_biomoe.cli.commands import COMMANDS
 from tiny_biomoe.cli.failures import Failure, alike, lines
+from tiny_biomoe.cli.lazy_commands import COMMANDS
 from tiny_biomoe.cli.messages import MENTION, OPTION, fitting
 
 PACKAGE = ROOT / "tiny_biomoe"

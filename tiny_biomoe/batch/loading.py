@@ -1,4 +1,4 @@
-"""Folders of embeddings -> ids, vectors and facts in memory."""
+"""`load_embeddings`: folders of embeddings -> ids, vectors and facts in memory, as arrays or tables."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from ..errors import ConfigError, need, unknown
 from ..sealed_files import plain_json, read_sealed, sha256_of
 from ..signals.request import READOUTS, check_readout, column_of, representation_name
-from .cells import wanted
-from .mixing import check_mixable
-from .parts import FAILURES, FORMAT, MANIFEST, METADATA, NAME, NAME_1, READ, SHARDS
+from .compatibility import check_mixable
+from .own_columns import wanted
+from .shards import FAILURES, FORMAT, MANIFEST, METADATA, NAME, NAME_1, READ, SHARDS
 
 need("pyarrow", extra="batch", what="embedding folders")
 

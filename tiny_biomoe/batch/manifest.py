@@ -1,4 +1,4 @@
-"""Whether a run that was killed goes on in its folder; what it was asked for, and what became of every input.
+"""What a run was asked for, whether its folder may go on with it, and what became of every input.
 
 `manifest.json` is for readers: arguments, weights and the shards with their sha256. `inputs.parquet` has a row an
 input, `failures.parquet` one for everything that was not embedded. `.run/plan.json` is the last start's.
@@ -18,8 +18,10 @@ from ..embedding import Embedder
 from ..errors import ConfigError, need
 from ..sealed_files import plain, plain_json, read_sealed, remove, sealed, write
 from ..version import __version__
-from .cells import typed
-from .parts import (
+from .own_columns import typed
+from .plan import File, Group
+from .segments import Settings
+from .shards import (
     FAILURES,
     FORMAT,
     INPUTS,
@@ -34,8 +36,6 @@ from .parts import (
     chain,
     read_record,
 )
-from .plan import File, Group
-from .segments import Settings
 from .study_table import Study
 
 need("pyarrow", extra="batch", what="embedding folders")

@@ -1,4 +1,4 @@
-"""What a run will do with each input, reported before it begins: one table."""
+"""What a run will do with each input, reported before it begins, or by a dry run instead: one table."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import listed
-from .parts import RUN, chain
 from .plan import Group
 from .reuse import Seen, seen_in
+from .shards import RUN, chain
 
 SHOWN = 3  # inputs that went, by name
 

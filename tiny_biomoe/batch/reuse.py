@@ -1,4 +1,4 @@
-"""Shards of a study that has changed since: the windows of files that did not change, so that none is embedded twice.
+"""A study that has changed: vectors of files that did not change are taken from its shards, none is embedded twice.
 
 A group of files whose shards do not fit the study any more is put together anew. Its old shards wait in `.run/old`, out
 of the sight of readers, until the run is complete; `keep` finds in their records what can be taken from them.
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ..errors import ConfigError, need
 from ..sealed_files import remove, sha256_of, sync_folder
-from .parts import NAME, OLD, RUN, SHARDS, Notice, Record, Row, chain, read_record, shard_paths
+from .shards import NAME, OLD, RUN, SHARDS, Notice, Record, Row, chain, read_record, shard_paths
 
 need("pyarrow", extra="batch", what="embedding folders")
 

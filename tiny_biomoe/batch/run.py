@@ -2,7 +2,7 @@
 
     study -> files, hashed -> groups -> windows -> pictures -> vectors -> shards -> summary
 
-What is computed, and in which files it lands, is settled in `plan`; what a shard is, in `parts`; when a run may go on,
+What is computed, and in which files it lands, is settled in `plan`; what a shard is, in `shards`; when a run may go on,
 in `manifest`. Here it is put together for one process and its workers.
 """
 
@@ -24,11 +24,11 @@ from ..sealed_files import remove, write
 from ..signals.validation import check_positive
 from .manifest import Ledger, Summary, begin, earlier_files, fingerprint, run_digest
 from .outlook import look
-from .parts import MANIFEST, ROOT, RUN, SHARDS, Record
 from .pipeline import Drawers
 from .plan import File, Group, groups, root_of, scan
 from .reuse import forget, seen_aside, set_aside, stale
 from .segments import Settings
+from .shards import MANIFEST, ROOT, RUN, SHARDS, Record
 from .study_table import Study, open_study, outside
 from .worker import Observer, Run, embed_group
 

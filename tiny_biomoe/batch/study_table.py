@@ -1,4 +1,4 @@
-"""A study -> its inputs: a folder of recordings, paths, or a table that says what each file holds and of whom.
+"""A study -> its inputs: a folder of recordings, paths, or a table, whose columns are checked here.
 
 A table is a study file, which is delimited text with a header, or a DataFrame. Only the column `path` is required;
 `modality`, `fs`, `column`, `subject`, `label`, `start` and `stop` are known, and any further column is carried into the
@@ -25,8 +25,8 @@ from ..readers.text_files import read_lines
 from ..signals.filters import modality_name
 from ..signals.request import READOUTS, column_of
 from ..signals.validation import is_number
-from .cells import text_of, type_of
 from .labels import check_people, is_missing
+from .own_columns import text_of, type_of
 
 KNOWN = ("path", "modality", "fs", "column", "subject", "label", "start", "stop")
 PEOPLE = {"subject", "label", "modality"}  # of which a table without `path` that is a study has one

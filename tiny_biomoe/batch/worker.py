@@ -1,4 +1,4 @@
-"""One group of files -> its shards on the disk: the piece of work of a single process, on one machine or on many."""
+"""One group of files -> its shards on the disk: the work of a single process, on one machine or on many."""
 
 from __future__ import annotations
 
@@ -23,7 +23,11 @@ from ..inference.many_images import embed_in_turn
 from ..sealed_files import remove
 from ..signals.request import column_of
 from .outlook import Outlook
-from .parts import (
+from .pipeline import Drawers, Pipeline
+from .plan import File, Group
+from .reuse import KeptWindow, Seen, seen_in, set_aside
+from .segments import Chunk, Settings, load, stream
+from .shards import (
     MANIFEST,
     OLD,
     RUN,
@@ -42,10 +46,6 @@ from .parts import (
     to_parquet,
     whole,
 )
-from .pipeline import Drawers, Pipeline
-from .plan import File, Group
-from .reuse import KeptWindow, Seen, seen_in, set_aside
-from .segments import Chunk, Settings, load, stream
 
 Event = Notice | KeptWindow | tuple[Chunk, int, Pictures | str]  # of a chunk's windows the one at this place
 

@@ -135,8 +135,8 @@ def _is_file(output: Path) -> bool:
 def _embed_to_folder(
     source: Path, output: Path, reading: dict[str, Any], run: dict[str, Any], arguments: dict[str, Any]
 ) -> None:
-    from ..batch.parts import FAILURES
     from ..batch.run import embed_study
+    from ..batch.shards import FAILURES
     from ..batch.terminal import Bar
     from ..embedding import Embedder
 
@@ -287,8 +287,8 @@ class _Surveyed(NamedTuple):
 
 
 def _surveyed(study: Study, settings: Settings) -> Iterator[_Surveyed]:
-    from ..batch.parts import Notice
     from ..batch.segments import survey
+    from ..batch.shards import Notice
     from ..config import Recipe
 
     for each in survey(study, settings, Recipe()):

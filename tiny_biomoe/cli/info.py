@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
+from ..batch.compatibility import CARE, NEVER, differences, facts_of
 from ..batch.loading import read_manifest
-from ..batch.mixing import CARE, NEVER, differences, facts_of
-from ..batch.parts import FAILURES
+from ..batch.shards import FAILURES
 from ..errors import printable
 
 FOLDER_PATH = click.Path(exists=True, file_okay=False, path_type=Path)

@@ -1,4 +1,4 @@
-"""The command line `tiny-biomoe`: the group of its commands, and how errors are shown.
+"""The command line `tiny-biomoe`: the list of its commands, and how errors are shown.
 
 Exit codes: 0 all done, 2 some inputs failed, 1 nothing could run.
 """
@@ -12,7 +12,7 @@ import click
 
 from ..errors import TinyBioMoEError
 from ..version import __version__
-from .commands import COMMANDS, HELP
+from .lazy_commands import COMMANDS, HELP
 from .messages import fitting
 
 

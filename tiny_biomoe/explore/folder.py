@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from pyarrow import parquet
 from tqdm import tqdm
 
+from ..batch.compatibility import differences, facts_of, facts_of_vector
 from ..batch.loading import read_manifest, verified_shard
-from ..batch.mixing import differences, facts_of, facts_of_vector
-from ..batch.parts import FAILURES, INPUTS, METADATA, ROOT, RUN, Row
+from ..batch.shards import FAILURES, INPUTS, METADATA, ROOT, RUN, Row
 from ..config import Config, Recipe
 from ..errors import ConfigError
 from ..signals.request import representation_name

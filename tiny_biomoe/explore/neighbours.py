@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from ..batch.cells import wanted
+from ..batch.own_columns import wanted
 from ..errors import ConfigError, SignalError
 from ..signals.validation import check_positive
 from .folder import Coded, EmbeddingFolder, check_comparable, to_arrow, to_numpy

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from ..batch.parts import Notice, row_id
 from ..batch.plan import File
 from ..batch.segments import Segment, Settings, load
+from ..batch.shards import Notice, row_id
 from ..batch.study_table import Input
 from ..config import IMAGE_SIZE, Recipe
 from ..images.rendering import PALETTE, Levels

@@ -1,4 +1,4 @@
-"""A recording -> its windows: checked and filtered once, cut around gaps, and drawn one window at a time."""
+"""A recording -> its windows: filtered once, those that lack too many samples left out, drawn one at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`read`: the channels of a file as recordings, at one rate each, cut or filled where samples are missing in time."""
+"""`read`: the channels of a file as recordings, each at one rate, refused without one; cut or filled at gaps.
+
+The names of formats and how they are told apart: `formats`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Several images of one sample through one shared network, joined before the head (paper, sections 4.2 and 4.3)."""
+"""Several modalities or images of a sample, some perhaps missing, through one network, joined before the head.
+
+Paper, sections 4.2 and 4.3.
+"""
 
 from __future__ import annotations
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from stub_study import Stub, make_study
 
+from tiny_biomoe.batch.compatibility import EFFECTS, differences, facts_of, facts_of_vector
 from tiny_biomoe.batch.loading import read_manifest
-from tiny_biomoe.batch.mixing import EFFECTS, differences, facts_of, facts_of_vector
 from tiny_biomoe.batch.run import embed_study
 
 

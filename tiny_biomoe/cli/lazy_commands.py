@@ -1,4 +1,4 @@
-"""Commands that are imported when they are called, so that each starts without what only the others need."""
+"""Commands are imported when they are called, so that each starts without what only the others need."""
 
 from __future__ import annotations
 

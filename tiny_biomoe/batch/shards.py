@@ -1,4 +1,4 @@
-"""Shards: rows of windows as Parquet files, each with a record beside the run by which it is verified.
+"""Shards: rows of windows as Parquet files, each with a record by which a run that was killed knows what is finished.
 
 `embeddings/shard-4a1c2b3d4e5f6071-00001.parquet` is shard 1 of the group whose digest begins with those digits.
 `.run/shard-4a1c2b3d4e5f6071-00001.json` records its sha256, what became of each input, and where the next shard begins;
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ..errors import need
 from ..sealed_files import plain_json, read_sealed, sealed, sha256_of, write
-from .cells import typed
+from .own_columns import typed
 
 need("pyarrow", "filelock", extra="batch", what="embedding folders")
 
