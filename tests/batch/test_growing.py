@@ -11,7 +11,7 @@ import pytest
 from stub_study import Stub, digests, e4, make_study, pulse
 
 from tiny_biomoe import ConfigError
-from tiny_biomoe.batch.outlook import Outlook
+from tiny_biomoe.batch.dry_run import Outlook
 from tiny_biomoe.batch.run import embed_study
 from tiny_biomoe.batch.worker import InputFailed, Observer
 from tiny_biomoe.readers.read import read

@@ -444,7 +444,7 @@ def test_row_74_killed_while_shards_of_a_changed_study_are_set_aside(done, tmp_p
     study, out = shutil.copytree(done[0], tmp_path / "study"), shutil.copytree(done[1], tmp_path / "out")
     (study / "S02" / "EDA.csv").unlink()
     (study / "S01" / "EDA.csv").unlink()  # 12 windows are left of 24: three shards of five
-    monkeypatch.setattr("tiny_biomoe.batch.reuse.os.replace", move)
+    monkeypatch.setattr("tiny_biomoe.batch.study_changes.os.replace", move)
     try:
         embed(study, out)
     except Killed:

@@ -18,9 +18,9 @@ from typing import Any
 
 from ..errors import TinyBioMoEError
 from ..images.windows import Pictures, draw_windows
-from .reuse import KeptWindow
 from .segments import Chunk
 from .shards import Notice
+from .study_changes import KeptWindow
 
 AHEAD = 4  # chunks, a worker, that wait to be embedded
 TRIES = 3  # times that a chunk is drawn before its workers' deaths count as its own doing

@@ -9,7 +9,7 @@ windows must not need more memory than 10^4. So:
   an input that comes, changes or goes moves no border but those beside it.
 - A group is called by the digest of its files, their hashes included. One whose files are still the same is found under
   its name; any other is put together anew, and takes the windows of files that did not change from the shards before it
-  (see `reuse`).
+  (see `study_changes`).
 - The windows of a group, in order, are cut into shards of `shard_windows` windows: shard g-p holds the windows from
   p * shard_windows on, less those that cannot be drawn. How many shards a group has shows when it is read.
 - A shard records where the next one begins (file, and number of windows of it before), so a resumed run reads only the
@@ -32,7 +32,7 @@ from typing import Any
 from ..readers.formats import parts_of
 from ..readers.read import state_of
 from ..sealed_files import plain_json, sha256_of
-from .reuse import Kept
+from .study_changes import Kept
 from .study_table import Input, Study
 
 GROUP_FILES = 2048  # at most; half as many on average, and half the bytes

@@ -22,13 +22,13 @@ from ..errors import ConfigError, one_warning_a_kind
 from ..inference.threads import use_threads
 from ..sealed_files import remove, write
 from ..signals.validation import check_positive
+from .dry_run import look
 from .manifest import Ledger, Summary, begin, earlier_files, fingerprint, run_digest
-from .outlook import look
 from .pipeline import Drawers
 from .plan import File, Group, groups, root_of, scan
-from .reuse import forget, seen_aside, set_aside, stale
 from .segments import Settings
 from .shards import MANIFEST, ROOT, RUN, SHARDS, Record
+from .study_changes import forget, seen_aside, set_aside, stale
 from .study_table import Study, open_study, outside
 from .worker import Observer, Run, embed_group
 

@@ -24,8 +24,8 @@ from ..readers.wide_files import Result, read_each
 from ..signals.request import READOUTS, Call, check_readout, column_of
 from ..signals.validation import Grid, check_positive, check_share, windows
 from .plan import File, Group
-from .reuse import KeptWindow, Shelf, kept_windows
 from .shards import Cursor, Notice
+from .study_changes import KeptWindow, Shelf, kept_windows
 from .study_table import Input, Study
 
 NO_MEMORY = "not enough memory"

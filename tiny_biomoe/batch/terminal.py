@@ -8,7 +8,7 @@ from types import TracebackType
 
 from tqdm import tqdm
 
-from .outlook import Outlook
+from .dry_run import Outlook
 from .plan import File
 from .worker import Observer
 

@@ -22,10 +22,9 @@ from ..images.windows import NO_MEMORY, Pictures
 from ..inference.many_images import embed_in_turn
 from ..sealed_files import remove
 from ..signals.request import column_of
-from .outlook import Outlook
+from .dry_run import Outlook
 from .pipeline import Drawers, Pipeline
 from .plan import File, Group
-from .reuse import KeptWindow, Seen, seen_in, set_aside
 from .segments import Chunk, Settings, load, stream
 from .shards import (
     MANIFEST,
@@ -46,6 +45,7 @@ from .shards import (
     to_parquet,
     whole,
 )
+from .study_changes import KeptWindow, Seen, seen_in, set_aside
 
 Event = Notice | KeptWindow | tuple[Chunk, int, Pictures | str]  # of a chunk's windows the one at this place
 

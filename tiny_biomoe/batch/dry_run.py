@@ -1,4 +1,4 @@
-"""What a run will do with each input, reported before it begins, or by a dry run instead: one table."""
+"""What a dry run reports, and every run before it begins: what becomes of each input, in one table."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 
 from ..errors import listed
 from .plan import Group
-from .reuse import Seen, seen_in
 from .shards import RUN, chain
+from .study_changes import Seen, seen_in
 
 SHOWN = 3  # inputs that went, by name
 
