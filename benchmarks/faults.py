@@ -514,7 +514,9 @@ GUARDS: dict[str, tuple[str, str, str, str]] = {  # name: file, text, what stand
         "batch/test_loading.py::test_what_is_not_whole_is_refused",
     ),
     "the hash of a shard that is kept": (
-        "batch/study_changes.py", "return all(self._digest(part.path) == part.sha256 for part in kept.parts)", "return True",
+        "batch/study_changes.py",
+        "return all(self._digest(part.path) == part.sha256 for part in kept.parts)",
+        "return True",
         "batch/test_growing.py::test_a_kept_shard_that_is_damaged_is_not_used",
     ),
     "names of shards in a manifest": (
