@@ -484,7 +484,7 @@ GUARDS: dict[str, tuple[str, str, str, str]] = {  # name: file, text, what stand
         "test_sealed_files.py::test_row_124_a_cached_file_that_others_may_write_is_not_read",
     ),
     "the state of a file between survey and reading": (
-        "batch/segments.py", "if file.state and state_of(file.path) != file.state:", "if False:",
+        "batch/segments.py", "if file.state and state_of(parts_of(file.path)) != file.state:", "if False:",
         "batch/test_run.py::test_row_57_a_file_that_changes_while_a_run_is_at_work_fails_and_is_embedded_by_the_next",
     ),
     "the hash of a file": (
