@@ -6,6 +6,7 @@ import copy
 import json
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -29,17 +30,24 @@ from tiny_biomoe.train import TrainedClassifier
 ROOT = Path(__file__).parent.parent
 
 
-def said(name: str, folder: Path, *arguments: object) -> str:
-    """What an example prints, run in a folder of its own, where it leaves nothing."""
-    folder.mkdir()
-    command = [sys.executable, ROOT / "examples" / f"{name}.py", *map(str, arguments)]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
-    assert not list(folder.iterdir())
-    return done.stdout
+@pytest.fixture
+def said(tmp_path, monkeypatch, capsys):
+    """What an example prints, run as a script in an empty folder, where it leaves nothing."""
+
+    def run(name: str, *arguments: object) -> str:
+        folder, script = tmp_path / "empty", ROOT / "examples" / f"{name}.py"
+        folder.mkdir(exist_ok=True)
+        monkeypatch.chdir(folder)
+        monkeypatch.setattr(sys, "argv", [str(script), *map(str, arguments)])
+        runpy.run_path(str(script), run_name="__main__")
+        assert not list(folder.iterdir())
+        return capsys.readouterr().out
+
+    return run
 
 
-def test_embed_recording_finds_the_two_windows_that_are_most_alike(tmp_path):
-    text = said("embed_recording", tmp_path / "empty")
+def test_embed_recording_finds_the_two_windows_that_are_most_alike(said):
+    text = said("embed_recording")
     assert "8 windows of 20 s, 192 numbers each" in text
     (recording,) = read(ROOT / "examples" / "recordings" / "respiration.csv")
     model = TinyBioMoE.from_pretrained()
@@ -51,14 +59,14 @@ def test_embed_recording_finds_the_two_windows_that_are_most_alike(tmp_path):
     assert f"made by {model.config.name}" in text
 
 
-def test_linear_probe_tells_people_it_never_saw(tmp_path):
-    text = said("linear_probe", tmp_path / "empty")
+def test_linear_probe_tells_people_it_never_saw(said):
+    text = said("linear_probe")
     assert "40 vectors of 192 numbers, 10 people, 5 folds by person" in text
     assert float(re.search(r"balanced accuracy (\d\.\d\d)", text)[1]) >= 0.8
 
 
-def test_finetune_stress_learns_and_what_it_saved_is_read_back(tmp_path):
-    text = said("finetune_stress", tmp_path / "empty", tmp_path / "saved")
+def test_finetune_stress_learns_and_what_it_saved_is_read_back(said, tmp_path):
+    text = said("finetune_stress", tmp_path / "saved")
     losses = [float(loss) for loss in re.findall(r"epoch \d+: loss (\d\.\d\d)", text)]
     assert losses[-1] < 0.8 * losses[0]
     accuracy = float(re.search(r"accuracy=(\d\.\d+)", text)[1])
@@ -73,12 +81,12 @@ def test_finetune_stress_learns_and_what_it_saved_is_read_back(tmp_path):
     assert stress > 0.5 > calm
 
 
-def test_fuse_modalities_learns_from_what_is_there_and_says_the_same_again(tmp_path):
-    text = said("fuse_modalities", tmp_path / "empty")
+def test_fuse_modalities_learns_from_what_is_there_and_says_the_same_again(said):
+    text = said("fuse_modalities")
     rows = re.findall(r"(\d) images by (\w+): macro accuracy (\d\.\d\d), F1 (\d\.\d\d)", text)
     assert [row[:2] for row in rows] == [("1", "concat"), ("3", "add"), ("3", "concat")]
     assert min(float(number) for row in rows for number in row[2:]) >= 0.75
-    assert said("fuse_modalities", tmp_path / "again") == text
+    assert said("fuse_modalities") == text
 
 
 @pytest.mark.parametrize("name", ["quickstart", "study"])
@@ -121,10 +129,10 @@ def test_wheel_installs_into_an_empty_environment_and_embeds_without_a_network(t
     assert {name.split("/")[-1] for name in names if name.endswith(".so")} == {
         path.name for path in PROGRAMS.glob("*.so")
     }
-    venv.create(tmp_path / "env", with_pip=True)
+    venv.create(tmp_path / "env")
     python = tmp_path / "env" / "bin" / "python"
-    install = [python, "-I", "-m", "pip", "install", "-q", "--no-deps", "--no-index", wheel]  # -I: as if PYTHONPATH
-    subprocess.run(install, check=True)  # were empty, where pip would find this tree and be content with it
+    install = [sys.executable, "-I", "-m", "pip", "--python", python, "install", "-q", "--no-deps", "--no-index", wheel]
+    subprocess.run(install, check=True)  # -I: as if PYTHONPATH were empty, where pip would find this tree, and take it
     program = (
         "import socket, sys\n"
         "def refuse(*a): raise OSError('no network')\n"
