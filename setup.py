@@ -7,16 +7,26 @@ from __future__ import annotations
 
 import os
 import runpy
+import shutil
 import subprocess
 from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.bdist_wheel import bdist_wheel
+from setuptools.command.build import build
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError
 
 PACKAGE = Path("tiny_biomoe", "inference")
 tools = runpy.run_path(str(Path(__file__).parent / PACKAGE / "native_build.py"))
+
+
+class Build(build):
+    """Begins in an empty folder: setuptools would pack files of an earlier source with those of this one."""
+
+    def run(self) -> None:
+        shutil.rmtree(self.build_lib, ignore_errors=True)
+        super().run()
 
 
 class BuildPrograms(build_ext):
@@ -74,4 +84,4 @@ def programs() -> list[Extension]:
     ]
 
 
-setup(ext_modules=programs(), cmdclass={"build_ext": BuildPrograms, "bdist_wheel": Wheel})
+setup(ext_modules=programs(), cmdclass={"build": Build, "build_ext": BuildPrograms, "bdist_wheel": Wheel})

@@ -179,6 +179,7 @@ def test_row_75_exit_codes_of_signals(run, study, tmp_path, monkeypatch, number,
     monkeypatch.setattr(Bar, "embedded", interrupt)
     stopped, _, err = run("embed", study, "--window", 10, *HERE, "-o", tmp_path / "out")
     assert stopped == code
+    assert "stopping when the shard at hand is written" in err
     assert "stopped: give the same command again" in err
     assert len(list((tmp_path / "out" / "embeddings").iterdir())) == 1
     assert run("embed", study, "--window", 10, *HERE, "-o", tmp_path / "out")[0] == 2
@@ -197,6 +198,18 @@ def test_the_progress_bar_tells_windows_and_time_left(study, tmp_path, monkeypat
     with Bar() as again:
         embed_study(study, tmp_path / "out", model=Stub, window=10, observer=again)
         assert (again._windows.n, again._windows.initial) == (24, 24)
+
+
+def test_a_log_gets_a_line_now_and_then(study, tmp_path, monkeypatch, capsys):
+    from tiny_biomoe.batch.run import embed_study
+
+    monkeypatch.setattr("tiny_biomoe.batch.terminal.PAUSE", 0.0)
+    with Bar() as bar:
+        embed_study(study, tmp_path / "out", model=Stub, window=10, observer=bar)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 24
+    assert re.fullmatch(r"embedding: 1 windows, \d+%, \d+ s left", lines[0])
+    assert re.fullmatch(r"embedding: 24 windows, 100%, 0 s left", lines[-1])
 
 
 def test_the_study_among_the_examples(run, tmp_path):

@@ -145,7 +145,7 @@ def embed_study(
         run = Run(out, settings, study.carried, run_digest(facts), on_error == "stop")
         plan = _planned(run, files, earlier, observer)
         ledger = Ledger(files, plan, study)
-        with interruptible() as interrupted:
+        with interruptible(observer.stopping) as interrupted:
             for record in (engine or Here(workers))(loaded, plan, run, observer):
                 if record is not None:
                     ledger.add(record)
@@ -272,13 +272,18 @@ def _sweep(out: Path) -> None:
 
 
 @contextmanager
-def interruptible() -> Iterator[Callable[[], None]]:
-    """Put off Ctrl-C and SIGTERM until the function that is given is called; a second Ctrl-C is not put off."""
+def interruptible(stopping: Callable[[], None]) -> Iterator[Callable[[], None]]:
+    """Put off Ctrl-C and SIGTERM until the function that is given is called; a second Ctrl-C is not put off.
+
+    `stopping` is called when the first one comes.
+    """
     received: list[int] = []
 
     def note(number: int, _frame: Any) -> None:
         if received and number == signal.SIGINT:
             raise KeyboardInterrupt
+        if not received:
+            stopping()
         received.append(number)
 
     def check() -> None:

@@ -69,6 +69,9 @@ class Observer:
     def embedded(self, windows: int, input_bytes: float) -> None:
         """So many more windows are done, which stand for so many bytes of the files."""
 
+    def stopping(self) -> None:
+        """Ctrl-C or SIGTERM came: the run ends when the shard at hand is written."""
+
 
 @dataclass(frozen=True)
 class Run:

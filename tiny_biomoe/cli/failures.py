@@ -53,7 +53,13 @@ def alike(failures: Iterable[Failure], by_file: bool = False) -> list[tuple[Fail
         windowed = "window" if each.start is not None else ""
         key = (each.outcome, VARIES.sub("#", each.reason), windowed, each.source if by_file else "")
         groups.setdefault(key, []).append(each)
-    return [(group[0], *_where(group)) for group in groups.values()]
+    return [(_first(group), *_where(group)) for group in groups.values()]
+
+
+def _first(group: list[Failure]) -> Failure:
+    """The first of a group, whose reason says so where the numbers of the others differ."""
+    same = all(each.reason == group[0].reason for each in group)
+    return group[0] if same else replace(group[0], reason=f"{group[0].reason} (so the first; others alike)")
 
 
 def _where(group: list[Failure]) -> tuple[str, str]:

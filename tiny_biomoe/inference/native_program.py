@@ -36,11 +36,15 @@ def native_program(precision: str) -> Program | None:
     Warns
     -----
     UserWarning
-        It was built and cannot be loaded, so another backend computes.
+        It was built and cannot be loaded, or from another source than lies here, so another backend computes.
     """
     able = abilities()
+    others: list[Path] = []
     for name, level in levels().items():
-        if precision in level.precisions and level.abilities <= able and (path := program_path(name)).exists():
+        if precision not in level.precisions or not level.abilities <= able:
+            continue
+        path = program_path(name)
+        if path.exists():
             try:
                 data = path.read_bytes()
                 require_whole(data)
@@ -51,6 +55,13 @@ def native_program(precision: str) -> Program | None:
                     stacklevel=2,
                 )
                 return None
+        others += path.parent.glob(f"{name}-*.so")
+    if others:
+        warnings.warn(
+            f"{others[0]} was built from another source than lies in this installation, so another backend computes: "
+            "install tiny-biomoe again",
+            stacklevel=2,
+        )
     return None
 
 
