@@ -17,7 +17,7 @@ import pytest
 from conftest import ROOT
 from stub_study import Stub, make_study
 
-from tiny_biomoe import ConfigError, load_embeddings
+from tiny_biomoe import ConfigError, SignalWarning, load_embeddings
 from tiny_biomoe.batch.run import embed_study
 from tiny_biomoe.sealed_files import sealed, unsealed
 
@@ -76,6 +76,7 @@ def test_rows_stand_beside_the_embeddings_in_columns_of_their_own(folder, loaded
     ("spoil", "message"),
     [
         (lambda folder: (folder / "manifest.json").unlink(), "manifest.json is not there: run the command"),
+        (shutil.rmtree, "there is no such folder"),
         (lambda folder: (folder / "manifest.json").write_text("{}"), "manifest.json is damaged"),
         (lambda folder: next((folder / "embeddings").iterdir()).write_bytes(b"PAR1"), "is damaged: run the command"),
         (lambda folder: next((folder / "embeddings").iterdir()).unlink(), "cannot be read"),
@@ -114,7 +115,8 @@ def test_any_column_filters(folder, loaded, tmp_path):
     assert len(load_embeddings(folder, fs=4, start=[0, 10])[0]) == 4
     assert load_embeddings(folder, modality="gsr", subject=None)[0] == load_embeddings(folder, modality="eda")[0]
     assert len(load_embeddings(folder, subject=[None])[0]) == 23
-    ids, matrix, table = load_embeddings(folder, label="stress")
+    with pytest.warns(SignalWarning, match="no window of .* has label='stress': without that"):
+        ids, matrix, table = load_embeddings(folder, label="stress")
     assert (ids, matrix.shape, len(table)) == ([], (0, 384), 0)
     with pytest.raises(ConfigError, match="unknown column 'lable': .*did you mean 'label'"):
         load_embeddings(folder, lable="stress")

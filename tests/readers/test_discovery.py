@@ -212,8 +212,17 @@ def test_row_114_only_files_that_are_called_so_are_notes_of_an_e4(tmp_path):
 
 def test_row_114_what_belongs_to_a_recording_is_skipped(tmp_path):
     (tmp_path / "a.csv").write_text("time [s],EDA\n0,1\n0.25,2\n0.5,4\n")
-    for name in ("a.json", "participants.tsv", "sub-1_scans.tsv", "README", "study.LICENSE", "RECORDS"):
+    for name in (
+        "a.json",
+        "participants.tsv",
+        "sub-1_scans.tsv",
+        "README",
+        "study.LICENSE",
+        "RECORDS",
+        ".DS_Store",
+        "~$a.xlsx",
+    ):
         (tmp_path / name).write_text("{}")
     paths, skipped = find(tmp_path)
     assert [each.name for each in paths] == ["a.csv"]
-    assert len(skipped) == 6
+    assert len(skipped) == 8

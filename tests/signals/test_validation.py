@@ -355,6 +355,12 @@ def test_row_19_any_real_number_is_a_rate(fs):
     assert type(check_fs(fs)) is float
 
 
+def test_an_array_in_the_place_of_the_rate_is_shown_in_part():
+    with pytest.raises(SignalError, match=r"fs=array.*\.\.\. is a ndarray: give the sampling rate") as error:
+        check_fs(np.arange(900.0))
+    assert len(str(error.value)) < 200
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

@@ -38,7 +38,7 @@ class Outlook:
         rows = [
             ("inputs", self.done + self.interrupted + self.failed + self.changed + self.new, ""),
             ("  done before", self.done, "kept as they are"),
-            ("  interrupted", self.interrupted, "gone on with"),
+            ("  interrupted", self.interrupted, "not reached before, embedded"),
             ("  failed before", self.failed, "tried again"),
             ("  changed", self.changed, "embedded anew"),
             ("  new", self.new, "embedded"),

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ConfigError, need, unknown
+from ..errors import ConfigError, need, unknown, warn
 from ..sealed_files import plain_json, read_sealed, sha256_of
 from ..signals.request import READOUTS, check_readout, column_of, representation_name
 from .compatibility import check_mixable
@@ -55,7 +55,7 @@ def load_embeddings(
     Raises
     ------
     ConfigError
-        Not such a folder, a run that is not complete or gave no vector, or a damaged file: which, and what to do.
+        No such folder, a run that is not complete or gave no vector, or a damaged file: which, and what to do.
         Folders whose vectors do not belong together: in what they differ. A column that there is not.
     """
     check_readout(readout)
@@ -93,6 +93,11 @@ def load_embeddings(
             for place, each in zip(folders, tables, strict=True)
         ]
     table = pa.concat_tables(tables, promote_options="default")
+    if not len(table):
+        asked_for = ", ".join(f"{name}={value!r}" for name, value in where.items())
+        warn(
+            f"no window of {', '.join(map(str, folders))} has {asked_for}: without that, the table shows what there is"
+        )
     about = provenance_of(
         dict(zip(map(str, folders), (_provenance(*e) for e in zip(folders, manifests, strict=True)), strict=True))
     )
@@ -194,6 +199,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     ConfigError
         Not such a folder, or a run that is not complete: what to do.
     """
+    if not folder.is_dir():
+        raise ConfigError(f"{str(folder)!r}: there is no such folder")
     manifest = read_sealed(folder / MANIFEST)
     if manifest is None:
         state = "is damaged" if (folder / MANIFEST).exists() else "is not there"

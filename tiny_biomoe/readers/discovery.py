@@ -223,6 +223,8 @@ def _why_not(entry: os.DirEntry[str], beside: set[str]) -> str | None:
         return "a pipe, socket or device, which is not opened"
     name = entry.name.lower()
     stem, ending = os.path.splitext(name)
+    if name.startswith((".", "~$")):
+        return "hidden, or left by a program that had another file open"
     if stem in NOTES or ending in NOTE_ENDINGS or ending.removeprefix(".") in NOTES:
         return "a note by its name, not a recording"
     if ending in WFDB_ENDINGS and f"{stem}.hea" in beside:

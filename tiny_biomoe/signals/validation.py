@@ -34,7 +34,9 @@ def check_fs(fs: Any) -> float:
     if fs is None:
         raise SignalError("fs is missing: give the sampling rate in Hz, e.g. fs=100; there is no default")
     if isinstance(fs, bool | np.bool_) or not isinstance(fs, numbers.Real):
-        raise SignalError(f"fs={fs!r} is a {type(fs).__name__}: give the sampling rate as a number in Hz, e.g. fs=100")
+        shown = " ".join(repr(fs).split())  # of an array, numpy writes many lines
+        shown = shown if len(shown) <= 60 else f"{shown[:60]}..."
+        raise SignalError(f"fs={shown} is a {type(fs).__name__}: give the sampling rate as a number in Hz, e.g. fs=100")
     if not is_number(fs) or float(fs) <= 0:
         raise SignalError(f"fs={fs!r} is not a positive finite number: give the sampling rate in Hz, e.g. fs=100")
     return float(fs)
