@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 import torch
-from toy_networks import hooked_rows
+from toy_networks import NARROW, hooked_rows, randomised
 
 from tiny_biomoe import ConfigError, TinyBioMoE, __version__
 from tiny_biomoe.cli.main import main
 from tiny_biomoe.config import Config
 from tiny_biomoe.inference.onnx_backend import kept_onnx, run_onnx, to_pixels
+from tiny_biomoe.inference.onnx_export import to_onnx
 from tiny_biomoe.weights.loading import arrays
 
 
@@ -101,6 +104,27 @@ def test_the_output_is_checked_before_the_work(tmp_path, capsys):
             main(["export", "-o", str(output)])
         assert done.value.code == 1
         assert message in capsys.readouterr().err
+
+
+def test_under_autocast_and_other_defaults_the_file_is_the_same():
+    """Row 122: of a narrow network, which is made quickly."""
+    narrow = randomised(**NARROW)
+    tensors = arrays(narrow.state_dict())
+    usual = to_onnx(tensors, narrow.config)
+    with torch.autocast("cpu", torch.bfloat16), torch.inference_mode():
+        assert to_onnx(tensors, narrow.config) == usual
+
+
+def test_without_its_extra_the_command_says_what_to_install(tmp_path):
+    script = (
+        "import sys; sys.modules['onnx'] = None\n"
+        "from tiny_biomoe.cli import main\n"
+        f"sys.argv = ['tiny-biomoe', 'export', '-o', {str(tmp_path / 'a.onnx')!r}]\n"
+        "main()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith('error: ONNX needs onnx: pip install "tiny-biomoe[onnx]"')
 
 
 def test_without_its_extra_the_backend_is_refused_before_weights_are_loaded(monkeypatch):

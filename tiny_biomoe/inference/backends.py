@@ -64,7 +64,7 @@ def default_backend(config: Config, precision: str, *, changes: bool = False) ->
     """The backend for a CPU: the native program where one was built for this processor and fits the network, else ONNX
     Runtime where it is installed, else PyTorch.
 
-    changes : whether the weights are still being changed: exporting them, which takes a minute, is then not worth it
+    changes : whether the weights are still being changed: exporting them, which takes seconds, is then not worth it
     """
     from .native_backend import fits
     from .native_program import native_program

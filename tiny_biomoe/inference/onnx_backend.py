@@ -24,6 +24,7 @@ need("onnx", "onnxruntime", extra="onnx", what="ONNX")
 
 VERSION = version("onnxruntime")
 OUTPUTS = ["embedding", "rows"]  # of the exported network
+EXPORT = "2"  # another number where the same weights are exported otherwise, so that no kept file of before is used
 
 
 class OnnxNetwork:
@@ -67,7 +68,7 @@ def kept_onnx(tensors: Tensors, config: Config) -> bytes:
 
     A kept file that is damaged, or that others could have written, is exported again.
     """
-    key = [tensor_digest(tensors), config_digest(config)[:16], *OUTPUTS, __version__, VERSION]
+    key = [tensor_digest(tensors), config_digest(config)[:16], *OUTPUTS, EXPORT, __version__, VERSION]
     home = Path(os.environ.get("HF_HOME") or Path("~/.cache/huggingface").expanduser())
     path = home / "tiny-biomoe" / f"{'-'.join(key)}.sha256-onnx"
     if (kept := read_checked(path)) is not None:

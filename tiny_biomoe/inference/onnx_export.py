@@ -9,13 +9,11 @@ from tempfile import TemporaryDirectory
 from typing import cast
 
 import numpy as np
-import onnx
-import onnxruntime
 import torch
 from torch import Tensor, nn
 
 from ..config import IMAGE_SIZE, Config
-from ..errors import WeightsError
+from ..errors import WeightsError, need
 from ..network.network import Network
 from ..network.spectral_encoder import SpectralFilter
 from ..network.spectral_matrices import MatrixFilter
@@ -24,6 +22,11 @@ from ..weights.loading import tensor_digest
 from ..weights.tensor_files import Tensors
 from .onnx_backend import OUTPUTS, run_onnx, to_pixels
 from .torch_backend import built, usual_defaults, vectors_and_rows
+
+need("onnx", "onnxruntime", extra="onnx", what="ONNX")
+
+import onnx  # noqa: E402
+import onnxruntime  # noqa: E402
 
 OPSET = 18  # of ONNX: old enough for any runtime of the last years
 TOLERANCE = 1e-5  # between the file's embeddings and the plain network's
@@ -87,7 +90,8 @@ def to_onnx(tensors: Tensors, config: Config, **facts: str) -> bytes:
         pixels = torch.zeros(2, 3, IMAGE_SIZE, IMAGE_SIZE)
     metadata = {"config": config.to_json(), "tensors_sha256": tensor_digest(tensors), **facts}
     data = write_onnx(module, {"pixels": pixels}, OUTPUTS, metadata)
-    difference = largest_difference(built(tensors, config), data, config.architecture.embedding_dim)
+    with usual_defaults():
+        difference = largest_difference(built(tensors, config), data, config.architecture.embedding_dim)
     if not difference <= TOLERANCE:
         raise WeightsError(
             f"the exported network differs from its original by {difference:.1e}, over {TOLERANCE:.0e}: it is not "

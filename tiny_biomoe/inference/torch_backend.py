@@ -118,8 +118,8 @@ def built(tensors: Tensors, config: Config) -> Network:
 
 @contextmanager
 def usual_defaults() -> Iterator[None]:
-    """Float32 on the CPU within, outside inference mode, whatever the caller has set for new tensors."""
-    with _MODES, training_defaults(), torch.no_grad():
+    """Float32 on the CPU within, outside inference mode and autocast, whatever the caller has set for new tensors."""
+    with _MODES, training_defaults(), torch.no_grad(), torch.autocast("cpu", enabled=False):
         yield
 
 
