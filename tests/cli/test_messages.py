@@ -93,10 +93,10 @@ def test_failures_that_are_alike_are_one_line_with_a_count_and_a_range():
     files = [Failure(f"s{n}.csv", f"row {n}: 'x{n}' is not a number") for n in range(7)]
     other = Failure("c.csv", "0-10 s, lies in or beside a gap longer than 1 s", "failed", "EDA")
     assert lines([*flat, *many, other, *files]) == [
-        "a.csv, EDA, 9 windows, 0-18 s: is flat: all 40 samples are 0.0",
+        "a.csv, EDA, 9 windows, 0-18 s: is flat: all 40 samples are 0.0 (so the first; others alike)",
         "b.csv, 32 channels, CH0 to CH31: of no known modality",
         "c.csv, EDA, 0-10 s: lies in or beside a gap longer than 1 s",
-        "7 files, s0.csv to s6.csv: row 0: 'x0' is not a number",
+        "7 files, s0.csv to s6.csv: row 0: 'x0' is not a number (so the first; others alike)",
     ]
     assert [files for _, files, _ in alike(files, by_file=True)] == [f"s{n}.csv" for n in range(7)]
     assert re.fullmatch(r"5 files, s0.csv to s4.csv: row 0.*", lines(files[:5])[0])
