@@ -4,7 +4,7 @@ BIN := .venv/bin
 
 .PHONY: demo test test-first test-second docs wheel wheel-arm64 setup lint clean
 
-FIRST := tests/train tests/pretraining tests/benchmarks tests/inference tests/cli
+FIRST := tests/train tests/pretraining tests/benchmarks tests/inference tests/cli tests/test_documentation.py
 
 demo: setup
 	rm -rf demo/study && mkdir -p demo
