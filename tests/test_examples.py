@@ -134,10 +134,10 @@ def test_wheel_installs_into_an_empty_environment_and_embeds_without_a_network(t
     assert {name.split("/")[-1] for name in names if name.endswith(".so")} == {
         path.name for path in PROGRAMS.glob("*.so")
     }
-    venv.create(tmp_path / "env")
+    venv.create(tmp_path / "env", with_pip=True)
     python = tmp_path / "env" / "bin" / "python"
-    install = [sys.executable, "-I", "-m", "pip", "--python", python, "install", "-q", "--no-deps", "--no-index", wheel]
-    subprocess.run(install, check=True)  # -I: as if PYTHONPATH were empty, where pip would find this tree, and take it
+    install = [python, "-I", "-m", "pip", "install", "-q", "--no-deps", "--no-index", wheel]  # -I: as if PYTHONPATH
+    subprocess.run(install, check=True)  # were empty, where pip would find this tree and be content with it
     program = (
         "import socket, sys\n"
         "def refuse(*a): raise OSError('no network')\n"
@@ -147,8 +147,7 @@ def test_wheel_installs_into_an_empty_environment_and_embeds_without_a_network(t
         "print(tiny_biomoe.__file__, tiny_biomoe.embed(x, fs=100, modality='ecg').shape)\n"
     )
     dependencies = {**os.environ, "PYTHONPATH": sysconfig.get_path("purelib")}  # a path there runs no .pth file
-    done = subprocess.run(
-        [python, "-c", program], env=dependencies, cwd=tmp_path, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([python, "-c", program], env=dependencies, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     assert str(tmp_path / "env") in done.stdout
     assert "(192,)" in done.stdout
