@@ -1,6 +1,6 @@
 """`read`: the channels of a file as recordings, each at one rate, refused without one; cut or filled at gaps.
 
-The names of formats and how they are told apart: `formats`.
+Which formats there are, and how a file of each is recognised, stands in `formats`.
 """
 
 from __future__ import annotations
