@@ -36,7 +36,7 @@ from pretraining.row_heads import read_rows, regress
 from pretraining.sources import Source, read_pack, sources_digest
 from pretraining.stages import EARLY, early_maps, late_parameters, late_vectors, set_training
 from tiny_biomoe.errors import WeightsError
-from tiny_biomoe.model import TinyBioMoE
+from tiny_biomoe.model import TinyBioMoE, embed_levels
 from tiny_biomoe.network.network import Network
 from tiny_biomoe.train.checkpoints import load_checkpoint, save_checkpoint
 from tiny_biomoe.train.schedules import cosine_with_warmup
@@ -290,14 +290,29 @@ def early_digest(network: Network) -> str:
     return tensor_digest(early)[:16]
 
 
-def teach(network: Network, some: Sequence[Kept]) -> list[NDArray[np.float32]]:
-    """What MiniRocket and the rows of the maps say of each of several sets of examples, fitted on the first."""
+def keep_vectors(model: TinyBioMoE, levels: NDArray[np.uint8], path: Path) -> NDArray[np.float32]:
+    """Embeddings of images (n, 224, 224), computed where `path`, a .npy file, does not hold them yet: (n, 192)."""
+    if not path.exists():
+        whole = path.with_suffix(".partial.npy")
+        np.save(whole, embed_levels(model, levels, 16))
+        whole.replace(path)
+    return np.asarray(np.load(path), np.float32)
+
+
+def teach(
+    network: Network, some: Sequence[Kept], remembered: Sequence[NDArray[np.float32]] = ()
+) -> list[NDArray[np.float32]]:
+    """What other features say of each of several sets of examples, fitted on the first: (n, teachers, 256) of each.
+
+    Of MiniRocket, of the rows of the maps and, where they are given, of other embeddings of the same sets.
+    """
     found = []
     rocket = minirocket(some[0].examples.waves)
-    for features in (
+    teachers = [
         [rocket(kept.examples.waves) for kept in some],
         [rows_of_maps(network, kept.maps.grids, kept.maps.maps) for kept in some],
-    ):
+    ]
+    for features in [*teachers, remembered] if remembered else teachers:
         project = components(features[0])
         found.append([project(part) for part in features])
     return [np.stack(columns, axis=1) for columns in zip(*found, strict=True)]
@@ -320,25 +335,34 @@ def teach(network: Network, some: Sequence[Kept]) -> list[NDArray[np.float32]]:
 @click.option(
     "--teachers/--no-teachers", default=False, show_default=True, help="MiniRocket and the maps' rows (aeon)."
 )
+@click.option("--remember/--no-remember", default=False, show_default=True,
+    help="With --teachers: what the 192 numbers of --from say is asked for as well.")  # fmt: skip
 @click.option("--seed", default=Settings.seed, show_default=True)
 @click.option("--threads", default=Settings.threads, show_default=True, help="Of the CPU.")
 @click.option("--workers", default=1, show_default=True, help="Processes that draw images.")
 @click.option("--every", default=50, show_default=True, help="Steps between checkpoints.")
 def main(
     data: Path, cache: Path, out: Path, start: str | None, on: str | None, count: int, watched: int, steps: int,
-    learning_rate: float, class_block: str, classes: float, smoothing: float, teachers: bool, seed: int, threads: int,
-    workers: int, every: int,
+    learning_rate: float, class_block: str, classes: float, smoothing: float, teachers: bool, remember: bool, seed: int,
+    threads: int, workers: int, every: int,
 ) -> None:  # fmt: skip
     """Train the late stages and write OUT/model, loadable by TinyBioMoE.from_pretrained."""
+    if remember and not teachers:
+        raise click.UsageError("--remember adds a teacher: give --teachers as well")
     sources = read_pack(data)
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
-    network = untrained_spectral_encoder(TinyBioMoE.from_pretrained(start).state_dict())
+    standing = TinyBioMoE.from_pretrained(start)
+    network = untrained_spectral_encoder(standing.state_dict())
+    remembered = []
 
     def kept(some: Sequence[Source], many: int) -> Kept:
         examples = draw_examples(some, Drawing(seed), many, cache / "examples", workers)
-        name = "-".join(("maps", Drawing(seed).digest(), sources_digest(some)[:16], early_digest(network)))
-        return Kept(examples, keep_maps(network, examples.levels, cache / name))
+        drawn_from = f"{Drawing(seed).digest()}-{sources_digest(some)[:16]}"
+        if remember:
+            path = cache / f"vectors-{drawn_from}-{many}-{tensor_digest(standing.state_dict())[:16]}.npy"
+            remembered.append(keep_vectors(standing, examples.levels, path))
+        return Kept(examples, keep_maps(network, examples.levels, cache / f"maps-{drawn_from}-{early_digest(network)}"))
 
     drawn, held = kept(sources, count), kept(people_held_out(sources), watched)
     held = replace(held, examples=replace(held.examples, sources=np.full_like(held.examples.sources, MADE)))
@@ -348,7 +372,7 @@ def main(
         targets = drawn.examples.targets
         targets = ((targets - targets.mean(0)) / targets.std(0).clip(1e-3)).clip(-FARTHEST, FARTHEST)
         read_rows(network, torch.from_numpy(drawn.maps.grids[:FIRST]).float(), targets[:FIRST])
-    taught, of_held = teach(network, (drawn, held)) if teachers else (None, None)
+    taught, of_held = teach(network, (drawn, held), remembered) if teachers else (None, None)
     settings = Settings(
         steps, tensor_digest(network.state_dict()), learning_rate=learning_rate, seed=seed, threads=threads,
         weights=Weights(classes=classes, smoothing=smoothing),
