@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-first test-second docs wheel wheel-arm64 setup lint clean
+.PHONY: demo test test-first test-second docs wheel wheel-arm64 setup install-torch install-package lint clean
 
 FIRST := tests/train tests/pretraining tests/benchmarks tests/inference tests/cli tests/explore tests/weights
 
@@ -48,13 +48,22 @@ setup: .venv/ready
 
 PROGRAM := setup.py tiny_biomoe/inference/native_build.py $(wildcard tiny_biomoe/inference/cpp/*)
 
-# constraints.txt pins torch first, because a range would take a build of several gigabytes; Python compiles what is
-# imported, pip would compile all 20 000 files
+# Python compiles what is imported, pip would compile all 20 000 files
+INSTALL := $(BIN)/python -m pip install --no-compile --quiet --disable-pip-version-check
+
+# the C++ compiler works while torch is fetched; constraints.txt pins torch before all else, because a range would take
+# a build of several gigabytes
 .venv/ready: pyproject.toml constraints.txt $(PROGRAM)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --no-compile --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/python -m pip install --no-compile --quiet --disable-pip-version-check -c constraints.txt -e ".[test]"
+	$(MAKE) --no-print-directory -j2 install-torch install-package
+	$(INSTALL) -c constraints.txt "tiny-biomoe[test]"
 	touch $@
+
+install-torch:
+	$(INSTALL) -c constraints.txt torch
+
+install-package:
+	$(INSTALL) --no-deps --editable .
 
 clean:
 	rm -rf .venv demo build dist *.egg-info tiny_biomoe/inference/programs

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from toy_pretraining import toy_source
 
 from pretraining import late
@@ -26,7 +27,8 @@ from pretraining.late import (
 )
 from pretraining.readout import PARTS, TARGETS, Readout, Weights
 from pretraining.stages import EARLY
-from tiny_biomoe import Config, WeightsError
+from tiny_biomoe import Config, TinyBioMoE, WeightsError
+from tiny_biomoe.inference.torch_backend import to_pixels
 from tiny_biomoe.network.network import Network
 from tiny_biomoe.train.checkpoints import load_checkpoint
 from tiny_biomoe.weights.loading import tensor_digest
@@ -181,3 +183,31 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, monkeypatch):
     with pytest.raises(WeightsError, match="the loss is nan at step 0"):
         run(tmp_path)
     assert load_checkpoint(tmp_path) is None
+
+
+def test_vectors_are_computed_once(tmp_path, monkeypatch):
+    torch.manual_seed(3)
+    model, levels = TinyBioMoE().eval(), toy_examples(3).levels
+    kept = late.keep_vectors(model, levels, tmp_path / "vectors.npy")
+    with torch.inference_mode():
+        expected = model(to_pixels(torch.from_numpy(levels), "cpu")).numpy()
+    assert np.allclose(kept, expected, atol=1e-4)
+    monkeypatch.setattr(late, "embed_levels", None)
+    assert late.keep_vectors(model, levels, tmp_path / "vectors.npy").tobytes() == kept.tobytes()
+
+
+def test_what_is_remembered_is_one_more_teacher(monkeypatch):
+    monkeypatch.setattr(late, "minirocket", lambda _: lambda waves: waves.astype(np.float32))
+    some = [late.Kept(toy_examples(count), toy_maps(count)) for count in (24, 6)]
+    remembered = [np.random.default_rng(count).standard_normal((count, 192)).astype(np.float32) for count in (24, 6)]
+    two, three = late.teach(toy_network(), some), late.teach(toy_network(), some, remembered)
+    assert [part.shape for part in three] == [(24, 3, 256), (6, 3, 256)]
+    assert all(np.array_equal(part, longer[:, :2]) for part, longer in zip(two, three, strict=True))
+    like = three[0][:, 2] @ three[0][:, 2].T  # cosines: alike where the remembered vectors are
+    assert np.corrcoef(like.ravel(), np.corrcoef(remembered[0]).ravel())[0, 1] > 0.8
+
+
+def test_to_remember_without_teachers_is_refused(tmp_path):
+    result = CliRunner().invoke(late.main, ["--data", str(tmp_path), "--cache", "c", "--out", "o", "--remember"])
+    assert result.exit_code == 2
+    assert "give --teachers as well" in result.output
