@@ -4,7 +4,7 @@ BIN := .venv/bin
 
 .PHONY: demo test test-first test-second docs wheel wheel-arm64 setup install-torch install-package lint clean
 
-FIRST := tests/train tests/pretraining tests/benchmarks tests/inference tests/cli tests/explore tests/weights
+FIRST := tests/train tests/pretraining tests/benchmarks tests/inference tests/explore tests/weights
 
 demo: setup
 	rm -rf demo/study && mkdir -p demo

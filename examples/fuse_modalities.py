@@ -32,7 +32,7 @@ model = TinyBioMoE.from_pretrained()
 views = [("bvp", "scalogram"), ("resp", "scalogram"), ("resp", "recurrence")]
 samples = draw_samples(windows, labels, people, views, model.recipe, missing="mask")
 train, test = split_subjects(samples, 0.33)
-base = {"epochs": 40, "batch_size": 8, "learning_rate": 0.02, "part": "head", "missing": "mask", "augmentation": NONE}
+base = {"epochs": 15, "batch_size": 8, "learning_rate": 0.02, "part": "head", "missing": "mask", "augmentation": NONE}
 for chosen, fusion in (([View("bvp", "scalogram")], "concat"), (samples.views, "add"), (samples.views, "concat")):
     classifier = finetune(model, train.look(chosen), settings=Settings(**base, fusion=fusion))
     scores = classifier.evaluate(test)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -50,14 +51,13 @@ def label(page: Path) -> str:
 
 @pytest.fixture(scope="module")
 def recordings(tmp_path_factory) -> Path:
-    """What a reader has at hand: a recording, files of three devices, a study of eight people, and its vectors."""
+    """What a reader has at hand: a recording, files of three devices, a study of five people, and its vectors."""
     folder = tmp_path_factory.mktemp("at hand")
     shutil.copy(EXAMPLES / "recordings" / "eda.csv", folder / "recording.csv")
     shutil.copytree(EXAMPLES / "devices", folder / "devices")
-    command = [sys.executable, EXAMPLES / "made_up_study.py", folder / "recordings"]
-    subprocess.run(command, check=True)
+    runpy.run_path(str(EXAMPLES / "made_up_study.py"))["write"](folder / "recordings", people=5)
     rows, rated = ["path,subject,label,start,stop"], ["path,subject,rating,start,stop"]
-    for person in range(1, 9):
+    for person in range(1, 6):
         path = f"recordings/S{person:02d}/EDA.csv,S{person:02d}"
         rows += [f"{path},rest,0,60", f"{path},task,120,180"]
         rated += [f"{path},{person},0,60", f"{path},{person + 4},120,180"]

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from killed_process import kill_at
 from toy_pretraining import toy_source
 
 from pretraining import late
@@ -143,16 +140,7 @@ def test_two_runs_give_the_same_weights_and_log(uninterrupted, tmp_path):
 
 def test_killed_at_any_moment_and_resumed_is_uninterrupted(uninterrupted, tmp_path):
     weights, out = uninterrupted
-    program = (
-        "import sys; sys.path[:0] = sys.argv[2:]\nfrom pathlib import Path\nfrom test_late import run\n"
-        "run(Path(sys.argv[1]), every=1)\n"
-    )
-    folders = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
-    process = subprocess.Popen([sys.executable, "-c", program, str(tmp_path), *folders])
-    while process.poll() is None and not list(tmp_path.glob("checkpoint-*2.pt")):
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    kill_at("checkpoint-*2.pt", tmp_path, run, tmp_path, every=1)
     resumed = run(tmp_path)
     assert all(torch.equal(weights[name], resumed[name]) for name in weights)
     assert (tmp_path / "metrics.csv").read_text() == (out / "metrics.csv").read_text()

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
-import subprocess
-import sys
-import time
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from killed_process import kill_at
 from toy_pretraining import QUICK, toy_task
 from toy_training import TINY
 
@@ -30,7 +28,7 @@ from pretraining.batches import (
 from pretraining.growth import take_over
 from pretraining.multitask import Settings, finished, train
 from pretraining.objectives import FACTS, MultitaskModel, Objectives, multitask_loss, read_loss
-from pretraining.ranks import Ranks
+from pretraining.ranks import Ranks, process_group
 from tiny_biomoe import Config, ConfigError, Recipe, WeightsError
 from tiny_biomoe.network.network import Network
 from tiny_biomoe.train.checkpoints import load_checkpoint, save_checkpoint
@@ -221,17 +219,7 @@ def test_training_changes_what_it_should_and_restores_the_callers_settings(unint
 
 def test_row_89_killed_at_any_moment_and_resumed_is_uninterrupted(tasks, uninterrupted, tmp_path):
     weights, _ = uninterrupted
-    program = (
-        "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "from pathlib import Path\nfrom toy_pretraining import QUICK, toy_task\n"
-        "from pretraining.multitask import train\n"
-        "train([toy_task('ecg'), toy_task('eeg', 125.0)], Path(sys.argv[2]), QUICK, workers=0, every=1)\n"
-    )
-    process = subprocess.Popen([sys.executable, "-c", program, str(Path(__file__).parents[1]), str(tmp_path)])
-    while process.poll() is None and not list(tmp_path.glob("checkpoint-*2.pt")):
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    kill_at("checkpoint-*2.pt", tmp_path, train, tasks, tmp_path, QUICK, workers=0, every=1)
     assert list(tmp_path.glob("checkpoint-*.pt"))
     resumed = train(tasks, tmp_path, QUICK, workers=0, every=2).state_dict()
     assert all(torch.equal(weights[name], resumed[name]) for name in weights)
@@ -244,42 +232,35 @@ def test_row_89_killed_at_any_moment_and_resumed_is_uninterrupted(tasks, uninter
     ]
 
 
-RANK = """
-import sys
-from dataclasses import replace
-from pathlib import Path
-import torch
-sys.path.insert(0, sys.argv[1])
-from toy_pretraining import QUICK, toy_task
-from pretraining.multitask import train
-from pretraining.ranks import process_group
-with process_group("cpu") as (ranks, device):
-    layer = torch.nn.BatchNorm1d(2)
-    layer.weight.grad = torch.full((2,), float(ranks.rank))
-    layer.running_mean.fill_(10 * ranks.rank)
-    ranks.average_gradients(layer)
-    ranks.average_statistics(layer)
-    print(ranks.world, device, layer.weight.grad.tolist(), layer.bias.grad, layer.running_mean.tolist(), flush=True)
-network = train([toy_task("ecg"), toy_task("eeg", 125.0)], Path(sys.argv[2]), replace(QUICK, steps=2), workers=0)
-print(sum(float(t.double().abs().sum()) for t in network.state_dict().values()).hex(), flush=True)
-"""
+def learn_as(rank: int, port: int, tasks: list[Task], out: Path) -> None:
+    """What one of two processes does, as torchrun would start it; what it found is left in a file."""
+    named = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    os.environ.update({name: str(value) for name, value in named.items()})
+    with process_group("cpu") as (ranks, device):
+        layer = torch.nn.BatchNorm1d(2)
+        layer.weight.grad = torch.full((2,), float(ranks.rank))
+        layer.running_mean.fill_(10 * ranks.rank)
+        ranks.average_gradients(layer)
+        ranks.average_statistics(layer)
+        averages = f"{layer.weight.grad.tolist()} {layer.bias.grad} {layer.running_mean.tolist()}"
+        assert (ranks.world, device) == (2, "cpu")
+    network = train(tasks, out, replace(QUICK, steps=2, processes=2), workers=0)
+    learnt = sum(float(tensor.double().abs().sum()) for tensor in network.state_dict().values()).hex()
+    (out / f"said-{rank}").write_text(f"{averages}\n{learnt}")
 
 
-def test_two_processes_learn_one_network_from_batches_of_their_own(tasks, uninterrupted, tmp_path):
+def test_two_processes_learn_one_network_from_batches_of_their_own(tasks, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    started = []
-    for rank in ("0", "1"):  # as torchrun would start them
-        named = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        command = [sys.executable, "-c", RANK, str(Path(__file__).parents[1]), str(tmp_path)]
-        started.append(
-            subprocess.Popen(command, env=os.environ | named, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        )
-    said = [process.communicate(timeout=300) for process in started]
-    assert [process.returncode for process in started] == [0, 0], said
-    (averages, first), (others, second) = (out.splitlines() for out, _ in said)
-    assert averages == others == "2 cpu [0.5, 0.5] None [5.0, 5.0]"
+        port = free.getsockname()[1]
+    started = [get_context("fork").Process(target=learn_as, args=(rank, port, tasks, tmp_path)) for rank in (0, 1)]
+    for process in started:
+        process.start()
+    for process in started:
+        process.join(timeout=300)
+    assert [process.exitcode for process in started] == [0, 0]
+    (averages, first), (others, second) = ((tmp_path / f"said-{rank}").read_text().split("\n") for rank in (0, 1))
+    assert averages == others == "[0.5, 0.5] None [5.0, 5.0]"
     assert first == second
     state = load_checkpoint(tmp_path)
     assert (state["step"], state["settings"]["processes"]) == (2, 2)
