@@ -59,7 +59,7 @@ def test_the_command_needs_four_packages_alone_and_leaves_weights_and_a_table(pa
         "--data",
         str(pack),
         "--minutes",
-        "0.5",
+        "0.25",
         "--out",
         str(out),
         "--device",
