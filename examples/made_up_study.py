@@ -1,6 +1,6 @@
 """Make up a study to try things on: skin conductance of eight people at rest and during a task.
 
-    python examples/made_up_study.py recordings
+    python examples/made_up_study.py recordings      # and how many people, if not eight
 
 Every person gets a folder with `EDA.csv`, as an Empatica E4 writes it (4 Hz), and `events.csv` (onset and duration in
 seconds, label). People differ in level and in how often their skin responds; during the task it responds more often.
@@ -46,4 +46,4 @@ def write(folder: Path, people: int = 8, seed: int = 0) -> None:
 
 
 if __name__ == "__main__":
-    write(Path(sys.argv[1] if len(sys.argv) > 1 else "recordings"))
+    write(Path(sys.argv[1] if len(sys.argv) > 1 else "recordings"), *map(int, sys.argv[2:3]))

@@ -11,6 +11,7 @@ each encoder's 96 alone, so that neither can leave to the other what it held bef
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -99,6 +100,7 @@ class Kept:
     examples: Examples
     maps: KeptMaps
     taught: NDArray[np.float32] | None = None  # (n, teachers, 256), what other features say (`distillation`)
+    remembered: NDArray[np.float32] | None = None  # (n, 192), embeddings by earlier weights
 
 
 def watch(model: Readout, watched: Kept, settings: Settings) -> dict[str, float]:
@@ -183,7 +185,8 @@ def train_late(
         model = Readout(network, classes, shared=True, teachers=0 if taught is None else taught.shape[1])
         optimizer = torch.optim.AdamW(_parameter_groups(model, settings), lr=settings.learning_rate)
         scheduler = cosine_with_warmup(optimizer, settings.steps)
-        start = _resume(out, settings, model, optimizer, scheduler)
+        facts_of_run = {"settings": asdict(settings), "learnt_from": _digest(examples, taught)}
+        start = _resume(out, facts_of_run, model, optimizer, scheduler)
         if not start:
             begin(model, examples, maps, taught)
         forget_after(out / "metrics.csv", start)
@@ -194,7 +197,7 @@ def train_late(
             log_row(out / "metrics.csv", {"step": step, "lr": float(scheduler.get_last_lr()[0]), **facts})
             scheduler.step()
             if (step + 1) % every == 0 or step + 1 == settings.steps:
-                state = {"settings": asdict(settings), "step": step + 1, "model": model.state_dict()}
+                state = {**facts_of_run, "step": step + 1, "model": model.state_dict()}
                 state |= {"optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict()}
                 save_checkpoint(out, step + 1, state)
                 if watched is not None:
@@ -266,12 +269,21 @@ def _parameter_groups(model: Readout, settings: Settings) -> list[dict[str, Any]
     return [{"params": params, "weight_decay": decay} for decay, params in groups.items()]
 
 
-def _resume(out: Path, settings: Settings, model: nn.Module, optimizer: Optimizer, scheduler: LambdaLR) -> int:
+def _digest(examples: Examples, taught: NDArray[np.float32] | None) -> str:
+    """Of what is asked of each example: other examples, sources or teachers ask otherwise."""
+    digest = hashlib.sha256()
+    for asked in (examples.targets, examples.labels, *([] if taught is None else [taught])):
+        digest.update(f"{asked.shape}".encode() + np.ascontiguousarray(asked).tobytes())
+    return digest.hexdigest()
+
+
+def _resume(out: Path, run: dict[str, Any], model: nn.Module, optimizer: Optimizer, scheduler: LambdaLR) -> int:
     state = load_checkpoint(out)
     if state is None:
         return 0
-    if state["settings"] != asdict(settings):
-        raise WeightsError(f"{out} holds a run of other settings, {state['settings']}: choose another folder")
+    for name, now in run.items():
+        if state.get(name) != now:
+            raise WeightsError(f"{out} holds a run with {name}={state.get(name)}, not {now}: choose another folder")
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
     scheduler.load_state_dict(state["scheduler"])
@@ -299,20 +311,20 @@ def keep_vectors(model: TinyBioMoE, levels: NDArray[np.uint8], path: Path) -> ND
     return np.asarray(np.load(path), np.float32)
 
 
-def teach(
-    network: Network, some: Sequence[Kept], remembered: Sequence[NDArray[np.float32]] = ()
-) -> list[NDArray[np.float32]]:
-    """What other features say of each of several sets of examples, fitted on the first: (n, teachers, 256) of each.
+def teach(network: Network, some: Sequence[Kept]) -> list[NDArray[np.float32]]:
+    """What teachers say of each of several sets of examples, fitted on the first: (n, teachers, 256) of each.
 
-    Of MiniRocket, of the rows of the maps and, where they are given, of other embeddings of the same sets.
+    MiniRocket, the rows of the maps and, where they are kept, embeddings by earlier weights.
     """
-    found = []
     rocket = minirocket(some[0].examples.waves)
     teachers = [
         [rocket(kept.examples.waves) for kept in some],
         [rows_of_maps(network, kept.maps.grids, kept.maps.maps) for kept in some],
     ]
-    for features in [*teachers, remembered] if remembered else teachers:
+    if earlier := [kept.remembered for kept in some if kept.remembered is not None]:
+        teachers.append(earlier)
+    found = []
+    for features in teachers:
         project = components(features[0])
         found.append([project(part) for part in features])
     return [np.stack(columns, axis=1) for columns in zip(*found, strict=True)]
@@ -336,7 +348,7 @@ def teach(
     "--teachers/--no-teachers", default=False, show_default=True, help="MiniRocket and the maps' rows (aeon)."
 )
 @click.option("--remember/--no-remember", default=False, show_default=True,
-    help="With --teachers: what the 192 numbers of --from say is asked for as well.")  # fmt: skip
+    help="With --teachers: one more, the 192 numbers of --from.")  # fmt: skip
 @click.option("--seed", default=Settings.seed, show_default=True)
 @click.option("--threads", default=Settings.threads, show_default=True, help="Of the CPU.")
 @click.option("--workers", default=1, show_default=True, help="Processes that draw images.")
@@ -354,15 +366,13 @@ def main(
     torch.set_flush_denormal(True)
     standing = TinyBioMoE.from_pretrained(start)
     network = untrained_spectral_encoder(standing.state_dict())
-    remembered = []
 
     def kept(some: Sequence[Source], many: int) -> Kept:
         examples = draw_examples(some, Drawing(seed), many, cache / "examples", workers)
         drawn_from = f"{Drawing(seed).digest()}-{sources_digest(some)[:16]}"
-        if remember:
-            path = cache / f"vectors-{drawn_from}-{many}-{tensor_digest(standing.state_dict())[:16]}.npy"
-            remembered.append(keep_vectors(standing, examples.levels, path))
-        return Kept(examples, keep_maps(network, examples.levels, cache / f"maps-{drawn_from}-{early_digest(network)}"))
+        maps = keep_maps(network, examples.levels, cache / f"maps-{drawn_from}-{early_digest(network)}")
+        vectors = cache / f"vectors-{drawn_from}-{many}-{tensor_digest(standing.state_dict())[:16]}.npy"
+        return Kept(examples, maps, None, keep_vectors(standing, examples.levels, vectors) if remember else None)
 
     drawn, held = kept(sources, count), kept(people_held_out(sources), watched)
     held = replace(held, examples=replace(held.examples, sources=np.full_like(held.examples.sources, MADE)))
@@ -372,7 +382,7 @@ def main(
         targets = drawn.examples.targets
         targets = ((targets - targets.mean(0)) / targets.std(0).clip(1e-3)).clip(-FARTHEST, FARTHEST)
         read_rows(network, torch.from_numpy(drawn.maps.grids[:FIRST]).float(), targets[:FIRST])
-    taught, of_held = teach(network, (drawn, held), remembered) if teachers else (None, None)
+    taught, of_held = teach(network, (drawn, held)) if teachers else (None, None)
     settings = Settings(
         steps, tensor_digest(network.state_dict()), learning_rate=learning_rate, seed=seed, threads=threads,
         weights=Weights(classes=classes, smoothing=smoothing),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import runpy
 import shlex
 import shutil
 import subprocess
@@ -55,7 +54,7 @@ def recordings(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("at hand")
     shutil.copy(EXAMPLES / "recordings" / "eda.csv", folder / "recording.csv")
     shutil.copytree(EXAMPLES / "devices", folder / "devices")
-    runpy.run_path(str(EXAMPLES / "made_up_study.py"))["write"](folder / "recordings", people=5)
+    subprocess.run([sys.executable, EXAMPLES / "made_up_study.py", folder / "recordings", "5"], check=True)
     rows, rated = ["path,subject,label,start,stop"], ["path,subject,rating,start,stop"]
     for person in range(1, 6):
         path = f"recordings/S{person:02d}/EDA.csv,S{person:02d}"

@@ -339,9 +339,14 @@ def test_globals_are_left_as_they_were(pulses):
         draws = np.random.get_state()[1].sum(), torch.get_rng_state().sum().item()
         return torch.get_num_threads(), torch.get_default_dtype(), torch.is_grad_enabled(), *draws
 
-    before = globals_now()
-    TinyBioMoE.from_pretrained().embed(pulses[0], FS, "bvp", list(REPRESENTATIONS))
-    assert globals_now() == before
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        before = globals_now()
+        TinyBioMoE.from_pretrained().embed(pulses[0], FS, "bvp", list(REPRESENTATIONS))
+        assert globals_now() == before
+    finally:
+        torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize(

@@ -53,12 +53,17 @@ def test_an_error_of_either_side_is_raised_and_the_pool_goes_on(fails):
 
 
 def test_the_number_of_threads_is_the_callers_then_pytorchs():
-    assert thread_count() == torch.get_num_threads()
-    with use_threads(3) as used:
-        assert (used, thread_count()) == (3, 3)
-        with use_threads(None) as inner:
-            assert inner == 3
-    assert thread_count() == torch.get_num_threads()
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert thread_count() == 2
+        with use_threads(3) as used:
+            assert (used, thread_count()) == (3, 3)
+            with use_threads(None) as inner:
+                assert inner == 3
+        assert thread_count() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize(("given", "expected"), [("3", "3"), ("", None), ("many", None), ("0", None)])

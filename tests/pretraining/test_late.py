@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from killed_process import kill_at
 from toy_pretraining import toy_source
 
 from pretraining import late
@@ -140,15 +143,28 @@ def test_two_runs_give_the_same_weights_and_log(uninterrupted, tmp_path):
 
 def test_killed_at_any_moment_and_resumed_is_uninterrupted(uninterrupted, tmp_path):
     weights, out = uninterrupted
-    kill_at("checkpoint-*2.pt", tmp_path, run, tmp_path, every=1)
+    program = (
+        "import sys; sys.path[:0] = sys.argv[2:]\nfrom pathlib import Path\nfrom test_late import run\n"
+        "run(Path(sys.argv[1]), every=1)\n"
+    )
+    folders = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+    process = subprocess.Popen([sys.executable, "-c", program, str(tmp_path), *folders])
+    while process.poll() is None and not list(tmp_path.glob("checkpoint-*2.pt")):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
     resumed = run(tmp_path)
     assert all(torch.equal(weights[name], resumed[name]) for name in weights)
     assert (tmp_path / "metrics.csv").read_text() == (out / "metrics.csv").read_text()
 
 
 def test_other_settings_and_another_network_are_refused(uninterrupted):
-    with pytest.raises(WeightsError, match="holds a run of other settings"):
+    with pytest.raises(WeightsError, match="holds a run with settings="):
         run(uninterrupted[1], seed=1)
+    taught = np.zeros((24, 2, 256), np.float32)
+    for examples, teachers in ((toy_examples(), taught), (toy_examples(16), None)):
+        with pytest.raises(WeightsError, match="holds a run with learnt_from="):
+            train_late(toy_network(), SOURCES, examples, toy_maps(), uninterrupted[1], quick(), 2, teachers)
     with pytest.raises(WeightsError, match="not the digest of the network"):
         run(uninterrupted[1], start="0" * 64)
 
@@ -186,13 +202,14 @@ def test_vectors_are_computed_once(tmp_path, monkeypatch):
 
 def test_what_is_remembered_is_one_more_teacher(monkeypatch):
     monkeypatch.setattr(late, "minirocket", lambda _: lambda waves: waves.astype(np.float32))
-    some = [late.Kept(toy_examples(count), toy_maps(count)) for count in (24, 6)]
-    remembered = [np.random.default_rng(count).standard_normal((count, 192)).astype(np.float32) for count in (24, 6)]
-    two, three = late.teach(toy_network(), some), late.teach(toy_network(), some, remembered)
+    kept = [late.Kept(toy_examples(count), toy_maps(count)) for count in (24, 6)]
+    vectors = [np.random.default_rng(count).standard_normal((count, 192)).astype(np.float32) for count in (24, 6)]
+    remembering = [replace(one, remembered=earlier) for one, earlier in zip(kept, vectors, strict=True)]
+    two, three = late.teach(toy_network(), kept), late.teach(toy_network(), remembering)
     assert [part.shape for part in three] == [(24, 3, 256), (6, 3, 256)]
     assert all(np.array_equal(part, longer[:, :2]) for part, longer in zip(two, three, strict=True))
     like = three[0][:, 2] @ three[0][:, 2].T  # cosines: alike where the remembered vectors are
-    assert np.corrcoef(like.ravel(), np.corrcoef(remembered[0]).ravel())[0, 1] > 0.8
+    assert np.corrcoef(like.ravel(), np.corrcoef(vectors[0]).ravel())[0, 1] > 0.8
 
 
 def test_to_remember_without_teachers_is_refused(tmp_path):

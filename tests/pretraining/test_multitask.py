@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
+import time
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -11,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from killed_process import kill_at
 from toy_pretraining import QUICK, toy_task
 from toy_training import TINY
 
@@ -219,7 +220,14 @@ def test_training_changes_what_it_should_and_restores_the_callers_settings(unint
 
 def test_row_89_killed_at_any_moment_and_resumed_is_uninterrupted(tasks, uninterrupted, tmp_path):
     weights, _ = uninterrupted
-    kill_at("checkpoint-*2.pt", tmp_path, train, tasks, tmp_path, QUICK, workers=0, every=1)
+    options = {"workers": 0, "every": 1}
+    killed = get_context("fork").Process(target=train, args=(tasks, tmp_path, QUICK), kwargs=options, daemon=True)
+    killed.start()
+    while killed.is_alive() and not list(tmp_path.glob("checkpoint-*2.pt")):
+        time.sleep(0.02)
+    killed.kill()
+    killed.join()
+    assert killed.exitcode == -signal.SIGKILL  # it had not finished
     assert list(tmp_path.glob("checkpoint-*.pt"))
     resumed = train(tasks, tmp_path, QUICK, workers=0, every=2).state_dict()
     assert all(torch.equal(weights[name], resumed[name]) for name in weights)
@@ -234,8 +242,8 @@ def test_row_89_killed_at_any_moment_and_resumed_is_uninterrupted(tasks, uninter
 
 def learn_as(rank: int, port: int, tasks: list[Task], out: Path) -> None:
     """What one of two processes does, as torchrun would start it; what it found is left in a file."""
-    named = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    os.environ.update({name: str(value) for name, value in named.items()})
+    environment = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    os.environ.update({name: str(value) for name, value in environment.items()})
     with process_group("cpu") as (ranks, device):
         layer = torch.nn.BatchNorm1d(2)
         layer.weight.grad = torch.full((2,), float(ranks.rank))
@@ -244,7 +252,7 @@ def learn_as(rank: int, port: int, tasks: list[Task], out: Path) -> None:
         ranks.average_statistics(layer)
         averages = f"{layer.weight.grad.tolist()} {layer.bias.grad} {layer.running_mean.tolist()}"
         assert (ranks.world, device) == (2, "cpu")
-    network = train(tasks, out, replace(QUICK, steps=2, processes=2), workers=0)
+    network = train(tasks, out, replace(QUICK, steps=2, processes=Settings().processes), workers=0)
     learnt = sum(float(tensor.double().abs().sum()) for tensor in network.state_dict().values()).hex()
     (out / f"said-{rank}").write_text(f"{averages}\n{learnt}")
 
@@ -253,7 +261,8 @@ def test_two_processes_learn_one_network_from_batches_of_their_own(tasks, tmp_pa
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    started = [get_context("fork").Process(target=learn_as, args=(rank, port, tasks, tmp_path)) for rank in (0, 1)]
+    fork = get_context("fork")
+    started = [fork.Process(target=learn_as, args=(rank, port, tasks, tmp_path), daemon=True) for rank in (0, 1)]
     for process in started:
         process.start()
     for process in started:

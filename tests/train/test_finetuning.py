@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import signal
+import subprocess
+import sys
+import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from killed_process import kill_at
 from toy_training import QUICK, tiny, toy_samples
 
 from tiny_biomoe import ConfigError, SignalWarning, WeightsError
@@ -96,8 +100,20 @@ def test_row_89_stopped_after_an_epoch_and_resumed_is_uninterrupted(parts, unint
 
 
 def test_row_74_killed_at_any_moment_and_resumed_is_uninterrupted(parts, uninterrupted, tmp_path):
-    options = {"validation": parts[1], "settings": AUGMENTED, "out": tmp_path}
-    kill_at("checkpoint-*1.pt", tmp_path, finetune, tiny(), parts[0], **options)
+    program = (  # a process of its own, whose sets are in another order
+        "import sys; sys.path[:0] = [sys.argv[1], sys.argv[1] + '/train']\n"
+        "from pathlib import Path\nfrom test_finetuning import AUGMENTED, finetune, tiny, toy_samples, torch\n"
+        "torch.set_num_threads(int(sys.argv[3]))\n"
+        "every = toy_samples(6)\n"
+        "finetune(tiny(), every.take(slice(0, 8)), validation=every.take(slice(8, 12)), settings=AUGMENTED,\n"
+        "         out=Path(sys.argv[2]))\n"
+    )
+    arguments = [str(Path(__file__).parents[1]), str(tmp_path), str(torch.get_num_threads())]
+    process = subprocess.Popen([sys.executable, "-c", program, *arguments])
+    while process.poll() is None and not list(tmp_path.glob("checkpoint-*1.pt")):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL  # it had not finished
     assert load_checkpoint(tmp_path)["history"]
     resumed = finetune(tiny(), parts[0], validation=parts[1], settings=AUGMENTED, out=tmp_path)
     assert same(weights_of(uninterrupted[0]), weights_of(resumed))
