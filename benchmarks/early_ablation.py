@@ -2,8 +2,8 @@
 
 `python benchmarks/early_ablation.py --data PACK --cache FOLDER --out FOLDER` trains every variant with every seed from
 the network as it is built, and reads pulse and breathing rate of people held out from frequency rows of the stages and
-from both halves (scalograms, plain and with features standardised per person). It writes OUT/ablation.md; a run that
-was killed goes on with the variant that it was at.
+from both halves (scalograms, plain and with features standardised per person). It writes ablation.md beside the
+scores; a run that was killed goes on with the variant that it was at.
 """
 
 from __future__ import annotations
@@ -149,6 +149,7 @@ def main(data: Path, cache: Path, out: Path, count: int, steps: int, seeds: tupl
         if trial.name in RATE_SOURCES
     ]
     setup = Setup(sources, examples, held_out, steps)
+    out = out / f"{steps}-steps-of-{count}"  # scores of others are not these
     out.mkdir(parents=True, exist_ok=True)
     for seed in seeds:
         for number, variant in enumerate(VARIANTS.values()):

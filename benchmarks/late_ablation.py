@@ -2,7 +2,8 @@
 
 `python benchmarks/late_ablation.py --data PACK --cache FOLDER --out FOLDER` trains every variant with every seed,
 scores it on the trials of people held out (scalograms, plain and with features standardised per person), and writes
-OUT/ablation.md. A run that was killed goes on. Choices are made by this table, never by the bench on other people.
+ablation.md beside the scores. A run that was killed goes on. Choices are made by this table, never by the bench on
+other people.
 
 The rule, fixed beforehand: a part is kept if the mean score without it lies below that of everything by more than twice
 the standard error of the differences over seeds; else the simpler training is kept.
@@ -114,6 +115,7 @@ def main(data: Path, cache: Path, out: Path, start: str | None, count: int, step
         held_out.append((trial, keep_maps(network, levels, place / trial.name.replace(" ", "-"))))
     maps = keep_maps(network, examples.levels, place / f"examples-{count}")
     setup = Setup(trained, sources, examples, maps, held_out, steps)
+    out = out / f"{steps}-steps-of-{count}"  # scores of others are not these
     for seed in seeds:
         for name, variant in VARIANTS.items():
             folder = out / f"{name.replace(' ', '-')}-{seed}"

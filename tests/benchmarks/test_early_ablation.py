@@ -15,6 +15,7 @@ from benchmarks.early_ablation import READ, SIZE, VARIANTS, Setup, Variant, feat
 from pretraining.examples import Drawing, draw_examples
 from pretraining.validation import RATE_SOURCES, trials
 from tiny_biomoe import Config
+from tiny_biomoe.inference.torch_backend import to_pixels
 from tiny_biomoe.network.network import Network
 
 
@@ -43,8 +44,6 @@ def test_what_is_read_are_rows_of_stages_and_both_halves(setup):
     assert not network.spectral_encoder.blocks[0]._forward_hooks
     halves = np.concatenate([found[READ[2]], found[READ[3]]], axis=1)
     with torch.inference_mode():
-        from tiny_biomoe.inference.torch_backend import to_pixels
-
         assert np.allclose(halves, network(to_pixels(levels, "cpu")).numpy(), atol=1e-5)
 
 
