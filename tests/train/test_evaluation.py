@@ -58,6 +58,20 @@ def test_row_135_fewer_than_five_people_are_warned_of_beside_the_score():
         Evaluation.of(truth, truth, ["a", "b"], ["P"] * 3)
 
 
+def test_scores_that_may_be_chance_say_so(rng):
+    truth = np.tile([0, 1], 30)
+    told = "the accuracy, by its interval, may be chance (0.500): nothing is shown to have been learnt"
+    for wrong in (0, 12, 30):
+        predicted = np.where(rng.permutation(60) < wrong, 1 - truth, truth)
+        scores = Evaluation.of(truth, predicted, ["a", "b"], PEOPLE)
+        assert (scores.notes == (told,)) == (scores.intervals["accuracy"][0] <= 0.5) == (wrong == 30)
+        assert (told in Evaluation.of(truth, predicted, ["a", "b"]).notes) == (scores.accuracy <= 0.5)
+    numbers = rng.normal(5, 2, 60)
+    guessed = RegressionEvaluation.of(numbers, np.full(60, numbers.mean()), PEOPLE)
+    assert "may be that of guessing the mean" in guessed.notes[0]
+    assert RegressionEvaluation.of(numbers, numbers + 0.1, PEOPLE).notes == ()
+
+
 def test_numbers_are_scored_as_scikit_learn_and_lin_do(rng):
     truth = rng.normal(5, 2, 60)
     predicted = 0.6 * truth + rng.normal(1, 1, 60)

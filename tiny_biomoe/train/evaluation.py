@@ -18,6 +18,7 @@ Progress = dict[str, float]  # one epoch: its number, and loss and score in trai
 Interval = tuple[float, float]
 RESAMPLES = 2000  # of the people, for an interval
 FEW_PEOPLE = 5  # below so many, an interval over people says little
+UNSHOWN = "nothing is shown to have been learnt"
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,11 @@ class Evaluation:
             len(names), lambda rows: _macro(each[rows].sum(1), occurring), ("accuracy", "precision", "f1")
         )
         own = [_macro(one[None], one.sum(1) > 0)[0, 0] * k / max(1, (one.sum(1) > 0).sum()) for one in each]
+        chance = float(occurring.sum()) / k**2
+        if intervals.get("accuracy", (accuracy, 1.0))[0] <= chance:
+            extra.append(f"the accuracy, by its interval, may be chance ({chance:.3f}): {UNSHOWN}")
         return cls(
-            tuple(classes), float(accuracy), float(precision), float(f1), matrix, float(occurring.sum()) / k**2,
+            tuple(classes), float(accuracy), float(precision), float(f1), matrix, chance,
             intervals, dict(zip(map(str, names), map(float, own), strict=True)),
             (*notes, *extra, *_few(len(names))),
         )  # fmt: skip
@@ -151,9 +155,12 @@ class RegressionEvaluation:
         intervals = _intervals(len(names), lambda rows: _agreement(each[rows].sum(1)), tuple(_AGREEMENT))
         middle = float(pairs[:, 0].mean()) if mean is None else mean
         own = dict(zip(map(str, names), map(float, each[:, 6] / np.maximum(each[:, 0], 1)), strict=True))
+        baseline, extra = float(np.abs(pairs[:, 0] - middle).mean()), []
+        if intervals.get("mae", (0.0, mae))[1] >= baseline:
+            extra.append(f"the mae, by its interval, may be that of guessing the mean ({baseline:.3f}): {UNSHOWN}")
         return cls(
-            float(mae), float(rmse), float(pearson), float(concordance), float(np.abs(pairs[:, 0] - middle).mean()),
-            pairs[:, 0], pairs[:, 1], intervals, own, (*notes, *_few(len(names))),
+            float(mae), float(rmse), float(pearson), float(concordance), baseline,
+            pairs[:, 0], pairs[:, 1], intervals, own, (*notes, *extra, *_few(len(names))),
         )  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:
