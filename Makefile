@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-first test-second docs wheel wheel-arm64 setup install-torch install-program lint clean
+.PHONY: demo test test-first test-second docs wheel wheel-arm64 setup install-packages install-program lint clean
 
 FIRST := tests/train tests/pretraining tests/benchmarks tests/inference tests/explore tests/weights
 
@@ -51,20 +51,21 @@ PROGRAM := setup.py tiny_biomoe/inference/native_build.py $(wildcard tiny_biomoe
 # Python compiles what is imported, pip would compile all 20 000 files
 INSTALL := $(BIN)/python -m pip install --no-compile --quiet --disable-pip-version-check
 
-# torch, the largest download, is fetched while the programs are compiled; constraints.txt pins it, because a range would
-# take a build of several gigabytes. The last step finds no compiler, and leaves the programs as they are.
+# While packages are fetched, which waits for the network, the programs are compiled: an installation beside this one
+# leaves them in the tree, and the one proper finds no compiler. constraints.txt pins torch before all else, because a
+# range would take a build of several gigabytes.
 .venv/ready: pyproject.toml constraints.txt $(PROGRAM)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(MAKE) --no-print-directory -j2 install-torch install-program
-	CXX=none $(INSTALL) -c constraints.txt --editable ".[test]"
+	$(MAKE) --no-print-directory -j2 install-packages install-program
 	touch $@
 
 # steps of setup
-install-torch:
+install-packages:
 	$(INSTALL) -c constraints.txt torch
+	CXX=none $(INSTALL) -c constraints.txt --editable ".[test]"
 
 install-program:
-	$(INSTALL) --no-deps --editable .
+	$(INSTALL) --no-deps --prefix build/beside --editable .
 
 clean:
 	rm -rf .venv demo build dist *.egg-info tiny_biomoe/inference/programs

@@ -90,8 +90,7 @@ def test_fuse_modalities_learns_from_what_is_there_and_says_the_same_again(said)
     rows = re.findall(r"(\d) images by (\w+): macro accuracy (\d\.\d\d), F1 (\d\.\d\d)", text)
     assert [row[:2] for row in rows] == [("1", "concat"), ("3", "add"), ("3", "concat")]
     assert min(float(number) for row in rows for number in row[2:]) >= 0.75
-    command = [sys.executable, ROOT / "examples" / "fuse_modalities.py"]
-    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == text
+    assert said("fuse_modalities") == text
 
 
 @pytest.mark.parametrize("name", ["quickstart", "study"])
