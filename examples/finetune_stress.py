@@ -1,7 +1,7 @@
 """Fine-tune a classifier of stress, score it on people set aside, save it, load it, and ask it.
 
 The signals are generated: skin conductance of twelve made-up people at the 4 Hz of a wristband, calm with few responses
-and stressed with many. Only the last stages learn, for six epochs, on images that are not varied, so that it takes
+and stressed with many. Only the last stages learn, for four epochs, on images that are not varied, so that it takes
 seconds; a study of your own wants `Settings()` as it is, or `tiny-biomoe finetune study.csv`. Run it, with a folder to
 save in: python examples/finetune_stress.py stress-classifier
 """
@@ -39,7 +39,7 @@ for person in range(12):
 model = TinyBioMoE.from_pretrained()
 samples = draw_samples(windows, labels, people, [("eda", "scalogram")], model.recipe)
 train, test = split_subjects(samples, 0.33)
-settings = Settings(epochs=6, batch_size=4, learning_rate=1e-3, part="last", dropout=(0.0, 0.0), augmentation=NONE)
+settings = Settings(epochs=4, batch_size=4, learning_rate=1e-3, part="last", dropout=(0.0, 0.0), augmentation=NONE)
 classifier = finetune(model, train, validation=test, settings=settings)
 for row in classifier.history:
     print(f"epoch {row['epoch'] + 1}: loss {row['train_loss']:.2f}, on other people {row['validation_loss']:.2f}")

@@ -19,8 +19,8 @@ import traceback
 from pathlib import Path
 
 from stub_study import Stub, digests, make_study
+from toy_networks import NARROW, randomised
 
-from tiny_biomoe import TinyBioMoE
 from tiny_biomoe.batch import plan as shard_plan
 from tiny_biomoe.batch.run import embed_study
 
@@ -63,7 +63,7 @@ def timed(study: Path, out: Path, model: object, workers: int, expected: dict[st
 def main(folder: str, kills: int, network: str, seed: int = 20251123) -> None:
     """Print how often runs were killed, of which kind, and how many were completed in spite of it."""
     shard_plan.GROUP_FILES = 2
-    model = Stub() if network == "stub" else TinyBioMoE.from_pretrained()
+    model = Stub() if network == "stub" else randomised(**NARROW)
     study, out = make_study(Path(folder) / "study"), Path(folder) / "out"
     run(study, out, model, 0)  # warms this process up; all threads it started are gone when it returns
     expected = digests(out)
