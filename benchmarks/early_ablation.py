@@ -1,4 +1,4 @@
-"""Which losses take rates from encoder 1: the whole network learns from small pictures, and its stages are read.
+"""What takes rates from encoder 1, losses or the learning rate: a network learns from small pictures and is read.
 
 `python benchmarks/early_ablation.py --data PACK --cache FOLDER --out FOLDER` trains every variant with every seed from
 the network as it is built, and reads pulse and breathing rate of people held out from frequency rows of the stages and
@@ -26,9 +26,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # run as a file: its neig
 from pretraining.examples import Drawing, Examples, draw_examples
 from pretraining.growth import shrink
 from pretraining.late import Settings as LateSettings
-from pretraining.late import batch_rows
+from pretraining.late import batch_rows, wanted_of
 from pretraining.precision import reproducible
-from pretraining.readout import Readout, Wanted, Weights
+from pretraining.readout import Readout, Weights
 from pretraining.sources import Source, read_pack
 from pretraining.validation import RATE_SOURCES, Trial, score, trials
 from tiny_biomoe.config import Architecture, Config
@@ -93,8 +93,7 @@ class Setup:
         for step in tqdm(range(self.steps), mininterval=20):
             rows = batch_rows(len(self.examples.labels), self.images, seed, step)
             levels = shrink(torch.from_numpy(self.examples.levels[rows]), SIZE)
-            columns = ("representations", "sources", "labels", "targets", "spectra")
-            wanted = Wanted(*(torch.from_numpy(getattr(self.examples, name)[rows]) for name in columns))
+            wanted = wanted_of(self.examples, rows)
             loss = model.loss(network(to_pixels(levels, "cpu")), wanted, with_classes, variant.weights)[0]
             optimizer.zero_grad(set_to_none=True)
             loss.backward()

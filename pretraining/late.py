@@ -247,15 +247,20 @@ def late_loss(
     taught: NDArray[np.float32] | None = None,
 ) -> tuple[Tensor, dict[str, float]]:
     """Loss on some examples, and its parts."""
-    columns = ("representations", "sources", "labels", "targets", "spectra")
-    wanted = Wanted(
-        *(torch.from_numpy(getattr(examples, name)[rows]) for name in columns),
-        taught=None if taught is None else torch.from_numpy(taught[rows]),
-    )
+    wanted = wanted_of(examples, rows, taught)
     with_classes = {index: source.name for index, source in enumerate(sources) if source.classes}
     vectors = late_vectors(model.network, *maps.batch(rows))  # (n, 192)
     loss, parts = model.loss(vectors, wanted, with_classes, weights)
     return loss, {name: value.item() for name, value in parts.items()}
+
+
+def wanted_of(examples: Examples, rows: NDArray[np.intp], taught: NDArray[np.float32] | None = None) -> Wanted:
+    """What is to be read of some examples."""
+    columns = ("representations", "sources", "labels", "targets", "spectra")
+    return Wanted(
+        *(torch.from_numpy(getattr(examples, name)[rows]) for name in columns),
+        taught=None if taught is None else torch.from_numpy(taught[rows]),
+    )
 
 
 def _parameter_groups(model: Readout, settings: Settings) -> list[dict[str, Any]]:
