@@ -51,9 +51,10 @@ PROGRAM := setup.py tiny_biomoe/inference/native_build.py $(wildcard tiny_biomoe
 # Python compiles what is imported, pip would compile all 20 000 files
 INSTALL := $(BIN)/python -m pip install --no-compile --quiet --disable-pip-version-check
 
-# While packages are fetched, which waits for the network, the programs are compiled: an installation beside this one
-# leaves them in the tree, and the one proper finds no compiler. constraints.txt pins torch before all else, because a
-# range would take a build of several gigabytes.
+# While packages are fetched, the programs are compiled: an installation beside this one leaves them in the tree, and the
+# one proper finds no compiler. pip installs torch, pinned, before all else: it finds a CPU build that is on the machine,
+# where a range, or uv, would take one of several gigabytes. uv finds out what the other 180 packages need and fetches
+# them in a tenth of pip's time; where it reaches no index, pip does it.
 .venv/ready: pyproject.toml constraints.txt $(PROGRAM)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(MAKE) --no-print-directory -j2 install-packages install-program
@@ -61,8 +62,9 @@ INSTALL := $(BIN)/python -m pip install --no-compile --quiet --disable-pip-versi
 
 # steps of setup
 install-packages:
-	$(INSTALL) -c constraints.txt torch
-	CXX=none $(INSTALL) -c constraints.txt --editable ".[test]"
+	$(INSTALL) -c constraints.txt uv torch
+	export CXX=none; $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt --editable ".[test]" || \
+		$(INSTALL) -c constraints.txt --editable ".[test]"
 
 install-program:
 	$(INSTALL) --no-deps --prefix build/beside --editable .
