@@ -58,15 +58,22 @@ def out(study, tmp_path) -> Path:
 
 def test_a_first_run_has_nothing_to_tell(study, tmp_path):
     seen, outlook = embed(study, tmp_path / "out")
-    assert (seen, outlook) == (23, Outlook(new=5))
+    assert (seen, outlook) == (23, Outlook(new=5, skipped=1))
     assert outlook.first
+
+
+def test_what_is_no_recording_is_counted_before_a_run_as_behind_it(study, tmp_path):
+    told = Seen()
+    summary = embed_study(study, tmp_path / "out", "waveform", model=Stub(), window=10, observer=told)
+    assert told.outlook.skipped == summary.skipped == 1
+    assert told.outlook.table().splitlines()[0] == summary.table().splitlines()[0]
 
 
 def test_an_input_that_came_is_embedded_and_no_other(study, out, tmp_path):
     e4(study / "S01" / "EDA2.csv", 1 + pulse(30, 4, 0.07), 4)
     seen, outlook = embed(study, out, observer=(told := Seen()))
     assert seen == 3
-    assert told.outlook == Outlook(done=4, failed=1, new=1)
+    assert told.outlook == Outlook(done=4, failed=1, new=1, skipped=1)
     assert is_fresh(study, out, tmp_path)
 
 
@@ -83,7 +90,7 @@ def test_an_input_that_changed_is_embedded_anew_and_one_that_went_is_gone(study,
     e4(study / "S01" / "EDA.csv", 3 + pulse(60, 4, 0.06), 4)
     (study / "S02" / "BVP.csv").unlink()
     seen, outlook = embed(study, out)
-    assert (seen, outlook) == (6, Outlook(done=2, failed=1, changed=1, gone=("S02/BVP.csv",)))
+    assert (seen, outlook) == (6, Outlook(done=2, failed=1, changed=1, skipped=1, gone=("S02/BVP.csv",)))
     assert is_fresh(study, out, tmp_path)
 
 
@@ -106,9 +113,9 @@ def test_an_input_that_failed_for_a_while_is_tried_again(study, tmp_path, monkey
 
     monkeypatch.setattr("tiny_biomoe.readers.wide_files.read", starved)
     assert embed(study, tmp_path / "out")[0] == 11
-    assert embed(study, tmp_path / "out") == (0, Outlook(done=2, failed=3))
+    assert embed(study, tmp_path / "out") == (0, Outlook(done=2, failed=3, skipped=1))
     monkeypatch.undo()
-    assert embed(study, tmp_path / "out") == (12, Outlook(done=2, failed=3))
+    assert embed(study, tmp_path / "out") == (12, Outlook(done=2, failed=3, skipped=1))
     assert is_fresh(study, tmp_path / "out", tmp_path)
     assert not list((tmp_path / "out" / ".run" / "old").iterdir())
 
@@ -225,12 +232,13 @@ def test_folders_of_the_earlier_layout_are_read_and_not_gone_on_with(study, out)
 
 
 def test_the_table_says_what_becomes_of_the_inputs():
-    outlook = Outlook(done=7, failed=1, changed=2, new=3, gone=("a", "b", "c", "d"))
+    outlook = Outlook(done=7, failed=1, changed=2, new=3, skipped=1, gone=("a", "b", "c", "d"))
     assert outlook.table().splitlines() == [
-        "inputs                      13",
+        "inputs                      14",
         "  done before                7  kept as they are",
         "  failed before              1  tried again",
         "  changed                    2  embedded anew",
         "  new                        3  embedded",
+        "  skipped                    1  no recordings",
         "  gone                       4  not counted; their rows are removed: a, b, c ...",
     ]

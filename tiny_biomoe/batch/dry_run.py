@@ -25,6 +25,7 @@ class Outlook:
     failed: int = 0  # before; they are tried again
     changed: int = 0
     new: int = 0
+    skipped: int = 0  # no recordings
     gone: tuple[str, ...] = ()  # names of the inputs whose rows are removed
 
     @property
@@ -36,25 +37,30 @@ class Outlook:
         """The outlook as text for a terminal."""
         names = listed(self.gone, SHOWN, " ...")
         rows = [
-            ("inputs", self.done + self.interrupted + self.failed + self.changed + self.new, ""),
+            ("inputs", self.done + self.interrupted + self.failed + self.changed + self.new + self.skipped, ""),
             ("  done before", self.done, "kept as they are"),
             ("  interrupted", self.interrupted, "not reached before, embedded"),
             ("  failed before", self.failed, "tried again"),
             ("  changed", self.changed, "embedded anew"),
             ("  new", self.new, "embedded"),
+            ("  skipped", self.skipped, "no recordings"),
             ("  gone", len(self.gone), f"not counted; their rows are removed: {names}"),
         ]
         lines = [f"{name:<18}{count:>12}  {note}" for name, count, note in rows if count]
         return "\n".join(line.rstrip() for line in lines)
 
 
-def look(out: Path, groups: Iterable[Group], run: str, earlier: Sequence[Any], aside: Mapping[str, Seen]) -> Outlook:
+def look(
+    out: Path, groups: Iterable[Group], skipped: int, run: str, earlier: Sequence[Any], aside: Mapping[str, Seen]
+) -> Outlook:
     """What will become of the inputs of a study.
 
     Parameters
     ----------
     groups
         Of the study as it is now.
+    skipped
+        Inputs of it that belong to none, for they are no recordings.
     run
         Digest of the run's settings.
     earlier
@@ -81,4 +87,4 @@ def look(out: Path, groups: Iterable[Group], run: str, earlier: Sequence[Any], a
                 else:
                     counts["interrupted" if hashes[asked] == file.sha256 else "changed"] += 1
     gone = dict.fromkeys(str(asked[0]) for asked in hashes if asked not in now)
-    return Outlook(**counts, gone=tuple(gone))
+    return Outlook(**counts, skipped=skipped, gone=tuple(gone))

@@ -143,7 +143,7 @@ def embed_study(
         earlier = begin(out, facts, files)
         write(out / RUN / ROOT, os.fsencode(os.path.abspath(root_of(files))))
         run = Run(out, settings, study.carried, run_digest(facts), on_error == "stop")
-        plan = _planned(run, files, earlier, observer)
+        plan = _planned(run, files, len(study.skipped), earlier, observer)
         ledger = Ledger(files, plan, study)
         with interruptible(observer.stopping) as interrupted:
             for record in (engine or Here(workers))(loaded, plan, run, observer):
@@ -179,14 +179,14 @@ def check_folder(
         _check_empty(out)
 
 
-def _planned(run: Run, files: Sequence[File], earlier: Sequence[Any], observer: Observer) -> list[Group]:
+def _planned(run: Run, files: Sequence[File], skipped: int, earlier: Sequence[Any], observer: Observer) -> list[Group]:
     """The groups of a study, once shards of others are set aside, each with what it can take from them."""
     plan = list(groups(files, run.further))
     if others := stale(run.out, (group.digest for group in plan)):
         remove(run.out / MANIFEST)
         set_aside(run.out, reversed(others))
     aside = seen_aside(run.out, run.digest)
-    observer.planned(files, look(run.out, plan, run.digest, earlier, aside))
+    observer.planned(files, look(run.out, plan, skipped, run.digest, earlier, aside))
     kept = {key: each.kept for key, each in aside.items() if not each.failed}
     if not kept:
         return plan
