@@ -1,0 +1,86 @@
+"""The mean of several runs' late stages."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from pretraining.late import KeptMaps, embed_maps
+from pretraining.mean_weights import SECOND, main, mean_weights
+from pretraining.stages import late_parameters, late_vectors, set_training
+from tiny_biomoe import TinyBioMoE, WeightsError
+
+GATE, SECOND_STAGE = "gate.weight", next(n for n, _ in late_parameters(TinyBioMoE()) if n.startswith(SECOND))
+
+
+def toy_maps(count: int = 24) -> KeptMaps:
+    rng = np.random.default_rng(1)
+    grids, maps = (rng.standard_normal((count, *shape)) for shape in ((7, 7, 96), (96, 4, 4)))
+    return KeptMaps(grids.astype(np.float16), maps.astype(np.float16))
+
+
+@pytest.fixture
+def runs() -> list[TinyBioMoE]:
+    """Three, whose late stages alone differ."""
+    found = [TinyBioMoE.from_pretrained()]
+    for seed in (1, 2):
+        found.append(copy.deepcopy(found[0]))
+        generator = torch.Generator().manual_seed(seed)
+        for _, parameter in late_parameters(found[-1]):
+            parameter.data += 0.01 * torch.randn(parameter.shape, generator=generator)
+    return found
+
+
+def test_late_stages_are_the_mean_and_early_ones_stay(runs):
+    before = copy.deepcopy(runs[0].state_dict())
+    mean = mean_weights(runs, toy_maps())
+    late = {name for name, _ in late_parameters(runs[0])}
+    for name, parameter in mean.named_parameters():
+        wanted = sum(run.get_parameter(name) for run in runs) / 3 if name in late else before[name]
+        torch.testing.assert_close(parameter, wanted, atol=1e-6, rtol=1e-5)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in runs[0].state_dict().items())
+    assert not mean.training
+
+
+def test_a_share_of_the_second_encoders_last_stage_is_that_of_the_standing_weights(runs):
+    mean = mean_weights(runs[1:2], toy_maps(), runs[0], 0.25)
+    wanted = 0.75 * runs[1].get_parameter(SECOND_STAGE) + 0.25 * runs[0].get_parameter(SECOND_STAGE)
+    torch.testing.assert_close(mean.get_parameter(SECOND_STAGE), wanted)
+    assert torch.equal(mean.get_parameter(GATE), runs[1].get_parameter(GATE))
+
+
+def test_statistics_are_those_of_the_maps(runs):
+    maps = toy_maps()
+    mean = mean_weights(runs, maps)
+    in_eval = embed_maps(mean, maps)
+    set_training(mean, 0.1)
+    with torch.no_grad():
+        in_training = late_vectors(mean, *maps.batch(np.arange(24)))
+    torch.testing.assert_close(in_eval, in_training, atol=0.1, rtol=0)  # but for the unbiased variance
+
+
+def test_runs_of_other_early_stages_are_refused(runs):
+    runs[1].image_norm.bias.data += 1
+    with pytest.raises(WeightsError, match=r"image_norm\.bias differs between the runs"):
+        mean_weights(runs, toy_maps())
+
+
+def test_the_command_writes_weights_that_load(runs, tmp_path):
+    for index, run in enumerate(runs):
+        run.save_pretrained(tmp_path / str(index))
+    maps = toy_maps()
+    (tmp_path / "maps").mkdir()
+    np.savez(tmp_path / "maps" / "maps-00000.npz", grids=maps.grids, maps=maps.maps)
+    options = [f"--weights={tmp_path / str(index)}" for index in range(3)]
+    done = CliRunner().invoke(main, [*options, f"--maps={tmp_path / 'maps'}", f"--out={tmp_path / 'mean'}"])
+    assert done.exit_code == 0, done.output
+    loaded = TinyBioMoE.from_pretrained(tmp_path / "mean")
+    torch.testing.assert_close(loaded.get_parameter(GATE), mean_weights(runs, maps).get_parameter(GATE))
+    (tmp_path / "empty").mkdir()
+    refused = CliRunner().invoke(main, [*options, f"--maps={tmp_path / 'empty'}", f"--out={tmp_path / 'none'}"])
+    assert refused.exit_code == 2
+    assert "holds no maps-*.npz" in refused.output
