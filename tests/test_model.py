@@ -68,7 +68,7 @@ def test_forward_agrees_with_embed_and_lets_gradients_flow(model, pulses):
     image = render(pulses[0], FS, "bvp", "waveform")
     pixels = (torch.from_numpy(image).permute(2, 0, 1)[None] / 255).requires_grad_()
     vector = model(pixels)
-    np.testing.assert_allclose(vector[0].detach().numpy(), model.embed(pulses[0], FS, "bvp", "waveform"), atol=1e-5)
+    np.testing.assert_allclose(vector[0].detach().numpy(), model.embed(pulses[0], FS, "bvp", "waveform"), atol=1e-4)
     vector.sum().backward()
     assert pixels.grad.abs().max() > 0
 

@@ -130,7 +130,7 @@ class SignalEmbedding:
             What a signal, or with `window` a window, that cannot be used does to the others: "error" raises, "nan"
             gives it a row of NaN, "skip" leaves its row out; the last two warn once, with the reasons.
         batch_size
-            Images on the device at once. On the CPU it changes no byte; elsewhere rounding, by up to 1e-5.
+            Images on the device at once. On the CPU it changes no byte; elsewhere rounding, by some 1e-5.
 
         Returns
         -------

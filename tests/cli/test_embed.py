@@ -322,10 +322,11 @@ def test_a_study_that_grew_is_told_of_before_it_begins(run, study, tmp_path):
     code, out, err = run(*embed)
     assert code == 2
     assert re.sub(r" +", " ", err).splitlines() == [
-        "inputs 5",
+        "inputs 6",
         " done before 3 kept as they are",
         " failed before 1 tried again",
         " new 1 embedded",
+        " skipped 1 no recordings",
         " gone 1 not counted; their rows are removed: S01/BVP.csv",
     ]
     assert "windows embedded            19" in out

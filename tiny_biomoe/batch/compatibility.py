@@ -23,7 +23,7 @@ EFFECTS = {  # in the order in which they are reported
     "window": (NEVER, "an image spans another time"),
     "on_held": (CARE, "recordings with repeated values were read at another rate, and other images follow"),
     "precision": (CARE, "vectors differ in the third digit; more than noise where windows are nearly alike"),
-    "backend": (NOTHING, "vectors differ by 1e-5"),
+    "backend": (NOTHING, "vectors differ by some 1e-5"),
     "program": (NOTHING, "vectors differ in the last digit"),
     "library": (NOTHING, "the recipe decides, not the version"),
     "readout": (NOTHING, "a further column: the embeddings are the same"),

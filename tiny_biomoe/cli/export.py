@@ -19,7 +19,7 @@ def export(format: str, weights: str | None, embedding: bool, output: Path) -> N
     """Write the whole network, pixels to embedding, with any number of images a batch, as one ONNX file.
 
     Of a folder that `finetune` wrote the file holds the head as well: pixels to probabilities, or to a number. Recipe
-    and provenance are in the file's metadata; what it gives was checked against the network's to 1e-5.
+    and provenance are in the file's metadata; what it gives was checked against the network's to 1e-4.
     """
     from ..inference.onnx_export import to_onnx
     from ..weights.loading import load

@@ -29,7 +29,7 @@ import onnx  # noqa: E402
 import onnxruntime  # noqa: E402
 
 OPSET = 18  # of ONNX: old enough for any runtime of the last years
-TOLERANCE = 1e-5  # between the file's embeddings and the plain network's
+TOLERANCE = 1e-4  # between the file's embeddings and the plain network's: both round, as a rule by 1e-5
 
 
 class ImageNorm(nn.Module):
@@ -83,7 +83,7 @@ def to_onnx(tensors: Tensors, config: Config, **facts: str) -> bytes:
     Raises
     ------
     WeightsError
-        What ONNX Runtime computes from the file is not, to 1e-5, what the network gives.
+        What ONNX Runtime computes from the file is not, to 1e-4, what the network gives.
     """
     with usual_defaults():
         module = _Exported(built(tensors, config)).eval()

@@ -57,7 +57,7 @@ def classifier_to_onnx(classifier: TrainedClassifier, **facts: str) -> bytes:
     ConfigError
         It pools windows, whose number a file of one batch does not know.
     WeightsError
-        What ONNX Runtime makes of the file is not, to 1e-5 of a probability or standard deviation, what PyTorch does.
+        What ONNX Runtime makes of the file is not, to 1e-4 of a probability or standard deviation, what PyTorch does.
     """
     if classifier.level != "window":
         raise ConfigError(
