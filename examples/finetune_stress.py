@@ -1,6 +1,6 @@
 """Fine-tune a classifier of stress, score it on people set aside, save it, load it, and ask it.
 
-The signals are generated: skin conductance of twelve made-up people at the 4 Hz of a wristband, calm with few responses
+The signals are generated: skin conductance of twenty made-up people at the 4 Hz of a wristband, calm with few responses
 and stressed with many. Only the last stages learn, for four epochs, on images that are not varied, so that it takes
 seconds; a study of your own wants `Settings()` as it is, or `tiny-biomoe finetune study.csv`. Run it, with a folder to
 save in: python examples/finetune_stress.py stress-classifier
@@ -29,7 +29,7 @@ def conductance(responses: int, level: float) -> np.ndarray:
 
 
 windows, labels, people = [], [], []
-for person in range(12):
+for person in range(20):
     level = rng.uniform(2, 8)
     for label, responses in (("calm", 2), ("stress", 14)):
         windows.append({"eda": Window(conductance(responses + int(rng.integers(3)), level), fs)})
@@ -39,7 +39,7 @@ for person in range(12):
 model = TinyBioMoE.from_pretrained()
 samples = draw_samples(windows, labels, people, [("eda", "scalogram")], model.recipe)
 train, test = split_subjects(samples, 0.33)
-settings = Settings(epochs=4, batch_size=4, learning_rate=1e-3, part="last", dropout=(0.0, 0.0), augmentation=NONE)
+settings = Settings(epochs=4, batch_size=4, learning_rate=2e-3, part="last", dropout=(0.0, 0.0), augmentation=NONE)
 classifier = finetune(model, train, validation=test, settings=settings)
 for row in classifier.history:
     print(f"epoch {row['epoch'] + 1}: loss {row['train_loss']:.2f}, on other people {row['validation_loss']:.2f}")
