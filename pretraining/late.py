@@ -31,7 +31,7 @@ from pretraining.beginnings import untrained_spectral_encoder
 from pretraining.distillation import components, minirocket, rows_of_maps
 from pretraining.examples import MADE, Drawing, Examples, draw_examples
 from pretraining.metrics import draw_metrics, forget_after, log_row
-from pretraining.precision import reproducible
+from pretraining.precision import on_threads, reproducible
 from pretraining.readout import FARTHEST, Readout, Wanted, Weights
 from pretraining.row_heads import read_rows, regress
 from pretraining.sources import Source, read_pack, sources_digest
@@ -367,8 +367,7 @@ def main(
     if remember and not teachers:
         raise click.UsageError("--remember adds a teacher: give --teachers as well")
     sources = read_pack(data)
-    torch.set_num_threads(threads)
-    torch.set_flush_denormal(True)
+    click.get_current_context().with_resource(on_threads(threads))
     standing = TinyBioMoE.from_pretrained(start)
     network = untrained_spectral_encoder(standing.state_dict())
 

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from pretraining.late import KeptMaps
+from pretraining.precision import on_threads
 from pretraining.stages import EARLY, late_vectors, set_training
 from tiny_biomoe.errors import WeightsError
 from tiny_biomoe.model import TinyBioMoE
@@ -75,7 +76,7 @@ def mean_weights(
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True)
 def main(folders: tuple[str, ...], kept: Path, standing: str | None, share: float, out: Path) -> None:
     """Write the mean, loadable by TinyBioMoE.from_pretrained."""
-    torch.set_num_threads(1)
+    click.get_current_context().with_resource(on_threads(1))
     parts = [np.load(file) for file in sorted(kept.glob("maps-*.npz"))]
     if not parts:
         raise click.BadParameter(f"{kept} holds no maps-*.npz", param_hint="--maps")

@@ -22,17 +22,26 @@ def quick_precision(device: str = "cpu") -> str:
 
 
 @contextmanager
-def reproducible(threads: int, seed: int) -> Iterator[None]:
-    """Seed, threads and deterministic algorithms for a run, and the caller's own again afterwards."""
-    before, mode = torch.get_num_threads(), torch.get_deterministic_debug_mode()
+def on_threads(threads: int) -> Iterator[None]:
+    """So many threads, and no denormal numbers, as pretraining computes; the caller's own again afterwards."""
+    before = torch.get_num_threads()
     torch.set_flush_denormal(True)  # tiny activations make bfloat16 on a CPU ten times slower
     torch.set_num_threads(threads)
-    torch.set_deterministic_debug_mode("error")
     try:
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            yield
+        yield
     finally:
         torch.set_flush_denormal(False)  # PyTorch's default: what it was cannot be asked
         torch.set_num_threads(before)
+
+
+@contextmanager
+def reproducible(threads: int, seed: int) -> Iterator[None]:
+    """Seed, threads and deterministic algorithms for a run, and the caller's own again afterwards."""
+    mode = torch.get_deterministic_debug_mode()
+    torch.set_deterministic_debug_mode("error")
+    try:
+        with on_threads(threads), torch.random.fork_rng():
+            torch.manual_seed(seed)
+            yield
+    finally:
         torch.set_deterministic_debug_mode(mode)

@@ -60,7 +60,7 @@ def test_statistics_are_those_of_the_maps(runs):
     set_training(mean, 0.1)
     with torch.no_grad():
         in_training = late_vectors(mean, *maps.batch(np.arange(24)))
-    torch.testing.assert_close(in_eval, in_training, atol=0.1, rtol=0)  # but for the unbiased variance
+    assert (in_eval - in_training).abs().mean() < 0.02  # but for the unbiased variance; of stale statistics 0.2
 
 
 def test_runs_of_other_early_stages_are_refused(runs):
@@ -78,6 +78,7 @@ def test_the_command_writes_weights_that_load(runs, tmp_path):
     options = [f"--weights={tmp_path / str(index)}" for index in range(3)]
     done = CliRunner().invoke(main, [*options, f"--maps={tmp_path / 'maps'}", f"--out={tmp_path / 'mean'}"])
     assert done.exit_code == 0, done.output
+    assert (torch.tensor([1e-40]) * 1).item() > 0  # the process computes as before
     loaded = TinyBioMoE.from_pretrained(tmp_path / "mean")
     torch.testing.assert_close(loaded.get_parameter(GATE), mean_weights(runs, maps).get_parameter(GATE))
     (tmp_path / "empty").mkdir()

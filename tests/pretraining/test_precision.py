@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pretraining.precision import quick_precision
+from pretraining.precision import on_threads, quick_precision, reproducible
 
 
 @pytest.mark.parametrize(
@@ -25,3 +25,12 @@ def test_bfloat16_only_where_a_cpu_multiplies_in_it(monkeypatch, capabilities, p
 
 def test_this_processor_is_asked():
     assert quick_precision() in ("bfloat16", "float32")
+
+
+@pytest.mark.parametrize("context", [on_threads(1), reproducible(1, 0)])
+def test_the_callers_threads_and_denormal_numbers_come_back(context):
+    before, tiny = torch.get_num_threads(), torch.tensor([1e-40])
+    with context:
+        assert (torch.get_num_threads(), (tiny * 1).item()) == (1, 0)
+    assert torch.get_num_threads() == before
+    assert (tiny * 1).item() > 0
