@@ -60,7 +60,7 @@ def test_statistics_are_those_of_the_maps(runs):
     set_training(mean, 0.1)
     with torch.no_grad():
         in_training = late_vectors(mean, *maps.batch(np.arange(24)))
-    assert (in_eval - in_training).abs().mean() < 0.02  # but for the unbiased variance; of stale statistics 0.2
+    assert (in_eval - in_training).abs().mean() < 0.02  # but for the unbiased variance; of stale statistics 0.5
 
 
 def test_runs_of_other_early_stages_are_refused(runs):
