@@ -2,8 +2,8 @@
 
 `python -m pretraining.choice --data PACK --candidate A=FOLDER [--candidate B=FOLDER] --out OUT` follows the rule of
 benchmarks/NOTES.md: a number (trial and protocol) counts if the frequency rows of the untrained network read it above
-chance; a candidate passes if its mean gain on the bundled weights lies above 0 beyond an interval as wide as the number
-of candidates asks, and no trial is lost. Vectors are kept in OUT, so that a run that was killed goes on.
+chance; a candidate passes if its mean gain on the weights that stand lies above 0 beyond an interval as wide as the
+number of candidates asks, and no trial is lost. Vectors are kept in OUT, so that a run that was killed goes on.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The mean of the late stages of several runs that go on from one another, with BatchNorm statistics taken anew.
 
-`python -m pretraining.mean_weights --weights RUN/model [--weights RUN/model ...] --maps MAPS --out FOLDER` writes it as
-weights. MAPS is a folder of kept maps that `pretraining.late` left in its cache. The runs share their early stages.
+`python -m pretraining.mean_weights --weights RUN/model [--weights RUN/model ...] --cache CACHE --out FOLDER` writes it
+as weights. The statistics are those of the maps that `pretraining.late` kept in its cache of most examples. The runs
+share their early stages.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from pretraining.late import KeptMaps
+from pretraining.late import KeptMaps, early_digest
 from pretraining.precision import on_threads
 from pretraining.stages import EARLY, late_vectors, set_training
 from tiny_biomoe.errors import WeightsError
@@ -68,20 +69,21 @@ def mean_weights(
 
 @click.command()
 @click.option("--weights", "folders", multiple=True, required=True, help="Of a run; once for each.")
-@click.option("--maps", "kept", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True)
 @click.option(
-    "--standing", help="Weights that a share of encoder 2's last stage comes from; the bundled ones otherwise."
+    "--cache", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True, help="Of the runs."
 )
+@click.option("--standing", help="Weights that --share is taken from; the bundled ones otherwise.")
 @click.option("--share", type=click.FloatRange(0, 1), default=0.0, show_default=True, help="Of encoder 2's last stage.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True)
-def main(folders: tuple[str, ...], kept: Path, standing: str | None, share: float, out: Path) -> None:
+def main(folders: tuple[str, ...], cache: Path, standing: str | None, share: float, out: Path) -> None:
     """Write the mean, loadable by TinyBioMoE.from_pretrained."""
     click.get_current_context().with_resource(on_threads(1))
-    parts = [np.load(file) for file in sorted(kept.glob("maps-*.npz"))]
-    if not parts:
-        raise click.BadParameter(f"{kept} holds no maps-*.npz", param_hint="--maps")
-    maps = KeptMaps(*(np.concatenate([part[name] for part in parts]) for name in ("grids", "maps")))
     runs = [TinyBioMoE.from_pretrained(folder) for folder in folders]
+    kept = [sorted(place.glob("maps-?????.npz")) for place in cache.glob(f"maps-*-{early_digest(runs[0])}")]
+    if not any(kept):
+        raise click.BadParameter(f"{cache} holds no maps of these early stages", param_hint="--cache")
+    parts = [np.load(file) for file in max(kept, key=len)]
+    maps = KeptMaps(*(np.concatenate([part[name] for part in parts]) for name in ("grids", "maps")))
     model = TinyBioMoE()
     model.load_state_dict(mean_weights(runs, maps, TinyBioMoE.from_pretrained(standing), share).state_dict())
     model.save_pretrained(out)

@@ -24,13 +24,13 @@ def quick_precision(device: str = "cpu") -> str:
 @contextmanager
 def on_threads(threads: int) -> Iterator[None]:
     """So many threads, and no denormal numbers, as pretraining computes; the caller's own again afterwards."""
-    before = torch.get_num_threads()
+    before, flushed = torch.get_num_threads(), (torch.tensor(1e-40) * 1).item() == 0
     torch.set_flush_denormal(True)  # tiny activations make bfloat16 on a CPU ten times slower
     torch.set_num_threads(threads)
     try:
         yield
     finally:
-        torch.set_flush_denormal(False)  # PyTorch's default: what it was cannot be asked
+        torch.set_flush_denormal(flushed)
         torch.set_num_threads(before)
 
 

@@ -1,6 +1,7 @@
 """Windows that nobody recorded: rhythms, drifts and events, drawn at random over the whole range of each modality.
 
-The archives hold ECG, EMG and EEG; nothing in them is as slow as breathing or as bare as a tonic skin conductance.
+The first archives held ECG, EMG and EEG, and nothing as slow as breathing or as bare as a tonic skin conductance; of
+that, few people are recorded still.
 A made window is a sum of a few rhythms, whose rate and height wander and whose wave may be far from a sine; of noise
 with a power law; and of sudden rises that decay, as those of skin conductance.
 """

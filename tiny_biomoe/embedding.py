@@ -313,7 +313,7 @@ class Embedder(SignalEmbedding):
         Parameters
         ----------
         source : as `TinyBioMoE.from_pretrained` takes it; None for the weights that come with the package
-        precision : "float32", or "bfloat16" (faster; vectors differ in the third digit)
+        precision : "float32", or "bfloat16" (faster; vectors differ in the second digit)
         backend : "native", "onnx" or "torch"; None for the first of them that this machine has
         hub : revision, token, cache_dir, force_download, local_files_only
 

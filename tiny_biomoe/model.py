@@ -126,7 +126,7 @@ class TinyBioMoE(SignalEmbedding, Network, ModelHubMixin, library_name="tiny-bio
         device
             Where the model shall run.
         precision
-            What `embed` computes with: "float32", or "bfloat16" (faster; vectors differ in the third digit).
+            What `embed` computes with: "float32", or "bfloat16" (faster; vectors differ in the second digit).
         backend
             On a CPU: "native" (our own program, built at installation), "onnx" (ONNX Runtime) or "torch"; None for the
             first of them that this machine has. An accelerator runs PyTorch. Vectors differ by rounding, and provenance

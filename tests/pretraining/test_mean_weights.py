@@ -9,7 +9,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from pretraining.late import KeptMaps, embed_maps
+from pretraining.late import KeptMaps, early_digest, embed_maps
 from pretraining.mean_weights import SECOND, main, mean_weights
 from pretraining.stages import late_parameters, late_vectors, set_training
 from tiny_biomoe import TinyBioMoE, WeightsError
@@ -69,19 +69,30 @@ def test_runs_of_other_early_stages_are_refused(runs):
         mean_weights(runs, toy_maps())
 
 
+def running(network) -> dict[str, torch.Tensor]:
+    """Means and variances of BatchNorm."""
+    return {name: tensor for name, tensor in network.state_dict().items() if ".running_" in name}
+
+
 def test_the_command_writes_weights_that_load(runs, tmp_path):
     for index, run in enumerate(runs):
         run.save_pretrained(tmp_path / str(index))
-    maps = toy_maps()
-    (tmp_path / "maps").mkdir()
-    np.savez(tmp_path / "maps" / "maps-00000.npz", grids=maps.grids, maps=maps.maps)
-    options = [f"--weights={tmp_path / str(index)}" for index in range(3)]
-    done = CliRunner().invoke(main, [*options, f"--maps={tmp_path / 'maps'}", f"--out={tmp_path / 'mean'}"])
+    many, few = toy_maps(), toy_maps(8)
+    for name, kept in (("many", (many, many)), ("few", (few,))):
+        (place := tmp_path / "cache" / f"maps-{name}-{early_digest(runs[0])}").mkdir(parents=True)
+        for number, maps in enumerate(kept):
+            np.savez(place / f"maps-{number:05d}.npz", grids=maps.grids, maps=maps.maps)
+        (place / "maps-00009.partial.npz").write_bytes(b"of a run that was killed")
+    options = [f"--weights={tmp_path / str(index)}" for index in (1, 2)]
+    options += ["--share=0.25", f"--standing={tmp_path / '0'}", f"--out={tmp_path / 'mean'}"]
+    done = CliRunner().invoke(main, [*options, f"--cache={tmp_path / 'cache'}"])
     assert done.exit_code == 0, done.output
-    assert (torch.tensor([1e-40]) * 1).item() > 0  # the process computes as before
     loaded = TinyBioMoE.from_pretrained(tmp_path / "mean")
-    torch.testing.assert_close(loaded.get_parameter(GATE), mean_weights(runs, maps).get_parameter(GATE))
-    (tmp_path / "empty").mkdir()
-    refused = CliRunner().invoke(main, [*options, f"--maps={tmp_path / 'empty'}", f"--out={tmp_path / 'none'}"])
+    both = KeptMaps(np.concatenate([many.grids] * 2), np.concatenate([many.maps] * 2))
+    expected = mean_weights(runs[1:], both, runs[0], 0.25)
+    for name, tensor in {**dict(expected.named_parameters()), **running(expected)}.items():
+        torch.testing.assert_close(loaded.state_dict()[name], tensor, atol=1e-6, rtol=1e-5)
+    assert (torch.tensor([1e-40]) * 1).item() > 0  # the process computes as before
+    refused = CliRunner().invoke(main, [*options, f"--cache={tmp_path}"])
     assert refused.exit_code == 2
-    assert "holds no maps-*.npz" in refused.output
+    assert "holds no maps of these early stages" in refused.output

@@ -27,10 +27,13 @@ def test_this_processor_is_asked():
     assert quick_precision() in ("bfloat16", "float32")
 
 
-@pytest.mark.parametrize("context", [on_threads(1), reproducible(1, 0)])
-def test_the_callers_threads_and_denormal_numbers_come_back(context):
-    before, tiny = torch.get_num_threads(), torch.tensor([1e-40])
-    with context:
-        assert (torch.get_num_threads(), (tiny * 1).item()) == (1, 0)
-    assert torch.get_num_threads() == before
-    assert (tiny * 1).item() > 0
+def test_the_callers_threads_and_denormal_numbers_come_back():
+    def now():
+        return torch.get_num_threads(), (torch.tensor(1e-40) * 1).item() > 0
+
+    before, kept = now()
+    with on_threads(before + 1):
+        with reproducible(before + 2, 0):
+            assert now() == (before + 2, False)
+        assert now() == (before + 1, False)
+    assert now() == (before, kept) == (before, True)

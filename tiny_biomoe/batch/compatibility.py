@@ -22,7 +22,7 @@ EFFECTS = {  # in the order in which they are reported
     "band": (NEVER, "another filter"),
     "window": (NEVER, "an image spans another time"),
     "on_held": (CARE, "recordings with repeated values were read at another rate, and other images follow"),
-    "precision": (CARE, "vectors differ in the third digit; more than noise where windows are nearly alike"),
+    "precision": (CARE, "vectors differ in the second digit; more than noise where windows are nearly alike"),
     "backend": (NOTHING, "vectors differ by some 1e-5"),
     "program": (NOTHING, "vectors differ in the last digit"),
     "library": (NOTHING, "the recipe decides, not the version"),

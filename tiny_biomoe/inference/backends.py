@@ -81,7 +81,7 @@ def make_backend(tensors: Tensors, config: Config, precision: str = "float32", b
     Parameters
     ----------
     tensors : our names, float32; the native backend takes them out of the dictionary
-    precision : "float32", or "bfloat16" (faster; vectors differ in the third digit)
+    precision : "float32", or "bfloat16" (faster; vectors differ in the second digit)
     backend : "native", "onnx" or "torch"; None for `default_backend`
 
     Raises
