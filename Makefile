@@ -4,7 +4,7 @@ BIN := .venv/bin
 
 .PHONY: demo test test-first test-second docs wheel wheel-arm64 setup install-packages install-program lint clean
 
-FIRST := tests/train tests/pretraining tests/benchmarks tests/inference tests/explore tests/weights tests/test_embedding.py
+FIRST := tests/train tests/pretraining tests/benchmarks tests/inference tests/explore tests/weights
 
 demo: setup
 	rm -rf demo/study && mkdir -p demo
