@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 from pathlib import Path
 
@@ -235,10 +236,25 @@ def test_the_table_says_what_becomes_of_the_inputs():
     outlook = Outlook(done=7, failed=1, changed=2, new=3, skipped=1, gone=("a", "b", "c", "d"))
     assert outlook.table().splitlines() == [
         "inputs                      14",
-        "  done before                7  kept as they are",
+        "  done before                7  embedded or skipped; their vectors are kept",
         "  failed before              1  tried again",
         "  changed                    2  embedded anew",
         "  new                        3  embedded",
-        "  skipped                    1  no recordings",
+        "  no recording               1  skipped",
         "  gone                       4  not counted; their rows are removed: a, b, c ...",
     ]
+
+
+def test_a_file_whose_extra_is_missing_fails_alone_and_is_tried_again(study, tmp_path, monkeypatch):
+    real = importlib.util.find_spec
+    (study / "a.vhdr").write_text("Brain Vision Data Exchange Header File Version 1.0\n")
+    with monkeypatch.context() as without:
+        without.setattr("importlib.util.find_spec", lambda name: None if name == "mne" else real(name))
+        assert embed(study, tmp_path / "out") == (23, Outlook(new=6, skipped=1))
+    failed = {
+        row["source"]: row["reason"] for row in parquet.read_table(tmp_path / "out" / "failures.parquet").to_pylist()
+    }
+    assert failed["a.vhdr"] == 'reading this format needs mne: pip install "tiny-biomoe[mne]"'
+    (study / "a.vhdr").unlink()
+    assert embed(study, tmp_path / "out") == (0, Outlook(done=4, failed=1, skipped=1, gone=("a.vhdr",)))
+    assert is_fresh(study, tmp_path / "out", tmp_path)

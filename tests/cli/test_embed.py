@@ -323,10 +323,10 @@ def test_a_study_that_grew_is_told_of_before_it_begins(run, study, tmp_path):
     assert code == 2
     assert re.sub(r" +", " ", err).splitlines() == [
         "inputs 6",
-        " done before 3 kept as they are",
+        " done before 3 embedded or skipped; their vectors are kept",
         " failed before 1 tried again",
         " new 1 embedded",
-        " skipped 1 no recordings",
+        " no recording 1 skipped",
         " gone 1 not counted; their rows are removed: S01/BVP.csv",
     ]
     assert "windows embedded            19" in out

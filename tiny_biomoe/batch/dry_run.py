@@ -38,12 +38,12 @@ class Outlook:
         names = listed(self.gone, SHOWN, " ...")
         rows = [
             ("inputs", self.done + self.interrupted + self.failed + self.changed + self.new + self.skipped, ""),
-            ("  done before", self.done, "kept as they are"),
+            ("  done before", self.done, "embedded or skipped; their vectors are kept"),
             ("  interrupted", self.interrupted, "not reached before, embedded"),
             ("  failed before", self.failed, "tried again"),
             ("  changed", self.changed, "embedded anew"),
             ("  new", self.new, "embedded"),
-            ("  skipped", self.skipped, "no recordings"),
+            ("  no recording", self.skipped, "skipped"),
             ("  gone", len(self.gone), f"not counted; their rows are removed: {names}"),
         ]
         lines = [f"{name:<18}{count:>12}  {note}" for name, count, note in rows if count]
