@@ -63,6 +63,18 @@ def test_labels_from_events(folder):
     assert len(found.rows) == 8
 
 
+def test_events_whose_labels_are_in_no_known_column_are_noted(folder):
+    for path in folder.rglob("*events.csv"):
+        path.write_text("onset,duration,lable\n0,20,calm\n")
+    found = study_rows(folder, r"(S\d+)", events="*_events.csv", include=["*EDA.csv"])
+    (note,) = (each for each in found.notes if "label" in each)
+    assert note.startswith("no row has a label: S0")
+    assert note.endswith("has the columns 'onset', 'duration', 'lable', and label= (--label) names one")
+    named = study_rows(folder, r"(S\d+)", events="*_events.csv", include=["*EDA.csv"], label="lable")
+    assert {row["label"] for row in named.rows} == {"calm"}
+    assert not any("no row has a label" in each for each in named.notes)
+
+
 def test_the_table_is_a_study(folder, tmp_path):
     table = folder / "tables" / "study.csv"
     table.parent.mkdir()
@@ -91,7 +103,10 @@ def test_events_without_people_and_recordings_without_events(folder):
     e4(folder / "S03" / "EDA.csv", pulse(20, 4), 4)
     e4(folder / "pilot" / "EDA.csv", pulse(20, 4), 4)
     found = study_rows(folder, r"S(\d+)", events="*_events.csv", include=["*EDA.csv"])
-    assert found.notes[0] == r"1 recordings have no person: 'S(\d+)' is not in their paths (pilot/EDA.csv)"
+    assert (
+        found.notes[0]
+        == r"1 recordings have no person, and are kept without one: 'S(\d+)' is not in their paths (pilot/EDA.csv)"
+    )
     assert found.notes[1] == "2 recordings have no events, and are left out (S03/EDA.csv, pilot/EDA.csv)"
     (folder / "S03" / "P_events.csv").write_text("start,stop\n0,10\n")
     found = study_rows(folder, events="*_events.csv", include=["*EDA.csv"])

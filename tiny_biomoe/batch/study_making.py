@@ -133,12 +133,13 @@ def study_rows(
         repeated += len(found) - len(once)
         rows += [{**about, **span.cells(moved)} for span in once if span.stop > moved]
     notes = [
-        _note(nobody, f"have no person: '{subject}' is not in their paths"),
+        _note(nobody, f"have no person, and are kept without one: '{subject}' is not in their paths"),
         _note(silent, "have no events, and are left out"),
         _unused([path.name for path in marked if path not in used]) if silent else "",
         f"{points} events without a length are left out" if points else "",
         f"{early} events ended before their recording began, and are left out" if early else "",
         f"{repeated} events are listed twice, and taken once" if repeated else "",
+        _unlabelled(marked) if rows and events and not any(row["label"] for row in rows) else "",
     ]
     if not rows:
         raise ConfigError("; ".join(note for note in notes if note) or "no event lies within a recording")
@@ -186,7 +187,7 @@ def _events(path: Path, label: str | None) -> Iterator[_Span | None]:
         comments, body = read_lines(path)
         header, *lines = body.decode().split("\n")
         delimiter = delimiter_of(header)
-        names = [name.lower() for name in cells_of(header, delimiter)]
+        names = _names(header)
         start, stop, length = (_first(names, among) for among in (STARTS, STOPS, LENGTHS))
         labelled = _first(names, LABELS if label is None else (label.lower(),))
         if start is None or (stop is None and length is None):
@@ -207,6 +208,14 @@ def _events(path: Path, label: str | None) -> Iterator[_Span | None]:
         raise type(error)(f"{where}: {error}") from error
     except OSError as error:
         raise SignalError(f"{where}: the file of events cannot be read ({error.strerror})") from error
+
+
+def _names(header: str) -> list[str]:
+    return [name.lower() for name in cells_of(header, delimiter_of(header))]
+
+
+def _columns(path: Path) -> list[str]:
+    return _names(read_lines(path)[1].decode().split("\n")[0])
 
 
 def _span(
@@ -275,6 +284,11 @@ def _moved(path: Path) -> float:
 
 def _note(names: list[str], what: str) -> str:
     return f"{len(names)} recordings {what} ({listed(names, 3)})" if names else ""
+
+
+def _unlabelled(marked: Sequence[Path]) -> str:
+    columns = ", ".join(map(excerpt, _columns(marked[0])))
+    return f"no row has a label: {printable(marked[0].name)} has the columns {columns}, and label= (--label) names one"
 
 
 def _unused(names: list[str]) -> str:
