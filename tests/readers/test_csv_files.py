@@ -15,6 +15,7 @@ from tiny_biomoe.errors import ConfigError, SignalError, SignalWarning, TinyBioM
 from tiny_biomoe.readers import channel as channels
 from tiny_biomoe.readers import csv_files, text_files
 from tiny_biomoe.readers.channel import Options
+from tiny_biomoe.readers.columns import NoSignal
 from tiny_biomoe.readers.csv_files import open_table
 from tiny_biomoe.readers.read import Recording, read
 from tiny_biomoe.signals.validation import fill_gaps
@@ -547,3 +548,15 @@ def test_row_115_a_line_of_170_000_cells_is_refused_at_once(file):
     with pytest.raises(SignalError, match="row 1 has 170000 cells, more than 20000: .* transposed"):
         read(path, fs=4)
     assert time.perf_counter() - begun < 20  # a fraction of a second on an idle machine; minutes before
+
+
+@pytest.mark.parametrize("header", ["onset,duration,label", "Start,End", "label,start,stop"])
+def test_a_table_of_events_is_no_recording_unless_a_column_is_named(file, header):
+    rows = "".join(",".join(str(10 * row + place) for place in range(header.count(",") + 1)) + "\n" for row in range(9))
+    path = file(f"{header}\n{rows}")
+    with pytest.raises(
+        NoSignal, match="a table of events by its columns '(onset|start)' and '(duration|end|stop)', not a"
+    ):
+        read(path, fs=4, modality="eda")
+    (recording,) = read(path, fs=4, modality="eda", column=header.split(",")[0])
+    assert recording.signal.tolist() == list(range(0, 90, 10))

@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..errors import ConfigError, SignalError, excerpt, need
 from .channel import Channel, Clock, Options, choose
-from .columns import FEWEST, content
+from .columns import FEWEST, NoSignal, content
 from .text_files import MAX_LINE, read_lines
 from .timestamps import REMEDY, counter_clock, find_clock
 
@@ -71,6 +72,8 @@ def read_csv(path: Path, options: Options) -> list[Channel]:
     if clock_at is None and options.time_column is None:
         clock_at, unit = table.dated(), None
     everything = options.column is None or options.column == "*"
+    if everything:
+        _refuse_events(table)
     chosen = choose(table.names, options.column, but=clock_at)
     if everything:  # a column without a name in a table that has names holds row numbers or nothing
         chosen = [index for index in chosen if table.names[index]]
@@ -93,6 +96,17 @@ def read_csv(path: Path, options: Options) -> list[Channel]:
             problem = f"several columns are called {excerpt(name)}: choose one by its number, counted from 0"
         channels.append(Channel(name, samples, clock=clock, fs=table.fs, problem=problem))
     return channels
+
+
+def _refuse_events(table: Table) -> None:
+    """A row of such a table is a stretch of time, not a sample."""
+    names = [name.lower() for name in table.names]
+    for begin, end in product(("onset", "start"), ("duration", "stop", "end")):
+        if begin in names and end in names:
+            raise NoSignal(
+                f"a table of events by its columns {begin!r} and {end!r}, not a recording: `tiny-biomoe study "
+                "--events` takes it; to read a column all the same name it, column= (--column)"
+            )
 
 
 def _is_empty(column: NDArray[np.float64] | str) -> bool:
