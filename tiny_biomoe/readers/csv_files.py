@@ -104,8 +104,8 @@ def _refuse_events(table: Table) -> None:
     for begin, end in product(("onset", "start"), ("duration", "stop", "end")):
         if begin in names and end in names:
             raise NoSignal(
-                f"a table of events by its columns {begin!r} and {end!r}, not a recording: `tiny-biomoe study "
-                "--events` takes it; to read a column all the same name it, column= (--column)"
+                f"a table of events by its columns {begin!r} and {end!r}, not a recording: `tiny-biomoe study` "
+                "takes it as such; to read a column all the same name it, column= (--column)"
             )
 
 
