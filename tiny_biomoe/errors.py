@@ -141,6 +141,10 @@ class MissingExtra(ConfigError, ImportError):
     """A package of an extra, such as `[io]`, is not installed."""
 
 
+class MissingReader(SignalError, MissingExtra):
+    """A file cannot be read, for the package that reads it is not installed."""
+
+
 def need(*packages: str, extra: str = "io", what: str = "reading files") -> None:
     """Refuse to go on where a package of an extra is missing; finding one costs less than importing it."""
     if missing := [name for name in packages if importlib.util.find_spec(name) is None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -330,6 +331,19 @@ def test_a_study_that_grew_is_told_of_before_it_begins(run, study, tmp_path):
         " gone 1 not counted; their rows are removed: S01/BVP.csv",
     ]
     assert "windows embedded            19" in out
+
+
+@pytest.mark.parametrize("output", [["-o", "out"], ["-o", "out.csv"], ["-o", "dry", "--dry-run"]])
+def test_a_file_whose_extra_is_missing_costs_itself(run, study, tmp_path, monkeypatch, output):
+    monkeypatch.chdir(tmp_path)
+    real = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "mne" else real(name))
+    (study / "bad.csv").unlink()
+    (study / "a.vhdr").write_text("Brain Vision Data Exchange Header File Version 1.0\n")
+    code, out, err = run("embed", study, "--window", 10, "--exclude", "S02/EDA.csv", *output)
+    assert code == 2
+    assert 'reading this format needs mne: pip install "tiny-biomoe[mne]"' in out + err
+    assert "18" in out
 
 
 @pytest.mark.parametrize("output", ["out", "out.csv"])

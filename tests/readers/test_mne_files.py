@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 
@@ -178,6 +179,8 @@ def test_without_mne(brainvision, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match=r'reading this format needs mne: pip install "tiny-biomoe\[mne\]"'):
         listed(path)
+    with pytest.raises(SignalError, match=f"{re.escape(str(path))}: reading this format needs mne"):
+        read(path)
 
 
 def test_a_real_file_of_brainvision():

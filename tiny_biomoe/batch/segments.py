@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..config import Recipe
-from ..errors import ConfigError, MissingExtra, SignalError, printable
+from ..errors import ConfigError, SignalError, printable
 from ..images.windows import FilteredRecording, runs
 from ..readers.columns import LeftOut, NoSignal, OtherModality
 from ..readers.formats import parts_of
@@ -134,7 +134,7 @@ def load(file: File, settings: Settings, recipe: Recipe) -> list[Segment | Notic
                     continue
                 for left in error.left_out or [of_file]:
                     found.append(Notice(number, each.source, "skipped", left.reason, left.channel or None))
-        except (SignalError, MissingExtra, MemoryError, OSError) as error:
+        except (SignalError, MemoryError, OSError) as error:
             reason, again = _reason(error, file), isinstance(error, MemoryError)
             found += [Notice(number, each.source, "failed", reason, again=again) for number, each in inputs]
     return _without_repeats(found)

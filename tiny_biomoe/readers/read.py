@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ConfigError, MissingExtra, SignalError, excerpt, listed, printable, unknown, warn
+from ..errors import ConfigError, MissingExtra, MissingReader, SignalError, excerpt, listed, printable, unknown, warn
 from ..signals.filters import MODALITIES, modality_name
 from ..signals.validation import Signal, check_fs
 from .channel import AGREEMENT, NO_MODALITY, Channel, Options, agree
@@ -211,7 +211,7 @@ def reading(path: Path) -> Iterator[None]:
     except SignalError as error:
         raise type(error)(f"{printable(str(path))}: {error}") from error
     except MissingExtra as error:
-        raise MissingExtra(f"{printable(str(path))}: {error}") from error
+        raise MissingReader(f"{printable(str(path))}: {error}") from error
     except OSError as error:
         raise SignalError(f"{printable(str(path))}: the file cannot be read ({error.strerror or error})") from error
     except MemoryError as error:

@@ -11,14 +11,14 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from ..errors import MissingExtra, SignalError
+from ..errors import SignalError
 from .channel import Options
 from .formats import channels_of
 from .read import Recordings, Statements, check_reading, read, reading
 
 TOGETHER = 64  # columns that are parsed in one pass, which takes 8 bytes a cell
 
-Result = Recordings | SignalError | MissingExtra | MemoryError  # what `read` gives, or what it raises
+Result = Recordings | SignalError | MemoryError  # what `read` gives, or what it raises
 
 
 def read_each(path: Path, requests: Sequence[Mapping[str, Any]], **common: Any) -> Iterator[Result]:
@@ -54,7 +54,7 @@ def read_each(path: Path, requests: Sequence[Mapping[str, Any]], **common: Any) 
 def _together(path: Path, asked: list[dict[str, Any]]) -> list[Result]:
     try:
         return [read(path, **asked[0])] if len(asked) == 1 else _in_one_pass(path, asked)
-    except (SignalError, MissingExtra, MemoryError) as error:
+    except (SignalError, MemoryError) as error:
         if len(asked) == 1:
             return [error]
     half = len(asked) // 2
