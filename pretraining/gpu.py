@@ -33,6 +33,7 @@ from pretraining.growth import take_over
 from pretraining.metrics import forget_after, log_row
 from pretraining.readout import Readout, Weights
 from pretraining.sources import Source, read_pack, sources_digest
+from pretraining.stages import statistics_anew
 from pretraining.validation import trials
 from tiny_biomoe.config import IMAGE_SIZE, Config
 from tiny_biomoe.errors import WeightsError
@@ -246,11 +247,8 @@ class Run:
     @torch.no_grad()
     def _statistics(self, network: Network, batches: list[Batch], deadline: float) -> None:
         """Take the statistics of BatchNorm anew, as means over batches, of which one at least is seen."""
-        norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-        for norm in norms:
-            norm.reset_running_stats()
-            norm.momentum = None
         network.train()
+        statistics_anew(network)
         for batch in batches:
             self.vectors(network, batch.levels)
             if time.monotonic() > deadline:

@@ -70,6 +70,12 @@ class KeptMaps:
     grids: NDArray[np.float16]  # (n, 7, 7, 96), of encoder 1
     maps: NDArray[np.float16]  # (n, 96, 4, 4), of encoder 2
 
+    @classmethod
+    def of(cls, files: Sequence[Path]) -> KeptMaps:
+        """What `keep_maps` wrote, file behind file."""
+        parts = [np.load(file) for file in files]
+        return cls(*(np.concatenate([part[name] for part in parts]) for name in ("grids", "maps")))
+
     def batch(self, rows: NDArray[np.intp]) -> tuple[Tensor, Tensor]:
         """Of some examples, in float32."""
         return torch.from_numpy(self.grids[rows]).float(), torch.from_numpy(self.maps[rows]).float()
@@ -79,7 +85,7 @@ def keep_maps(network: Network, levels: NDArray[np.uint8], path: Path, at_once: 
     """Maps of images (n, 224, 224), computed where `path`, a folder, does not hold them yet."""
     path.mkdir(parents=True, exist_ok=True)
     network.eval()
-    parts = []
+    files = []
     for number, some in enumerate(np.array_split(levels, max(1, len(levels) // 250))):
         file = path / f"maps-{number:05d}.npz"
         if not file.exists():
@@ -89,8 +95,8 @@ def keep_maps(network: Network, levels: NDArray[np.uint8], path: Path, at_once: 
             whole = file.with_suffix(".partial.npz")
             np.savez(whole, grids=grids, maps=maps)
             whole.replace(file)
-        parts.append(np.load(file))
-    return KeptMaps(*(np.concatenate([part[name] for part in parts]) for name in ("grids", "maps")))
+        files.append(file)
+    return KeptMaps.of(files)
 
 
 @dataclass(frozen=True)

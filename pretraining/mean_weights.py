@@ -14,11 +14,10 @@ from pathlib import Path
 import click
 import numpy as np
 import torch
-from torch import nn
 
-from pretraining.late import KeptMaps, early_digest
+from pretraining.late import KeptMaps, Settings, early_digest
 from pretraining.precision import on_threads
-from pretraining.stages import EARLY, late_vectors, set_training
+from pretraining.stages import EARLY, late_vectors, set_training, statistics_anew
 from tiny_biomoe.errors import WeightsError
 from tiny_biomoe.model import TinyBioMoE
 from tiny_biomoe.network.network import Network
@@ -55,11 +54,8 @@ def mean_weights(
             if standing is not None and name.startswith(SECOND):
                 value = value.lerp(standing.state_dict()[name].double(), share)
             tensor.copy_(value)
-    set_training(mean, 0.0)
-    for module in mean.modules():
-        if isinstance(module, nn.BatchNorm2d) and module.training:
-            module.reset_running_stats()
-            module.momentum = None  # the mean over batches
+    set_training(mean, Settings.norm_momentum)
+    statistics_anew(mean)
     order = np.random.default_rng(0).permutation(len(maps.grids))[:SEEN]
     with torch.no_grad():
         for rows in np.array_split(order, max(1, len(order) // at_once)):
@@ -82,8 +78,7 @@ def main(folders: tuple[str, ...], cache: Path, standing: str | None, share: flo
     kept = [sorted(place.glob("maps-?????.npz")) for place in cache.glob(f"maps-*-{early_digest(runs[0])}")]
     if not any(kept):
         raise click.BadParameter(f"{cache} holds no maps of these early stages", param_hint="--cache")
-    parts = [np.load(file) for file in max(kept, key=len)]
-    maps = KeptMaps(*(np.concatenate([part[name] for part in parts]) for name in ("grids", "maps")))
+    maps = KeptMaps.of(max(kept, key=len))
     model = TinyBioMoE()
     model.load_state_dict(mean_weights(runs, maps, TinyBioMoE.from_pretrained(standing), share).state_dict())
     model.save_pretrained(out)

@@ -47,6 +47,14 @@ def late_parameters(network: nn.Module) -> list[tuple[str, nn.Parameter]]:
     return [(n, p) for n, p in network.named_parameters() if not n.startswith(tuple(f"{part}." for part in EARLY))]
 
 
+def statistics_anew(network: nn.Module) -> None:
+    """Let the BatchNorms that are in training mode forget their statistics, and take means over the batches to come."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d) and module.training:
+            module.reset_running_stats()
+            module.momentum = None
+
+
 def set_training(network: Network, norm_momentum: float) -> None:
     """Late stages learn: their BatchNorms use and gather statistics of batches; early stages stay in eval mode."""
     network.eval()

@@ -6,6 +6,7 @@ import numpy as np
 from toy_training import TINY
 
 from pretraining.archives import Task
+from pretraining.late import KeptMaps
 from pretraining.multitask import Settings
 from pretraining.sources import Row, Source, gather
 
@@ -37,3 +38,10 @@ def toy_source(modality: str = "resp", fs: float = 8.0, classes: tuple[str, ...]
         for i in range(8)
     ]
     return gather(f"toy-{modality}", modality, fs, classes, (15.0, 40.0), 32.0, rows, 128.0)
+
+
+def toy_maps(count: int = 24) -> KeptMaps:
+    """Kept maps of noise."""
+    rng = np.random.default_rng(1)
+    grids, maps = (rng.standard_normal((count, *shape)) for shape in ((7, 7, 96), (96, 4, 4)))
+    return KeptMaps(grids.astype(np.float16), maps.astype(np.float16))

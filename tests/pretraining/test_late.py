@@ -13,12 +13,11 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from toy_pretraining import toy_source
+from toy_pretraining import toy_maps, toy_source
 
 from pretraining import late
 from pretraining.examples import Examples
 from pretraining.late import (
-    KeptMaps,
     Settings,
     batch_rows,
     keep_maps,
@@ -46,13 +45,6 @@ def toy_examples(count: int = 24) -> Examples:
         rng.standard_normal((count, TARGETS), dtype=np.float32), spectra / spectra.sum(1, keepdims=True),
         rng.standard_normal((count, 1024)).astype(np.float16),
     )  # fmt: skip
-
-
-def toy_maps(count: int = 24) -> KeptMaps:
-    """Kept maps of noise."""
-    rng = np.random.default_rng(1)
-    grids, maps = (rng.standard_normal((count, *shape)) for shape in ((7, 7, 96), (96, 4, 4)))
-    return KeptMaps(grids.astype(np.float16), maps.astype(np.float16))
 
 
 def toy_network() -> Network:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from toy_pretraining import toy_maps
 
 from pretraining.late import KeptMaps, early_digest, embed_maps
 from pretraining.mean_weights import SECOND, main, mean_weights
@@ -15,12 +16,6 @@ from pretraining.stages import late_parameters, late_vectors, set_training
 from tiny_biomoe import TinyBioMoE, WeightsError
 
 GATE, SECOND_STAGE = "gate.weight", next(n for n, _ in late_parameters(TinyBioMoE()) if n.startswith(SECOND))
-
-
-def toy_maps(count: int = 24) -> KeptMaps:
-    rng = np.random.default_rng(1)
-    grids, maps = (rng.standard_normal((count, *shape)) for shape in ((7, 7, 96), (96, 4, 4)))
-    return KeptMaps(grids.astype(np.float16), maps.astype(np.float16))
 
 
 @pytest.fixture

@@ -184,10 +184,7 @@ def _events(path: Path, label: str | None) -> Iterator[_Span | None]:
     """The events of a file; None for each that has no length."""
     where = printable(str(path))
     try:
-        comments, body = read_lines(path)
-        header, *lines = body.decode().split("\n")
-        delimiter = delimiter_of(header)
-        names = _names(header)
+        names, rows, first = _table(path)
         start, stop, length = (_first(names, among) for among in (STARTS, STOPS, LENGTHS))
         labelled = _first(names, LABELS if label is None else (label.lower(),))
         if start is None or (stop is None and length is None):
@@ -197,8 +194,7 @@ def _events(path: Path, label: str | None) -> Iterator[_Span | None]:
             )
         if labelled is None and label is not None:
             raise ConfigError(f"it has no column {label!r}: choose from {', '.join(map(excerpt, names))}")
-        for number, line in enumerate(lines, len(comments) + 2):
-            cells = cells_of(line, delimiter)
+        for number, cells in enumerate(rows, first):
             if len(cells) != len(names):
                 raise SignalError(f"row {number}: {len(cells)} cells under {len(names)} names")
             row = dict(zip(names, cells, strict=True))
@@ -210,12 +206,13 @@ def _events(path: Path, label: str | None) -> Iterator[_Span | None]:
         raise SignalError(f"{where}: the file of events cannot be read ({error.strerror})") from error
 
 
-def _names(header: str) -> list[str]:
-    return [name.lower() for name in cells_of(header, delimiter_of(header))]
-
-
-def _columns(path: Path) -> list[str]:
-    return _names(read_lines(path)[1].decode().split("\n")[0])
+def _table(path: Path) -> tuple[list[str], Iterator[list[str]], int]:
+    """Of a file of events: names of its columns in lower case, the cells of its rows, the number of the first row."""
+    comments, body = read_lines(path)
+    header, *lines = body.decode().split("\n")
+    delimiter = delimiter_of(header)
+    names = [name.lower() for name in cells_of(header, delimiter)]
+    return names, (cells_of(line, delimiter) for line in lines), len(comments) + 2
 
 
 def _span(
@@ -287,7 +284,7 @@ def _note(names: list[str], what: str) -> str:
 
 
 def _unlabelled(marked: Sequence[Path]) -> str:
-    columns = ", ".join(map(excerpt, _columns(marked[0])))
+    columns = ", ".join(map(excerpt, _table(marked[0])[0]))
     return f"no row has a label: {printable(marked[0].name)} has the columns {columns}, and label= (--label) names one"
 
 
