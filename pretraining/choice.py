@@ -92,7 +92,16 @@ def table(names: Sequence[str], taken: Sequence[NDArray[np.bool_]], found: Mappi
     return "\n".join(lines) + "\n"
 
 
-def _vectors(
+def counted(held_out: Sequence[Trial], folder: Path) -> list[NDArray[np.bool_]]:
+    """Of each trial, which protocols the frequency rows of the untrained network (seed 0) read above chance: (2,)."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        untrained = TinyBioMoE()
+    rows = trial_vectors(untrained, held_out, folder, rows=True)
+    return countable([both(vectors, trial) for vectors, trial in zip(rows, held_out, strict=True)])
+
+
+def trial_vectors(
     model: TinyBioMoE, held_out: Sequence[Trial], folder: Path, rows: bool = False
 ) -> list[NDArray[np.float32]]:
     """Embeddings of each trial's windows, or rows; computed where the folder does not hold them yet."""
@@ -122,14 +131,10 @@ def main(data: Path, candidates: tuple[str, ...], standing: str | None, most: in
     if "" in folders.values():
         raise click.BadParameter(f"{candidates}: each is NAME=FOLDER", param_hint="--candidate")
     held_out = trials(read_pack(data), TinyBioMoE.from_pretrained(standing).recipe, most)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        untrained = TinyBioMoE()
-    rows = _vectors(untrained, held_out, out / "vectors", rows=True)
-    taken = countable([both(vectors, trial) for vectors, trial in zip(rows, held_out, strict=True)])
+    taken = counted(held_out, out / "vectors")
     found = {}
     for name, folder in {"the weights that stand": standing, **folders}.items():
-        vectors = _vectors(TinyBioMoE.from_pretrained(folder), held_out, out / "vectors")
+        vectors = trial_vectors(TinyBioMoE.from_pretrained(folder), held_out, out / "vectors")
         found[name] = [both(part, trial) for part, trial in zip(vectors, held_out, strict=True)]
     base = found["the weights that stand"]
     verdicts = {name: verdict(mine, base, taken, len(folders)) for name, mine in found.items()}

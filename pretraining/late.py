@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
@@ -170,6 +170,7 @@ def train_late(
     every: int = 100,
     taught: NDArray[np.float32] | None = None,
     watched: Kept | None = None,
+    optimizer: Callable[[list[dict[str, Any]], float], Optimizer] = AdamW,
 ) -> Network:
     """Train the late stages from the newest checkpoint in `out`, or from `network` as it is; returns it in eval mode.
 
@@ -177,6 +178,7 @@ def train_late(
     ----------
     taught : (n, teachers, 256), what other features say of each example (`distillation`)
     watched : examples of people held out, on which the loss is logged in `held_out.csv` at every checkpoint
+    optimizer : of groups of parameters and the learning rate
 
     Raises
     ------
@@ -189,22 +191,23 @@ def train_late(
     with reproducible(settings.threads, settings.seed):
         classes = [len(source.classes) for source in sources if source.classes]
         model = Readout(network, classes, shared=True, teachers=0 if taught is None else taught.shape[1])
-        optimizer = torch.optim.AdamW(_parameter_groups(model, settings), lr=settings.learning_rate)
-        scheduler = cosine_with_warmup(optimizer, settings.steps)
+        steps = optimizer(_parameter_groups(model, settings), settings.learning_rate)
+        scheduler = cosine_with_warmup(steps, settings.steps)
         facts_of_run = {"settings": asdict(settings), "learnt_from": _digest(examples, taught)}
-        start = _resume(out, facts_of_run, model, optimizer, scheduler)
+        facts_of_run["optimized_by"] = type(steps).__name__
+        start = _resume(out, facts_of_run, model, steps, scheduler)
         if not start:
             begin(model, examples, maps, taught)
         forget_after(out / "metrics.csv", start)
         set_training(network, settings.norm_momentum)
         for step in tqdm(range(start, settings.steps), initial=start, total=settings.steps, mininterval=20):
             rows = batch_rows(len(examples.labels), settings.images, settings.seed, step)
-            facts = _step(model, sources, examples, maps, rows, settings, optimizer, step, taught)
+            facts = _step(model, sources, examples, maps, rows, settings, steps, step, taught)
             log_row(out / "metrics.csv", {"step": step, "lr": float(scheduler.get_last_lr()[0]), **facts})
             scheduler.step()
             if (step + 1) % every == 0 or step + 1 == settings.steps:
                 state = {**facts_of_run, "step": step + 1, "model": model.state_dict()}
-                state |= {"optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict()}
+                state |= {"optimizer": steps.state_dict(), "scheduler": scheduler.state_dict()}
                 save_checkpoint(out, step + 1, state)
                 if watched is not None:
                     log_row(out / "held_out.csv", {"step": step + 1, **watch(model, watched, settings)})
