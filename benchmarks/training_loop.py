@@ -23,6 +23,8 @@ try:
     from pretraining.batches import Batch
     from pretraining.objectives import MultitaskModel, Objectives, read_loss
     from tiny_biomoe.network.network import Network
+
+    LAYOUT, FUSED = torch.channels_last, True
 except ImportError:  # the layout of commit 2b6f5ba
     from tiny_biomoe.train.draws import Batch  # type: ignore[no-redef, import-not-found]
     from tiny_biomoe.train.reading import (  # type: ignore[no-redef, import-not-found]
@@ -33,17 +35,19 @@ except ImportError:  # the layout of commit 2b6f5ba
 
     from tiny_biomoe.network import Network  # type: ignore[no-redef, attr-defined]
 
+    LAYOUT, FUSED = torch.contiguous_format, False
+
 RATE, WEIGHT_DECAY, CLIP = 3e-4, 0.05, 1.0
 
 
 def loop(kept: dict[str, NDArray[Any]], size: int, precision: str, images: int, seed: int) -> Callable[[], float]:
     """A function that does one more step, and gives its loss on facts: what every window has."""
     torch.manual_seed(seed)
-    model = MultitaskModel(Network(Config(), size), [2]).train()
+    model = MultitaskModel(Network(Config(), size), [2]).train().to(memory_format=LAYOUT)
     wanted = torch.from_numpy(np.concatenate([kept["facts"], kept["profiles"]], 1))
     model.target_mean.copy_(wanted.mean(0))
     model.target_std.copy_(wanted.std(0).clamp_min(1e-3))
-    optimizer = torch.optim.AdamW(model.parameters(), RATE, weight_decay=WEIGHT_DECAY)
+    optimizer = torch.optim.AdamW(model.parameters(), RATE, weight_decay=WEIGHT_DECAY, fused=FUSED)
     rng = np.random.default_rng(seed)
 
     def step() -> float:

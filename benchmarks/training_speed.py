@@ -1,5 +1,5 @@
-"""Images a second of pretraining, side by side in one run: the loop of weights 0.6 (bfloat16, 18 whole images or small
-ones), the same loop in the precision that this processor is quick in, and the late stages on kept maps.
+"""Images a second of pretraining, side by side in one run: the multitask loop (18 whole images or small ones) in both
+precisions, and the late stages on kept maps.
 
 `python benchmarks/training_speed.py --rounds 3` prints a table. Rounds take turns, so that other work on the machine
 slows all rows alike; seconds are of the processor (all threads), and the medians of ratios are the result.
@@ -86,8 +86,8 @@ def noise_batch(images: int) -> Batch:
 def loop(size: int, precision: str, images: int) -> Step:
     """A step of `multitask.train`, without drawing."""
     torch.manual_seed(0)
-    model = MultitaskModel(Network(Config(), size), [4, 22, 2]).train()
-    optimizer = torch.optim.AdamW(model.parameters(), 3e-4)
+    model = MultitaskModel(Network(Config(), size), [4, 22, 2]).train().to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(model.parameters(), 3e-4, fused=True)
     batch = noise_batch(images)
 
     def step() -> None:

@@ -268,7 +268,7 @@ class Run:
             if isinstance(module, nn.BatchNorm2d):
                 module.momentum = self.settings.norm_momentum
         groups = parameter_groups(self.model, self.settings)
-        self.optimizer = torch.optim.AdamW(groups, fused=self.device.type == "cuda")
+        self.optimizer = torch.optim.AdamW(groups, fused=True)
 
     def _grow(self) -> None:
         """Go on in whole pictures."""

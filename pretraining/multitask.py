@@ -126,10 +126,11 @@ def _train(
     model = MultitaskModel(network, [len(task.classes) for task in tasks])
     goes_on = begin is not None and take_over(model, begin)
     model.to(device)
+    model.network.to(memory_format=torch.channels_last)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = settings.norm_momentum
-    optimizer = torch.optim.AdamW(_parameter_groups(model, settings))
+    optimizer = torch.optim.AdamW(_parameter_groups(model, settings), fused=True)
     scheduler = cosine_with_warmup(optimizer, settings.steps)
     data = recordings_digest(tasks)
     start = _resume(out, settings, data, model, optimizer, scheduler)

@@ -12,12 +12,12 @@ from pretraining.precision import on_threads, quick_precision, reproducible
     ("capabilities", "precision"),
     [
         ({"avx2": True, "avx512_bf16": False, "amx_bf16": False}, "float32"),
-        ({"avx512_f": True, "avx512_bf16": True}, "bfloat16"),
+        ({"avx512_f": True, "avx512_bf16": True}, "float32"),
         ({"amx_tile": True, "amx_bf16": True}, "bfloat16"),
         ({}, "float32"),
     ],
 )
-def test_bfloat16_only_where_a_cpu_multiplies_in_it(monkeypatch, capabilities, precision):
+def test_bfloat16_only_where_a_cpu_multiplies_matrices_in_it(monkeypatch, capabilities, precision):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
     assert quick_precision() == precision
     assert quick_precision("cuda") == "bfloat16"
