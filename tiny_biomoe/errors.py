@@ -76,6 +76,15 @@ def listed(texts: Iterable[str], most: int, more: str = " and {} more", joint: s
     return joint.join(every[:most]) + (more.format(len(every) - most) if len(every) > most else "")
 
 
+def counted(count: int, noun: str, nouns: str = "", width: int = 0) -> str:
+    """A number, as wide as asked, with its noun, whose plural has an s more or is given.
+
+    >>> counted(1, "recording"), counted(2, "recording"), counted(0, "person", "people")
+    ('1 recording', '2 recordings', '0 people')
+    """
+    return f"{count:>{width}} {noun if count == 1 else nouns or noun + 's'}"
+
+
 class SignalWarning(UserWarning):
     """A signal can be used, but part of it is doubtful (clipped, interpolated, flat)."""
 

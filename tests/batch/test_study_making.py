@@ -103,17 +103,14 @@ def test_events_without_people_and_recordings_without_events(folder):
     e4(folder / "S03" / "EDA.csv", pulse(20, 4), 4)
     e4(folder / "pilot" / "EDA.csv", pulse(20, 4), 4)
     found = study_rows(folder, r"S(\d+)", events="*_events.csv", include=["*EDA.csv"])
-    assert (
-        found.notes[0]
-        == r"1 recordings have no person, and are kept without one: 'S(\d+)' is not in their paths (pilot/EDA.csv)"
-    )
-    assert found.notes[1] == "2 recordings have no events, and are left out (S03/EDA.csv, pilot/EDA.csv)"
+    assert found.notes[0] == r"1 recording kept without a person, for 'S(\d+)' is not in the path (pilot/EDA.csv)"
+    assert found.notes[1] == "2 recordings left out, for want of events (S03/EDA.csv, pilot/EDA.csv)"
     (folder / "S03" / "P_events.csv").write_text("start,stop\n0,10\n")
     found = study_rows(folder, events="*_events.csv", include=["*EDA.csv"])
-    assert found.notes[1].startswith("1 files of events belong to no recording by their names (P_events.csv): a name")
+    assert found.notes[1].startswith("1 file of events without a recording of that name (P_events.csv): a name")
     (folder / "S03" / "P_events.csv").rename(folder / "S03" / "_events.csv")
     found = study_rows(folder, events="*_events.csv", include=["*EDA.csv"])
-    assert found.notes[0] == "1 recordings have no events, and are left out (pilot/EDA.csv)"
+    assert found.notes[0] == "1 recording left out, for want of events (pilot/EDA.csv)"
 
 
 def test_bids_as_it_is(tmp_path):

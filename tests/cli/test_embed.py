@@ -362,8 +362,8 @@ def test_a_table_from_names_and_events(run, study, tmp_path):
     (study / "S01" / "events.csv").write_text("onset,duration,label\n0,20,calm\n20,30,stress\n")
     command = "study", study, "--subject", r"(S\d+)", "--events", "events.csv", "--include", "*EDA.csv"
     code, out, err = run(*command, "-o", study / "study.csv")
-    assert (code, out.split(" in ")[0]) == (0, "2 rows of 1 recordings and 1 people")
-    assert "1 recordings have no events, and are left out (S02/EDA.csv)" in err
+    assert (code, out.split(" in ")[0]) == (0, "2 rows of 1 recording and 1 person")
+    assert "1 recording left out, for want of events (S02/EDA.csv)" in err
     assert (study / "study.csv").read_text() == (
         "path,subject,start,stop,label\nS01/EDA.csv,S01,0,20,calm\nS01/EDA.csv,S01,20,50,stress\n"
     )

@@ -123,7 +123,7 @@ def test_channels_of_no_known_modality_are_named_and_the_others_embedded(run, tm
     code, out, err = run("embed", tmp_path / "both.csv", "--fs", 10, "-o", tmp_path / "out.csv")
     assert code == 0
     assert "TEMP: measures temperature" in err
-    assert "1 vectors" in out
+    assert "1 vector of 192" in out
 
 
 @pytest.mark.parametrize(

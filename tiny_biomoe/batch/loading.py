@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ConfigError, need, unknown, warn
+from ..errors import ConfigError, counted, need, unknown, warn
 from ..sealed_files import plain_json, read_sealed, sha256_of
 from ..signals.request import READOUTS, check_readout, column_of, representation_name
 from .compatibility import check_mixable
@@ -170,9 +170,9 @@ def readouts_of(manifest: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _check_filled(folder: Path, manifest: Mapping[str, Any]) -> None:
     if not sum(each["rows"] for each in manifest["shards"]):
+        inputs = counted(manifest["summary"]["inputs"], "input")
         raise ConfigError(
-            f"{str(folder)!r} holds no vector: none of {manifest['summary']['inputs']} inputs could be embedded; "
-            f"{str(folder / FAILURES)!r} says why"
+            f"{str(folder)!r} holds no vector: none of {inputs} could be embedded; {str(folder / FAILURES)!r} says why"
         )
 
 

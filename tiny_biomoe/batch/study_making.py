@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..errors import ConfigError, SignalError, excerpt, listed, printable
+from ..errors import ConfigError, SignalError, counted, excerpt, listed, printable
 from ..readers.bids_files import looks_like_bids, start_time
 from ..readers.text_files import read_lines
 from ..signals.validation import is_number
@@ -133,8 +133,8 @@ def study_rows(
         repeated += len(found) - len(once)
         rows += [{**about, **span.cells(moved)} for span in once if span.stop > moved]
     notes = [
-        _note(nobody, f"have no person, and are kept without one: '{subject}' is not in their paths"),
-        _note(silent, "have no events, and are left out"),
+        _note(nobody, f"kept without a person, for '{subject}' is not in the path"),
+        _note(silent, "left out, for want of events"),
         _unused([path.name for path in marked if path not in used]) if silent else "",
         f"{points} events without a length are left out" if points else "",
         f"{early} events ended before their recording began, and are left out" if early else "",
@@ -280,7 +280,7 @@ def _moved(path: Path) -> float:
 
 
 def _note(names: list[str], what: str) -> str:
-    return f"{len(names)} recordings {what} ({listed(names, 3)})" if names else ""
+    return f"{counted(len(names), 'recording')} {what} ({listed(names, 3)})" if names else ""
 
 
 def _unlabelled(marked: Sequence[Path]) -> str:
@@ -292,7 +292,7 @@ def _unused(names: list[str]) -> str:
     if not names:
         return ""
     return (
-        f"{len(names)} files of events belong to no recording by their names ({', '.join(names[:3])}): a name begins "
+        f"{counted(len(names), 'file')} of events without a recording of that name ({listed(names, 3)}): a name begins "
         "as the recording or its folder does, or says events alone, for all recordings beside and below"
     )
 

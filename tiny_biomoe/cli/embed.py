@@ -17,7 +17,16 @@ import numpy as np
 from tqdm import tqdm
 
 from ..config import PRECISIONS
-from ..errors import ConfigError, SignalError, SignalWarning, WeightsError, listed, one_warning_a_kind, printable
+from ..errors import (
+    ConfigError,
+    SignalError,
+    SignalWarning,
+    WeightsError,
+    counted,
+    listed,
+    one_warning_a_kind,
+    printable,
+)
 from ..images.representations import REPRESENTATIONS
 from ..inference.backends import BACKENDS, check_backend, require_native
 from ..inference.threads import processors
@@ -149,7 +158,7 @@ def _embed_to_folder(
             model=lambda: Embedder.from_pretrained(weights, **backend), **arguments, **run, **_given(reading),
         )  # fmt: skip
     if not summary.windows:
-        click.echo(f"no vector: none of {summary.inputs} inputs could be embedded")
+        click.echo(f"no vector: none of {counted(summary.inputs, 'input')} could be embedded")
     click.echo(summary.table())
     click.echo(f"embeddings in {printable(str(output))}")
     if summary.failed or summary.in_part or summary.warned or not summary.windows:
@@ -269,7 +278,7 @@ def _list_windows(
         failed = failed or any(each.outcome == "failed" for each in beside)
     for passed in study.skipped:
         click.echo(LISTED.format(0, "", "", "", f"{passed.source}  skipped: {passed.reason}"))
-    click.echo(f"{counts.total():>9} windows")
+    click.echo(counted(counts.total(), "window", width=9))
     for line in _people_and_labels(study, counts):
         click.echo(line)
     if refusal is not None:
@@ -331,18 +340,19 @@ def _people_and_labels(study: Study, counts: Counter[Input]) -> Iterator[str]:
     nobodys, unlabelled = people.pop("", 0), labels.pop("", 0)
     if people:
         without = [printable(person) for person, windows in people.items() if not windows]
-        yield f"{len(people):>9} people" + "".join(
+        yield counted(len(people), "person", "people", width=9) + "".join(
             [
                 f"; without a window: {listed(without, NAMED)}" if without else "",
-                f"; {nobodys} windows of nobody" if nobodys else "",
+                f"; {counted(nobodys, 'window')} of nobody" if nobodys else "",
             ]
         )
     if labels:
-        counted = listed((f"{printable(each)} ({windows} windows)" for each, windows in sorted(labels.items())), NAMED)
-        yield f"{len(labels):>9} labels: {counted}" + (f"; {unlabelled} windows without one" if unlabelled else "")
+        named = (f"{printable(label)} ({counted(windows, 'window')})" for label, windows in sorted(labels.items()))
+        without_one = f"; {counted(unlabelled, 'window')} without one" if unlabelled else ""
+        yield f"{counted(len(labels), 'label', width=9)}: {listed(named, NAMED)}{without_one}"
     if study.carried:
         columns = listed((f"{printable(name)} ({CELLS[kind]})" for name, kind in study.carried), NAMED)
-        yield f"{len(study.carried):>9} columns of your own: {columns}"
+        yield f"{counted(len(study.carried), 'column', width=9)} of your own: {columns}"
 
 
 def _list_beside(failures: list[Failure]) -> None:
@@ -383,12 +393,13 @@ def _embed_to_file(
     for line in lines([*passed, *done.skipped, *done.failed, *done.beside, *done.windows]):
         click.echo(f"not embedded: {fitting(line)}", err=True)
     if not done.table.sources:
-        raise ConfigError(f"nothing could be embedded of {len(paths)} files in {printable(str(source))}")
+        raise ConfigError(f"nothing could be embedded of {counted(len(paths), 'file')} in {printable(str(source))}")
     write(done.table, output)
     click.echo(
-        f"{len(done.table.sources)} vectors of {len(done.table.embeddings[0])} numbers in {output} "
-        f"({len(paths) + len(passed)} inputs = {len(paths) - len(done.failed) - len(done.skipped)} embedded + "
-        f"{len(done.failed)} failed + {len(passed) + len(done.skipped)} skipped)"
+        f"{counted(len(done.table.sources), 'vector')} of {len(done.table.embeddings[0])} numbers in {output} "
+        f"({counted(len(paths) + len(passed), 'input')} = "
+        f"{len(paths) - len(done.failed) - len(done.skipped)} embedded + {len(done.failed)} failed + "
+        f"{len(passed) + len(done.skipped)} skipped)"
     )
     if done.failed or done.windows:
         raise SystemExit(2)

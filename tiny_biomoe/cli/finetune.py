@@ -12,7 +12,7 @@ import torch
 
 from ..batch.study_table import open_study
 from ..config import PRECISIONS
-from ..errors import ConfigError, SignalError
+from ..errors import ConfigError, SignalError, counted
 from ..images.representations import REPRESENTATIONS
 from ..model import TinyBioMoE
 from ..signals.filters import modality_name
@@ -180,8 +180,8 @@ def _vectors(model: TinyBioMoE, settings: Settings, folder: Path, device: str) -
 
 
 def _say(samples: Samples, more: str) -> None:
-    views, people = ", ".join(map(str, samples.views)), len(set(samples.subjects))
-    click.echo(f"{len(samples)} samples of {people} people as {views}: {more}")
+    views, people = ", ".join(map(str, samples.views)), counted(len(set(samples.subjects)), "person", "people")
+    click.echo(f"{counted(len(samples), 'sample')} of {people} as {views}: {more}")
 
 
 def _settings(chosen: dict[str, Any]) -> Settings:
@@ -206,7 +206,8 @@ def _samples(path: Path, model: TinyBioMoE, settings: Settings, chosen: dict[str
         group=chosen["group"], join=chosen["join"], unlabelled=chosen["unlabelled"], missing=chosen["missing"],
     )  # fmt: skip
     if failures and (chosen["bad"] == "error" or not stretches.windows):
-        raise SignalError(f"{failures[0]} ({len(failures)} inputs cannot be used; --bad drop leaves them out)")
+        how_many = counted(len(failures), "input")
+        raise SignalError(f"{failures[0]} ({how_many} cannot be used; --bad drop leaves such inputs out)")
     for line in (*stretches.notes, *failures):
         click.echo(f"left out: {fitting(line)}", err=True)
     held = modalities or sorted({name for windows in stretches.windows for name in windows})

@@ -10,7 +10,7 @@ import click
 from ..batch.compatibility import CARE, NEVER, differences, facts_of
 from ..batch.loading import read_manifest
 from ..batch.shards import FAILURES
-from ..errors import printable
+from ..errors import counted, printable
 
 FOLDER_PATH = click.Path(exists=True, file_okay=False, path_type=Path)
 
@@ -22,11 +22,13 @@ def info(folder: Path) -> None:
     manifest = read_manifest(folder)
     summary, made = manifest["summary"], manifest["fingerprint"]
     if not summary["windows"]:
-        click.echo(f"no vector: none of {summary['inputs']} inputs could be embedded; see {folder / FAILURES}")
+        click.echo(
+            f"no vector: none of {counted(summary['inputs'], 'input')} could be embedded; see {folder / FAILURES}"
+        )
     arguments, facts = made["arguments"], facts_of(manifest)
     weights = made["weights"]
     lines: dict[str, Any] = {
-        "windows": f"{summary['windows']} of {summary['embedded']} inputs; {summary['failed']} failed, "
+        "windows": f"{summary['windows']} of {counted(summary['embedded'], 'input')}; {summary['failed']} failed, "
         f"{summary['skipped']} skipped",
         "shards": f"{summary['shards']}, {summary['bytes'] / 1e6:.1f} MB",
         "weights": f"{weights['weights']} (sha256 {weights['weights_sha256'] or weights['tensors_sha256']})",

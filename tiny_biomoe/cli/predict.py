@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from ..batch.labels import as_classes, check_targets
 from ..batch.study_table import Input, Study, open_study
-from ..errors import ConfigError, SignalError, printable
+from ..errors import ConfigError, SignalError, counted, printable
 from ..sealed_files import write_whole
 from ..signals.filters import modality_name
 from ..train.classifier import DESCRIPTION, TrainedClassifier
@@ -85,7 +85,10 @@ def predict(classifier: Path, source: Path, output: Path, label: str | None, gro
     done = "classified" if loaded.target is None else "predicted"
     for line in (*stretches.notes, *failures):
         click.echo(f"not {done}: {fitting(line)}", err=True)
-    click.echo(f"{len(found.kept)} samples {done} in {output}, {len(failures)} inputs or samples failed")
+    click.echo(
+        f"{counted(len(found.kept), 'sample')} {done} in {output}, "
+        f"{counted(len(failures), 'input or sample', 'inputs or samples')} failed"
+    )
     _score(loaded, stretches, found)
     if failures:
         raise SystemExit(2)

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from ..batch.study_making import study_rows
+from ..errors import counted
 from ..sealed_files import write_whole
 from .output_files import check_output
 
@@ -37,4 +38,5 @@ def study(
         click.echo(note, err=True)
     people = {row["subject"] for row in found.rows if row["subject"]}
     files = {row["path"] for row in found.rows}
-    click.echo(f"{len(found.rows)} rows of {len(files)} recordings and {len(people)} people in {output}")
+    recordings, of_people = counted(len(files), "recording"), counted(len(people), "person", "people")
+    click.echo(f"{counted(len(found.rows), 'row')} of {recordings} and {of_people} in {output}")
