@@ -20,6 +20,7 @@ from tiny_biomoe.signals.filters import passband
 
 BANDS = 6  # log-spaced, of the spectrum's shares
 TSFEL_RATE = 4.0  # Hz, the lowest for which TSFEL's own names of features stay distinct; slower signals are called this
+HYDRA_WINDOWS = 32  # convolved at a time
 KERNELS = 10_000  # of MiniRocket, its authors' number; it makes 9 996 of them
 WAVELETS = 8  # of scattering, an octave of its first order
 
@@ -120,7 +121,7 @@ def multirocket_hydra(dataset: Dataset) -> Fitted:
     """MultiRocket and Hydra side by side (Dempster et al. 2023).
 
     MultiRocket's thresholds are taken from the training rows of each fold. Hydra takes nothing from them, so it is
-    computed once, for few windows at a time: at once, 700 windows of 4 000 samples took 11 GB.
+    computed once, for few windows at a time: they are convolved side by side, 20 MiB for each of 4 000 samples.
     """
     need("aeon", extra="bench", what="MultiRocket-Hydra")
     from aeon.transformations.collection.convolution_based import HydraTransformer, MultiRocket
@@ -129,7 +130,7 @@ def multirocket_hydra(dataset: Dataset) -> Fitted:
 
     def hydra(x: NDArray[np.float32]) -> Features:
         transformer = HydraTransformer(random_state=0, n_jobs=1).fit(x[:2])  # of which it takes the shape alone
-        parts = np.array_split(x, -(-len(x) // 32))
+        parts = np.array_split(x, -(-len(x) // HYDRA_WINDOWS))
         return np.concatenate([np.asarray(transformer.transform(part), np.float32) for part in parts])
 
     hydras = {modality: hydra(x) for modality, x in series.items()}

@@ -8,15 +8,17 @@ bench on other people.
 The rule, fixed beforehand: the score is the mean of those numbers (trial and protocol) that count in
 `pretraining.choice`. A part of everything is kept if the score without it lies below that of everything by more than
 twice the standard error of the differences over seeds; what is added to everything is taken up if its score lies above
-by as much. Else the simpler training is right.
+by as much. Else the simpler training is right. Beside it stands the interval over people, which is wider: seeds change
+the order of the windows alone. Weights that are trained by what this says need other people for `pretraining.choice`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,10 +33,9 @@ from torch.optim import AdamW, Muon, Optimizer
 sys.path.insert(0, str(Path(__file__).parent.parent))  # run as a file: its neighbours are pretraining.<name>
 
 from pretraining.beginnings import RAMP, untrained_spectral_encoder
-from pretraining.choice import counted
+from pretraining.choice import which_count
 from pretraining.examples import MADE, Drawing, Examples, draw_examples
 from pretraining.late import (
-    FARTHEST,
     FIRST,
     Kept,
     KeptMaps,
@@ -46,12 +47,13 @@ from pretraining.late import (
     train_late,
 )
 from pretraining.precision import on_threads
-from pretraining.readout import Weights
+from pretraining.readout import FARTHEST, Weights
 from pretraining.row_heads import read_rows
-from pretraining.sources import Source, read_pack
+from pretraining.sources import Source, read_pack, sources_digest
 from pretraining.stages import late_parameters
-from pretraining.validation import Trial, score, trials
+from pretraining.validation import Trial, counts, gain, interval, trials
 from tiny_biomoe.model import TinyBioMoE
+from tiny_biomoe.sealed_files import write_whole
 from tiny_biomoe.weights.loading import tensor_digest
 
 SHOWN = ("scalogram",)  # representation by which trials are scored
@@ -64,10 +66,10 @@ class Variant:
 
     weights: Weights = FACTS
     teachers: bool = True  # MiniRocket and the maps' rows
-    made: bool = True  # windows that are made, a quarter of all
+    made: bool = True  # windows that are made, a quarter of all; without them there are so many fewer
     ramp: bool = True  # place in the image norm's bias
     row_heads: bool = False  # whether heads of the class block begin as readers of rows
-    muon: bool = False  # for matrices of the network
+    muon: bool = False  # for matrices of the network: those of encoder 1 and the gate, not 1x1 convolutions
     trained: bool = True
 
 
@@ -126,11 +128,17 @@ class Setup:
     cache: Path
     settings: Settings  # but for start, seed and weights
 
-    def run(self, variant: Variant, seed: int, out: Path) -> dict[str, float]:
-        """Train one variant, and score it."""
+    def digest(self) -> str:
+        """Eight digits of all that decides scores beside variant and seed."""
+        told = [asdict(self.settings), tensor_digest(self.standing), sources_digest(self.sources)]
+        told += [digest_of(self.examples.levels), [trial.digest() for trial, _ in self.held_out]]
+        return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:8]
+
+    def run(self, variant: Variant, seed: int, out: Path) -> dict[str, Any]:
+        """Train one variant; its counts (`validation.counts`) on every number."""
         network = untrained_spectral_encoder(self.standing, ramp=RAMP if variant.ramp else 0.0)
         place = self.cache / f"maps-{early_digest(network)}"
-        kept = Kept(self.examples, keep_maps(network, self.examples.levels, place / f"{len(self.examples.labels)}"))
+        kept = Kept(self.examples, keep_maps(network, self.examples.levels, place / digest_of(self.examples.levels)))
         if not variant.made:
             kept = some_of(kept, np.flatnonzero(self.examples.sources != MADE))
         if variant.row_heads:
@@ -142,17 +150,16 @@ class Setup:
             settings = replace(self.settings, start=start, seed=seed, weights=variant.weights)
             sources = [s if variant.weights.classes else replace(s, classes=()) for s in self.sources]
             taught = teach(network, [kept])[0] if variant.teachers else None
-            matrices = [p for _, p in late_parameters(network) if p.ndim == 2]
+            matrices = [p for n, p in late_parameters(network) if p.ndim == 2 and "position_bias" not in n]
             optimizer = partial(MuonAndAdamW, matrices=matrices) if variant.muon else AdamW
             network = train_late(
                 network, sources, kept.examples, kept.maps, out, settings, taught=taught, optimizer=optimizer
             )
         found = {}
         for trial, levels in self.held_out:
-            maps = keep_maps(network, levels, place / trial.name.replace(" ", "-"))
-            vectors = embed_maps(network, maps).numpy()
-            found[trial.name] = score(vectors, trial)
-            found[f"{trial.name}, per person"] = score(vectors, trial, per_person=True)
+            vectors = embed_maps(network, keep_maps(network, levels, place / digest_of(levels))).numpy()
+            for name, per_person in zip(names(trial), (False, True), strict=True):
+                found[name] = counts(vectors, trial, per_person).tolist()
         return found
 
 
@@ -182,46 +189,73 @@ def main(
     examples = draw_examples(sources, Drawing(Settings.seed), count, cache / "examples", workers)
     trials_held_out = trials(sources, model.recipe)
     held_out = [(trial, np.stack(list(trial.images(model.recipe, SHOWN)))) for trial in trials_held_out]
-    taken = counted(trials_held_out, cache / "vectors")
-    numbers = [name for (trial, _), which in zip(held_out, taken, strict=True) for name in names(trial, which)]
+    taken = which_count(trials_held_out, cache / "vectors")
+    numbers = [n for trial, which in zip(trials_held_out, taken, strict=True) for n in np.array(names(trial))[which]]
     settings = Settings(steps, "", learning_rate=learning_rate)
     setup = Setup(model.state_dict(), sources, examples, held_out, cache, settings)
-    out = out / f"{steps}-steps-of-{count}"  # scores of others are not these
+    out = out / f"{steps}-steps-of-{count}-{setup.digest()}"  # scores of others are not these
     for seed in seeds:
         for name, variant in VARIANTS.items():
             folder = out / f"{name.replace(' ', '-')}-{seed}"
             if not (folder / "scores.json").exists():
                 folder.mkdir(parents=True, exist_ok=True)
                 found = setup.run(variant, seed, folder)
-                (folder / "scores.json").write_text(
-                    json.dumps({name: found[name] for name in numbers}, indent=2) + "\n"
-                )
+                write_whole(folder / "scores.json", json.dumps({number: found[number] for number in numbers}).encode())
         (out / "ablation.md").write_text(table(out, steps))
     click.echo((out / "ablation.md").read_text())
 
 
-def names(trial: Trial, taken: NDArray[np.bool_]) -> list[str]:
-    """Of a trial's two numbers, those that count."""
-    return [name for name, counts in zip((trial.name, f"{trial.name}, per person"), taken, strict=True) if counts]
+def names(trial: Trial) -> tuple[str, str]:
+    """Of a trial's two numbers."""
+    return trial.name, f"{trial.name}, per person"
+
+
+def digest_of(levels: NDArray[np.uint8]) -> str:
+    """Sixteen digits that tell images apart."""
+    return hashlib.sha256(np.ascontiguousarray(levels).tobytes()).hexdigest()[:16]
+
+
+Counts = dict[str, NDArray[np.float64]]  # by number, (people, classes, 2)
 
 
 def table(out: Path, steps: int) -> str:
-    """All scores so far, in Markdown: means over seeds, and what each variant lacks to everything, with its error."""
-    found: dict[str, dict[str, NDArray[np.float64]]] = {}
+    """All scores so far, in Markdown: means over seeds, and each variant less everything, in points.
+
+    With its standard error over seeds, and the interval of 95 % over people drawn anew.
+    """
+    found: dict[str, dict[str, Counts]] = {}  # by variant and seed
     for name in VARIANTS:
         for path in sorted(out.glob(f"{name.replace(' ', '-')}-*/scores.json")):
-            seed = path.parent.name.rsplit("-", 1)[1]
-            found.setdefault(name, {})[seed] = np.array(list(json.loads(path.read_text()).values()))
-    columns = list(json.loads(next(out.glob("everything-*/scores.json")).read_text()))
-    head = [f"{steps} steps", "seeds", *columns, "mean", "less everything"]
+            kept = {number: np.array(value) for number, value in json.loads(path.read_text()).items()}
+            found.setdefault(name, {})[path.parent.name.rsplit("-", 1)[1]] = kept
+    whole = found["everything"]
+    numbers = list(next(iter(whole.values())))
+    head = [f"{steps} steps", "seeds", *numbers, "mean", "less everything, points", "over people"]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for name, by_seed in found.items():
-        means = np.mean(list(by_seed.values()), axis=0)
-        differences = 100 * np.array([s.mean() - found["everything"][seed].mean() for seed, s in by_seed.items()])
-        error = differences.std(ddof=1) / len(differences) ** 0.5 if len(differences) > 1 else float("nan")
-        cells = " | ".join(f"{mean:.3f}" for mean in [*means, means.mean()])
-        lines.append(f"| {name} | {len(by_seed)} | {cells} | {differences.mean():+.1f} +- {error:.1f} |")
+        scores = np.array([[interval(kept[number])[0] for number in numbers] for kept in by_seed.values()])
+        pairs = [(kept, whole[seed]) for seed, kept in by_seed.items() if seed in whole]
+        less = [_less([pair], numbers)[0] for pair in pairs]
+        error = np.std(less, ddof=1) / len(less) ** 0.5 if len(less) > 1 else float("nan")
+        _, low, high = _less(pairs, numbers)
+        cells = " | ".join(f"{mean:.3f}" for mean in [*scores.mean(0), scores.mean()])
+        lines.append(
+            f"| {name} | {len(by_seed)} | {cells} | {np.mean(less):+.1f} +- {error:.1f} | [{low:+.1f}, {high:+.1f}] |"
+        )
     return "\n".join(lines) + "\n"
+
+
+def _less(pairs: Sequence[tuple[Counts, Counts]], numbers: Sequence[str]) -> tuple[float, float, float]:
+    """Gain of the first of each pair (a seed) on the second, in points, with its interval over people."""
+    by_trial: dict[str, list[str]] = {}  # both protocols of a trial, and all seeds, are of the same people
+    for number in numbers:
+        by_trial.setdefault(number.removesuffix(", per person"), []).append(number)
+    first, second = (
+        [np.stack([pair[side][number] for pair in pairs for number in each]) for each in by_trial.values()]
+        for side in (0, 1)
+    )
+    value, low, high = gain(first, second)
+    return 100 * value, 100 * low, 100 * high
 
 
 if __name__ == "__main__":

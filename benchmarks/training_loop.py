@@ -23,8 +23,6 @@ try:
     from pretraining.batches import Batch
     from pretraining.objectives import MultitaskModel, Objectives, read_loss
     from tiny_biomoe.network.network import Network
-
-    LAYOUT, FUSED = torch.channels_last, True
 except ImportError:  # the layout of commit 2b6f5ba
     from tiny_biomoe.train.draws import Batch  # type: ignore[no-redef, import-not-found]
     from tiny_biomoe.train.reading import (  # type: ignore[no-redef, import-not-found]
@@ -35,6 +33,9 @@ except ImportError:  # the layout of commit 2b6f5ba
 
     from tiny_biomoe.network import Network  # type: ignore[no-redef, attr-defined]
 
+try:
+    from pretraining.precision import FUSED, LAYOUT
+except ImportError:  # a checkout that has neither
     LAYOUT, FUSED = torch.contiguous_format, False
 
 RATE, WEIGHT_DECAY, CLIP = 3e-4, 0.05, 1.0

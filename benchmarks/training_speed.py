@@ -33,7 +33,7 @@ from pretraining.descriptors import COUNT as FACTS
 from pretraining.examples import WAVE, Drawing, Examples, draw_examples
 from pretraining.late import KeptMaps, keep_maps, late_loss
 from pretraining.objectives import MultitaskModel, Objectives, read_loss
-from pretraining.precision import quick_precision
+from pretraining.precision import FUSED, LAYOUT, quick_precision
 from pretraining.profiles import COUNT as PROFILE
 from pretraining.readout import TARGETS, Readout, Weights
 from pretraining.sources import Row, Source, gather
@@ -86,8 +86,8 @@ def noise_batch(images: int) -> Batch:
 def loop(size: int, precision: str, images: int) -> Step:
     """A step of `multitask.train`, without drawing."""
     torch.manual_seed(0)
-    model = MultitaskModel(Network(Config(), size), [4, 22, 2]).train().to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(model.parameters(), 3e-4, fused=True)
+    model = MultitaskModel(Network(Config(), size), [4, 22, 2]).train().to(memory_format=LAYOUT)
+    optimizer = torch.optim.AdamW(model.parameters(), 3e-4, fused=FUSED)
     batch = noise_batch(images)
 
     def step() -> None:

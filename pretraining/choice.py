@@ -92,7 +92,7 @@ def table(names: Sequence[str], taken: Sequence[NDArray[np.bool_]], found: Mappi
     return "\n".join(lines) + "\n"
 
 
-def counted(held_out: Sequence[Trial], folder: Path) -> list[NDArray[np.bool_]]:
+def which_count(held_out: Sequence[Trial], folder: Path) -> list[NDArray[np.bool_]]:
     """Of each trial, which protocols the frequency rows of the untrained network (seed 0) read above chance: (2,)."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -109,7 +109,7 @@ def trial_vectors(
     place.mkdir(parents=True, exist_ok=True)
     found = []
     for trial in held_out:
-        path = place / f"{trial.name.replace(' ', '-')}.npy"
+        path = place / f"{trial.name.replace(' ', '-')}-{trial.digest()}.npy"
         if not path.exists():
             vectors = embed_levels(model, trial.images(model.recipe, SHOWN), 16, rows)
             whole = path.with_suffix(".partial.npy")
@@ -131,7 +131,7 @@ def main(data: Path, candidates: tuple[str, ...], standing: str | None, most: in
     if "" in folders.values():
         raise click.BadParameter(f"{candidates}: each is NAME=FOLDER", param_hint="--candidate")
     held_out = trials(read_pack(data), TinyBioMoE.from_pretrained(standing).recipe, most)
-    taken = counted(held_out, out / "vectors")
+    taken = which_count(held_out, out / "vectors")
     found = {}
     for name, folder in {"the weights that stand": standing, **folders}.items():
         vectors = trial_vectors(TinyBioMoE.from_pretrained(folder), held_out, out / "vectors")

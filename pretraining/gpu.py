@@ -31,6 +31,7 @@ from pretraining.gpu_results import read_log, scores, table, weights_folder
 from pretraining.groups import Groups
 from pretraining.growth import take_over
 from pretraining.metrics import forget_after, log_row
+from pretraining.precision import FUSED, LAYOUT
 from pretraining.readout import Readout, Weights
 from pretraining.sources import Source, read_pack, sources_digest
 from pretraining.stages import statistics_anew
@@ -263,12 +264,12 @@ class Run:
     def _place(self) -> None:
         """The model onto the device, with an optimizer that knows nothing yet."""
         self.model.to(self.device).train()
-        self.model.network.to(memory_format=torch.channels_last)
+        self.model.network.to(memory_format=LAYOUT)
         for module in self.model.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.momentum = self.settings.norm_momentum
         groups = parameter_groups(self.model, self.settings)
-        self.optimizer = torch.optim.AdamW(groups, fused=True)
+        self.optimizer = torch.optim.AdamW(groups, fused=FUSED)
 
     def _grow(self) -> None:
         """Go on in whole pictures."""

@@ -295,6 +295,7 @@ def _resume(out: Path, run: dict[str, Any], model: nn.Module, optimizer: Optimiz
     state = load_checkpoint(out)
     if state is None:
         return 0
+    state.setdefault("optimized_by", "AdamW")  # of runs that did not say
     for name, now in run.items():
         if state.get(name) != now:
             raise WeightsError(f"{out} holds a run with {name}={state.get(name)}, not {now}: choose another folder")

@@ -30,7 +30,7 @@ from pretraining.batches import Augmentation, Batch, TrainingBatches
 from pretraining.growth import take_over
 from pretraining.metrics import draw_metrics, forget_after, log_row
 from pretraining.objectives import MultitaskModel, Objectives, read_loss, targets
-from pretraining.precision import quick_precision, reproducible
+from pretraining.precision import FUSED, LAYOUT, quick_precision, reproducible
 from pretraining.ranks import Ranks, process_group
 from tiny_biomoe.config import IMAGE_SIZE, Architecture, Config
 from tiny_biomoe.errors import WeightsError
@@ -126,11 +126,11 @@ def _train(
     model = MultitaskModel(network, [len(task.classes) for task in tasks])
     goes_on = begin is not None and take_over(model, begin)
     model.to(device)
-    model.network.to(memory_format=torch.channels_last)
+    model.network.to(memory_format=LAYOUT)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = settings.norm_momentum
-    optimizer = torch.optim.AdamW(_parameter_groups(model, settings), fused=True)
+    optimizer = torch.optim.AdamW(_parameter_groups(model, settings), fused=FUSED)
     scheduler = cosine_with_warmup(optimizer, settings.steps)
     data = recordings_digest(tasks)
     start = _resume(out, settings, data, model, optimizer, scheduler)

@@ -7,9 +7,11 @@ from contextlib import contextmanager
 
 import torch
 
+LAYOUT, FUSED = torch.channels_last, True  # of weights, and AdamW in one pass: a tenth quicker than the defaults
+
 
 def quick_precision(device: str = "cpu") -> str:
-    """ "bfloat16" where the device multiplies matrices in it (accelerators, tiles), else "float32".
+    """ "bfloat16" on accelerators and on processors with tiles for it (where it is not measured), else "float32".
 
     On an AVX2 processor a step of small images took 14 times as long in bfloat16 as in float32, on one with 16-bit
     products but without tiles 1.2 to 1.4 times.

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -49,6 +50,13 @@ class Trial:
     labels: NDArray[np.int64]  # (n,)
     people: NDArray[np.int64]  # (n,), unique over data sets
     limits: list[Limits | None]  # what each window's images span; None for its own range
+
+    def digest(self) -> str:
+        """Sixteen digits of its windows and their classes: another pack, or other settings, give others."""
+        digest = hashlib.sha256(self.labels.tobytes() + self.people.tobytes())
+        for window, limits in zip(self.windows, self.limits, strict=True):
+            digest.update(np.ascontiguousarray(window).tobytes() + repr(limits).encode())
+        return digest.hexdigest()[:16]
 
     def images(self, recipe: Recipe, representations: tuple[str, ...] = tuple(REPRESENTATIONS)) -> Iterator[Levels]:
         """Of each window in turn, each (224, 224)."""

@@ -71,14 +71,18 @@ def test_minirocket_takes_its_thresholds_from_training_rows(dataset):
     np.testing.assert_array_equal(first, fitted(np.arange(6)))
 
 
-def test_multirocket_and_hydra_are_fitted_to_training_rows(dataset):
+def test_multirocket_is_fitted_to_training_rows_and_hydra_to_none(dataset, monkeypatch):
     pytest.importorskip("aeon")
+    at_once = baselines.multirocket_hydra(dataset)(np.arange(6))
+    monkeypatch.setattr(baselines, "HYDRA_WINDOWS", 5)  # of twelve
     fitted = baselines.multirocket_hydra(dataset)
     first = fitted(np.arange(6))
     assert first.shape[0] == 12
     assert first.shape[1] > 2 * 49_000
-    np.testing.assert_array_equal(first, fitted(np.arange(6)))
-    assert (first != fitted(np.arange(6, 12))).any()
+    np.testing.assert_array_equal(first, at_once)
+    other = fitted(np.arange(6, 12))
+    assert (first != other).any()
+    np.testing.assert_array_equal(first[:, -3000:], other[:, -3000:])  # Hydra's of the last modality
 
 
 def test_scattering_tells_a_slow_pulse_from_a_fast_one():

@@ -8,7 +8,7 @@ from dataclasses import asdict
 import numpy as np
 import torch
 
-from benchmarks.late_ablation import VARIANTS, MuonAndAdamW, Variant, names, table
+from benchmarks.late_ablation import VARIANTS, MuonAndAdamW, Variant, digest_of, names, table
 from pretraining.validation import Trial
 
 
@@ -53,18 +53,30 @@ def test_muon_turns_matrices_it_is_given_and_goes_on_from_its_state():
     assert ((whole[0] + whole[1][:, None] - goal) ** 2).sum() < 0.2 * (goal**2).sum()
 
 
-def test_numbers_that_do_not_count_are_left_out():
-    trial = Trial("pulse rate", "bvp", 64.0, ("low", "high"), [], np.zeros(0, int), np.zeros(0, int), [])
-    assert names(trial, np.array([False, True])) == ["pulse rate, per person"]
-    assert names(trial, np.array([True, False])) == ["pulse rate"]
+def test_images_are_told_apart_and_so_are_a_trials_windows():
+    levels = np.zeros((2, 4, 4), np.uint8)
+    assert digest_of(levels) == digest_of(levels.copy())
+    assert digest_of(levels) != digest_of(levels + np.uint8(1))
+    window = np.arange(8.0)
+    trials = [
+        Trial("pulse rate", "bvp", 64.0, ("low", "high"), [x], np.zeros(1, int), np.zeros(1, int), [None])
+        for x in (window, window.copy(), window + 1)
+    ]
+    assert trials[0].digest() == trials[1].digest() != trials[2].digest()
+    assert names(trials[0]) == ("pulse rate", "pulse rate, per person")
 
 
 def test_the_table_says_what_each_lacks_and_how_sure_that_is(tmp_path):
+    def counted(share):
+        """Four people who read such a share of ten windows of each of two classes."""
+        return np.full((4, 2, 2), (10 * share, 10.0)).tolist()
+
     for name, scores in {"everything": (0.8, 0.9), "without-teachers": (0.7, 0.78)}.items():
         for seed, value in enumerate(scores):
             (tmp_path / f"{name}-{seed}").mkdir()
-            (tmp_path / f"{name}-{seed}" / "scores.json").write_text(json.dumps({"a": value, "b": value}))
+            kept = {"a": counted(value), "a, per person": counted(value)}
+            (tmp_path / f"{name}-{seed}" / "scores.json").write_text(json.dumps(kept))
     lines = table(tmp_path, 10).splitlines()
-    assert lines[0].split("|")[3:5] == [" a ", " b "]
-    assert lines[2] == "| everything | 2 | 0.850 | 0.850 | 0.850 | +0.0 +- 0.0 |"
-    assert lines[3] == "| without teachers | 2 | 0.740 | 0.740 | 0.740 | -11.0 +- 1.0 |"
+    assert lines[0].split("|")[3:5] == [" a ", " a, per person "]
+    assert lines[2] == "| everything | 2 | 0.850 | 0.850 | 0.850 | +0.0 +- 0.0 | [+0.0, +0.0] |"
+    assert lines[3] == "| without teachers | 2 | 0.740 | 0.740 | 0.740 | -11.0 +- 1.0 | [-11.0, -11.0] |"
