@@ -3,7 +3,7 @@
 # windows are given at once?
 # Guess before the run: little more than the features themselves, for each window is turned by itself.
 # Seen: all windows are convolved side by side: about 20 MiB for each window of 4 000 samples (16 kB), so that 700 of
-# them take 11 to 15 GB. Four at a time give the same bytes and no such peak; nothing is fitted to the windows but their shape.
+# them would take 14 GiB. Four at a time give the same bytes and no such peak; nothing is fitted to the windows but their shape.
 set -eu
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

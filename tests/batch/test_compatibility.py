@@ -83,4 +83,4 @@ def test_info_on_the_command_line(run, runs):
     assert lines["windows"] == "33 of 3 inputs; 0 failed, 1 skipped"
     assert "eda 4 Hz         filtered from none to " in out
     code, out, _ = run("info", runs["nothing"])
-    assert out.startswith("no vector: none of 4 inputs could be embedded; see ")
+    assert out.startswith("no vector: of 4 inputs none could be embedded; see ")

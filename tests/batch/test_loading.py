@@ -163,7 +163,7 @@ def test_folders_that_do_not_mix_are_refused(folder, tmp_path):
 def test_a_run_that_gave_no_vector_says_so(tmp_path):
     study = make_study(tmp_path / "study")
     embed_study(study, tmp_path / "out", model=Stub, window=600)
-    with pytest.raises(ConfigError, match=r"holds no vector: none of 6 inputs could be embedded; .*failures\.parquet"):
+    with pytest.raises(ConfigError, match=r"holds no vector: of 6 inputs none could be embedded; .*failures\.parquet"):
         load_embeddings(tmp_path / "out")
 
 

@@ -59,7 +59,7 @@ def test_labels_from_events(folder):
         ("S02", "10", "30", "stress"),
         ("S02", "30", "40", ""),
     ]
-    assert found.notes == ["2 events without a length are left out"]
+    assert found.notes == ["2 events left out, for want of a length"]
     assert len(found.rows) == 8
 
 
@@ -94,7 +94,7 @@ def test_events_listed_twice_or_before_the_recording_are_noted_and_rows_are_a_st
     made = study_rows(folder, r"S(\d+)", include=["*S01_EDA.csv"], events="*_events.csv")
     assert cells(made, "label", "start") == [("calm", "0"), ("stress", "20")]
     assert made.notes == [
-        "1 events ended before their recording began, and are left out", "1 events are listed twice, and taken once",
+        "1 event left out, ended before the recording began", "1 event listed twice, and taken once",
     ]  # fmt: skip
     assert embed_study(made.rows, tmp_path / "out", "waveform", model=Stub(), window=10).windows == 5
 

@@ -209,7 +209,7 @@ def test_a_log_gets_a_line_now_and_then(study, tmp_path, monkeypatch, capsys):
         embed_study(study, tmp_path / "out", model=Stub, window=10, observer=bar)
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 24
-    assert re.fullmatch(r"embedding: 1 windows, \d+%, \d+ s left", lines[0])
+    assert re.fullmatch(r"embedding: 1 window, \d+%, \d+ s left", lines[0])
     assert re.fullmatch(r"embedding: 24 windows, 100%, 0 s left", lines[-1])
 
 

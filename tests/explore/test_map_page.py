@@ -79,7 +79,7 @@ def test_an_earlier_map_is_replaced_and_nothing_else(folder, tmp_path):
 def test_without_recordings_the_map_has_no_pictures_and_says_so(folder, tmp_path):
     (tmp_path / "empty").mkdir()
     remarks = explore.write_map(folder, tmp_path / "map", sample=6, recordings=tmp_path / "empty")
-    assert remarks[1].startswith("6 windows have no picture: the recording cannot be read (No such file")
+    assert remarks[1].startswith("6 windows without a picture: the recording cannot be read (No such file")
     assert len(remarks) == 2
     assert list((tmp_path / "map").rglob("*.png")) == []
 

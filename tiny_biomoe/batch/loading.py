@@ -172,7 +172,7 @@ def _check_filled(folder: Path, manifest: Mapping[str, Any]) -> None:
     if not sum(each["rows"] for each in manifest["shards"]):
         inputs = counted(manifest["summary"]["inputs"], "input")
         raise ConfigError(
-            f"{str(folder)!r} holds no vector: none of {inputs} could be embedded; {str(folder / FAILURES)!r} says why"
+            f"{str(folder)!r} holds no vector: of {inputs} none could be embedded; {str(folder / FAILURES)!r} says why"
         )
 
 

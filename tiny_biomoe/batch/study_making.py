@@ -136,9 +136,9 @@ def study_rows(
         _note(nobody, f"kept without a person, for '{subject}' is not in the path"),
         _note(silent, "left out, for want of events"),
         _unused([path.name for path in marked if path not in used]) if silent else "",
-        f"{points} events without a length are left out" if points else "",
-        f"{early} events ended before their recording began, and are left out" if early else "",
-        f"{repeated} events are listed twice, and taken once" if repeated else "",
+        f"{counted(points, 'event')} left out, for want of a length" if points else "",
+        f"{counted(early, 'event')} left out, ended before the recording began" if early else "",
+        f"{counted(repeated, 'event')} listed twice, and taken once" if repeated else "",
         _unlabelled(marked) if rows and events and not any(row["label"] for row in rows) else "",
     ]
     if not rows:

@@ -13,6 +13,7 @@ from types import TracebackType
 
 from tqdm import tqdm
 
+from ..errors import counted
 from .dry_run import Outlook
 from .plan import File
 from .worker import Observer
@@ -72,7 +73,11 @@ class Bar(Observer):
             share = min(self._done / self._total, 1.0) if self._total else 1.0
             pace = (self._said - self._started) / max(self._done - self._before, 1.0)
             left = max(self._total - self._done, 0.0) * pace
-            print(f"embedding: {self._count} windows, {share:.0%}, {left:.0f} s left", file=sys.stderr, flush=True)
+            print(
+                f"embedding: {counted(self._count, 'window')}, {share:.0%}, {left:.0f} s left",
+                file=sys.stderr,
+                flush=True,
+            )
 
     def stopping(self) -> None:
         """Say what the run waits for; a signal may come while something else is written, and then it stays unsaid."""

@@ -158,7 +158,7 @@ def _embed_to_folder(
             model=lambda: Embedder.from_pretrained(weights, **backend), **arguments, **run, **_given(reading),
         )  # fmt: skip
     if not summary.windows:
-        click.echo(f"no vector: none of {counted(summary.inputs, 'input')} could be embedded")
+        click.echo(f"no vector: of {counted(summary.inputs, 'input')} none could be embedded")
     click.echo(summary.table())
     click.echo(f"embeddings in {printable(str(output))}")
     if summary.failed or summary.in_part or summary.warned or not summary.windows:

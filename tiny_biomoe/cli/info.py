@@ -23,7 +23,7 @@ def info(folder: Path) -> None:
     summary, made = manifest["summary"], manifest["fingerprint"]
     if not summary["windows"]:
         click.echo(
-            f"no vector: none of {counted(summary['inputs'], 'input')} could be embedded; see {folder / FAILURES}"
+            f"no vector: of {counted(summary['inputs'], 'input')} none could be embedded; see {folder / FAILURES}"
         )
     arguments, facts = made["arguments"], facts_of(manifest)
     weights = made["weights"]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import parquet
 
-from ..errors import ConfigError
+from ..errors import ConfigError, counted
 from .folder import EmbeddingFolder
 from .pictures import draw_pictures
 from .shown_windows import Sample, choose_rows, take_sample
@@ -71,7 +71,7 @@ def write_atlas(
         raise ConfigError(f"{str(path)!r} cannot be written ({error.strerror}): choose another output") from error
     finally:
         Path(partial).unlink(missing_ok=True)
-    return [*found.remarks, *([f"{missing} windows have no picture."] if missing else [])]
+    return [*found.remarks, *([f"{counted(missing, 'window')} without a picture."] if missing else [])]
 
 
 def _schema(schema: pa.Schema) -> pa.Schema:

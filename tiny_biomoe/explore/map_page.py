@@ -33,7 +33,7 @@ from bokeh.resources import Resources
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from ..errors import ConfigError, unknown
+from ..errors import ConfigError, counted, unknown
 from ..images.representations import REPRESENTATIONS
 from ..sealed_files import write
 from .colouring import Classes, classes_of, shown
@@ -182,8 +182,8 @@ def _write_pictures(
                 ) from error
         drawn[each.number] = 1
     listed = sorted(reasons, key=lambda reason: -reasons[reason])
-    more = [f"and {len(listed) - 3} more reasons."] if len(listed) > 3 else []
-    return drawn, [f"{reasons[reason]} windows have no picture: {reason}." for reason in listed[:3]] + more
+    more = [f"and {counted(len(listed) - 3, 'more reason')}."] if len(listed) > 3 else []
+    return drawn, [f"{counted(reasons[reason], 'window')} without a picture: {reason}." for reason in listed[:3]] + more
 
 
 def _page(

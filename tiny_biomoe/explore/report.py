@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..config import config_digest
+from ..errors import counted
 from ..sealed_files import write
 from .colouring import class_colour, classes_of
 from .folder import EmbeddingFolder
@@ -179,7 +180,9 @@ def _outliers(
         for place, (row, each) in enumerate(zip(rows, outliers, strict=True))
     ]
     reasons = Counter(each.reason for each in drawn.values() if each.reason is not None)
-    return shown, [f"{count} windows have no picture: {reason}." for reason, count in reasons.most_common()]
+    return shown, [
+        f"{counted(count, 'window')} without a picture: {reason}." for reason, count in reasons.most_common()
+    ]
 
 
 def _by_modality(apart: Sequence[Apart]) -> dict[str, list[Apart]]:

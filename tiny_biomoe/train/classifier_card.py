@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..errors import counted
 from ..version import __version__
 from .evaluation import Evaluation, Scores
 
@@ -86,4 +87,4 @@ def _scores(evaluation: Scores | None, about: dict[str, Any]) -> str:
     unseen = " of people it had not learnt from" if about.get("tested_on") and not how else ""
     notes = "".join(f"\n\n- {note}" for note in evaluation.notes)
     intervals = " In brackets, 95 % intervals over people." if evaluation.intervals else ""
-    return f"On {n} samples{unseen}{how}: {evaluation.summary()}.{intervals}\n\n{evaluation.table()}{notes}"
+    return f"On {counted(n, 'sample')}{unseen}{how}: {evaluation.summary()}.{intervals}\n\n{evaluation.table()}{notes}"
