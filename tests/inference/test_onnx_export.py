@@ -17,7 +17,7 @@ from tiny_biomoe import ConfigError, TinyBioMoE, __version__
 from tiny_biomoe.cli.main import main
 from tiny_biomoe.config import Config
 from tiny_biomoe.inference.onnx_backend import kept_onnx, run_onnx, to_pixels
-from tiny_biomoe.inference.onnx_export import to_onnx
+from tiny_biomoe.inference.onnx_export import TOLERANCE, to_onnx
 from tiny_biomoe.weights.loading import arrays
 
 
@@ -42,7 +42,7 @@ def test_any_batch_is_the_plain_network_image_by_image(model, exported):
     with torch.no_grad():
         expected = torch.cat([model(torch.from_numpy(to_pixels(picture[None]))) for picture in levels]).numpy()
     for n in (1, 2, 5):
-        np.testing.assert_allclose(run(levels[:n]), expected[:n], rtol=0, atol=1e-5)
+        np.testing.assert_allclose(run(levels[:n]), expected[:n], rtol=0, atol=TOLERANCE)
 
 
 def test_rows_are_those_of_the_network(model, exported):
