@@ -42,11 +42,13 @@ def untrained_spectral_encoder(trained: Mapping[str, Tensor], seed: int = 0, ram
 @click.command()
 @click.option("--from", "start", help="Weights whose encoder 2 is kept; the bundled ones otherwise.")
 @click.option("--seed", default=0, show_default=True, help="Of what is made anew.")
+@click.option("--ramp", default=RAMP, show_default=True, help="Of the image norm's bias, from top to bottom; 0: none.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True)
-def main(start: str | None, seed: int, out: Path) -> None:
+def main(start: str | None, seed: int, ramp: float, out: Path) -> None:
     """Write the network that training of the late stages begins with, loadable by TinyBioMoE.from_pretrained."""
     model = TinyBioMoE()
-    model.load_state_dict(untrained_spectral_encoder(TinyBioMoE.from_pretrained(start).state_dict(), seed).state_dict())
+    standing = TinyBioMoE.from_pretrained(start).state_dict()
+    model.load_state_dict(untrained_spectral_encoder(standing, seed, ramp).state_dict())
     model.save_pretrained(out)
     click.echo(f"weights: {out}")
 

@@ -27,7 +27,7 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
-from pretraining.beginnings import untrained_spectral_encoder
+from pretraining.beginnings import RAMP, untrained_spectral_encoder
 from pretraining.distillation import components, minirocket, rows_of_maps
 from pretraining.examples import MADE, Drawing, Examples, draw_examples
 from pretraining.metrics import draw_metrics, forget_after, log_row
@@ -317,6 +317,22 @@ def early_digest(network: Network) -> str:
     return tensor_digest(early)[:16]
 
 
+def go_on(network: Network, source: str) -> None:
+    """Take the weights of an earlier run, whose early stages have to be those of `network`.
+
+    Raises
+    ------
+    WeightsError
+        They differ: the kept maps would be of another network.
+    """
+    early = early_digest(network)
+    network.load_state_dict(TinyBioMoE.from_pretrained(source).state_dict())
+    if early_digest(network) != early:
+        raise WeightsError(
+            f"the maps that are kept are not of the early stages of {source}: give its --from and --ramp"
+        )
+
+
 def keep_vectors(model: TinyBioMoE, levels: NDArray[np.uint8], path: Path) -> NDArray[np.float32]:
     """Embeddings of images (n, 224, 224), computed where `path`, a .npy file, does not hold them yet: (n, 192)."""
     if not path.exists():
@@ -357,6 +373,7 @@ def teach(network: Network, some: Sequence[Kept]) -> list[NDArray[np.float32]]:
 @click.option("--learning-rate", default=Settings.learning_rate, show_default=True)
 @click.option("--class-block", type=click.Choice(["built", "rows"]), default="built", show_default=True,
     help="How it begins: as it is built, or as a reader of rows.")  # fmt: skip
+@click.option("--ramp", default=RAMP, show_default=True, help="Of the image norm's bias, from top to bottom; 0: none.")
 @click.option("--classes", default=Weights.classes, show_default=True, help="Weight of losses on classes; 0: no heads.")
 @click.option("--smoothing", default=Weights.smoothing, show_default=True, help="Of their labels.")
 @click.option(
@@ -370,8 +387,8 @@ def teach(network: Network, some: Sequence[Kept]) -> list[NDArray[np.float32]]:
 @click.option("--every", default=50, show_default=True, help="Steps between checkpoints.")
 def main(
     data: Path, cache: Path, out: Path, start: str | None, on: str | None, count: int, watched: int, steps: int,
-    learning_rate: float, class_block: str, classes: float, smoothing: float, teachers: bool, remember: bool, seed: int,
-    threads: int, workers: int, every: int,
+    learning_rate: float, class_block: str, ramp: float, classes: float, smoothing: float, teachers: bool,
+    remember: bool, seed: int, threads: int, workers: int, every: int,
 ) -> None:  # fmt: skip
     """Train the late stages and write OUT/model, loadable by TinyBioMoE.from_pretrained."""
     if remember and not teachers:
@@ -379,7 +396,7 @@ def main(
     sources = read_pack(data)
     click.get_current_context().with_resource(on_threads(threads))
     standing = TinyBioMoE.from_pretrained(start)
-    network = untrained_spectral_encoder(standing.state_dict())
+    network = untrained_spectral_encoder(standing.state_dict(), ramp=ramp)
 
     def kept(some: Sequence[Source], many: int) -> Kept:
         examples = draw_examples(some, Drawing(seed), many, cache / "examples", workers)
@@ -391,7 +408,7 @@ def main(
     drawn, held = kept(sources, count), kept(people_held_out(sources), watched)
     held = replace(held, examples=replace(held.examples, sources=np.full_like(held.examples.sources, MADE)))
     if on is not None:
-        network.load_state_dict(TinyBioMoE.from_pretrained(on).state_dict())
+        go_on(network, on)
     elif class_block == "rows":
         targets = drawn.examples.targets
         targets = ((targets - targets.mean(0)) / targets.std(0).clip(1e-3)).clip(-FARTHEST, FARTHEST)

@@ -42,6 +42,12 @@ def test_encoder_1_is_as_built_and_encoder_2_as_trained_but_for_a_ramp_it_hardly
     assert change(mixture) < min(change(other) for other in others)
 
 
+def test_without_a_ramp_the_image_norm_is_as_trained():
+    trained = Network(Config()).eval()
+    network = untrained_spectral_encoder(trained.state_dict(), ramp=0.0)
+    assert torch.equal(network.image_norm.bias, trained.image_norm.bias)
+
+
 def test_the_callers_random_numbers_are_left_alone():
     trained = Network(Config()).state_dict()
     torch.manual_seed(1)
@@ -52,8 +58,8 @@ def test_the_callers_random_numbers_are_left_alone():
 
 
 def test_it_is_written_as_weights(tmp_path):
-    result = CliRunner().invoke(main, ["--out", str(tmp_path / "start"), "--seed", "2"])
+    result = CliRunner().invoke(main, ["--out", str(tmp_path / "start"), "--seed", "2", "--ramp", "0.5"])
     assert result.exit_code == 0, result.output
     written = TinyBioMoE.from_pretrained(tmp_path / "start").state_dict()
-    expected = untrained_spectral_encoder(TinyBioMoE.from_pretrained().state_dict(), seed=2).state_dict()
+    expected = untrained_spectral_encoder(TinyBioMoE.from_pretrained().state_dict(), seed=2, ramp=0.5).state_dict()
     assert all(torch.equal(written[name], tensor) for name, tensor in expected.items())

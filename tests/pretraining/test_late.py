@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from toy_pretraining import toy_maps, toy_source
 
 from pretraining import late
+from pretraining.beginnings import untrained_spectral_encoder
 from pretraining.examples import Examples
 from pretraining.late import (
     Settings,
@@ -208,3 +209,15 @@ def test_to_remember_without_teachers_is_refused(tmp_path):
     result = CliRunner().invoke(late.main, ["--data", str(tmp_path), "--cache", "c", "--out", "o", "--remember"])
     assert result.exit_code == 2
     assert "give --teachers as well" in result.output
+
+
+def test_a_run_goes_on_from_one_with_the_same_early_stages_alone(tmp_path):
+    model = TinyBioMoE()
+    model.save_pretrained(tmp_path)
+    network = untrained_spectral_encoder(model.state_dict(), ramp=0.0)
+    with pytest.raises(WeightsError, match="not of the early stages of .*--ramp"):
+        late.go_on(network, str(tmp_path))
+    network.load_state_dict(model.state_dict())
+    network.gate.weight.data.zero_()
+    late.go_on(network, str(tmp_path))
+    assert torch.equal(network.gate.weight, model.gate.weight)
