@@ -25,7 +25,6 @@ from typing import Any
 
 import click
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import AdamW, Muon, Optimizer
@@ -36,10 +35,10 @@ from pretraining.beginnings import RAMP, untrained_spectral_encoder
 from pretraining.choice import which_count
 from pretraining.examples import MADE, Drawing, Examples, draw_examples
 from pretraining.late import (
-    FIRST,
     Kept,
     KeptMaps,
     Settings,
+    begin_as_rows,
     early_digest,
     embed_maps,
     keep_maps,
@@ -47,8 +46,7 @@ from pretraining.late import (
     train_late,
 )
 from pretraining.precision import on_threads
-from pretraining.readout import FARTHEST, Weights
-from pretraining.row_heads import read_rows
+from pretraining.readout import Weights
 from pretraining.sources import Source, read_pack, sources_digest
 from pretraining.stages import late_parameters
 from pretraining.validation import Trial, counts, gain, interval, trials
@@ -142,9 +140,7 @@ class Setup:
         if not variant.made:
             kept = some_of(kept, np.flatnonzero(self.examples.sources != MADE))
         if variant.row_heads:
-            targets = (kept.examples.targets - kept.examples.targets.mean(0)) / kept.examples.targets.std(0).clip(1e-3)
-            some = torch.from_numpy(kept.maps.grids[:FIRST]).float()
-            read_rows(network, some, targets[:FIRST].clip(-FARTHEST, FARTHEST))
+            begin_as_rows(network, kept)
         if variant.trained:
             start = tensor_digest(network.state_dict())
             settings = replace(self.settings, start=start, seed=seed, weights=variant.weights)

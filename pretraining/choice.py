@@ -97,11 +97,11 @@ def which_count(held_out: Sequence[Trial], folder: Path) -> list[NDArray[np.bool
     with torch.random.fork_rng():
         torch.manual_seed(0)
         untrained = TinyBioMoE()
-    rows = trial_vectors(untrained, held_out, folder, rows=True)
+    rows = _vectors(untrained, held_out, folder, rows=True)
     return countable([both(vectors, trial) for vectors, trial in zip(rows, held_out, strict=True)])
 
 
-def trial_vectors(
+def _vectors(
     model: TinyBioMoE, held_out: Sequence[Trial], folder: Path, rows: bool = False
 ) -> list[NDArray[np.float32]]:
     """Embeddings of each trial's windows, or rows; computed where the folder does not hold them yet."""
@@ -134,7 +134,7 @@ def main(data: Path, candidates: tuple[str, ...], standing: str | None, most: in
     taken = which_count(held_out, out / "vectors")
     found = {}
     for name, folder in {"the weights that stand": standing, **folders}.items():
-        vectors = trial_vectors(TinyBioMoE.from_pretrained(folder), held_out, out / "vectors")
+        vectors = _vectors(TinyBioMoE.from_pretrained(folder), held_out, out / "vectors")
         found[name] = [both(part, trial) for part, trial in zip(vectors, held_out, strict=True)]
     base = found["the weights that stand"]
     verdicts = {name: verdict(mine, base, taken, len(folders)) for name, mine in found.items()}

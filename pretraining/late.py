@@ -152,6 +152,13 @@ def begin(model: Readout, examples: Examples, maps: KeptMaps, taught: NDArray[np
         reader.bias.data.copy_(bias)
 
 
+def begin_as_rows(network: Network, kept: Kept) -> None:
+    """Let the heads of the class block begin as readers of rows (`row_heads`), made from the first examples."""
+    targets = kept.examples.targets
+    targets = ((targets - targets.mean(0)) / targets.std(0).clip(1e-3)).clip(-FARTHEST, FARTHEST)
+    read_rows(network, torch.from_numpy(kept.maps.grids[:FIRST]).float(), targets[:FIRST])
+
+
 def embed_maps(network: Network, maps: KeptMaps, at_once: int = 64) -> Tensor:
     """Embeddings of all kept maps, in eval mode: (n, 192)."""
     network.eval()
@@ -410,9 +417,7 @@ def main(
     if on is not None:
         go_on(network, on)
     elif class_block == "rows":
-        targets = drawn.examples.targets
-        targets = ((targets - targets.mean(0)) / targets.std(0).clip(1e-3)).clip(-FARTHEST, FARTHEST)
-        read_rows(network, torch.from_numpy(drawn.maps.grids[:FIRST]).float(), targets[:FIRST])
+        begin_as_rows(network, drawn)
     taught, of_held = teach(network, (drawn, held)) if teachers else (None, None)
     settings = Settings(
         steps, tensor_digest(network.state_dict()), learning_rate=learning_rate, seed=seed, threads=threads,

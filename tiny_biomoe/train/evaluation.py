@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix
 
 from ..batch.labels import Label
-from ..errors import ConfigError
+from ..errors import ConfigError, counted
 
 Progress = dict[str, float]  # one epoch: its number, and loss and score in training and, where scored, validation
 Interval = tuple[float, float]
@@ -251,7 +251,7 @@ def _intervals(
 def _few(people: int) -> list[str]:
     if not 0 < people < FEW_PEOPLE:
         return []
-    return [f"scored on {people} {'person' if people == 1 else 'people'}: fewer than {FEW_PEOPLE} say little of others"]
+    return [f"scored on {counted(people, 'person', 'people')}: fewer than {FEW_PEOPLE} say little of others"]
 
 
 def _line(scores: dict[str, float], intervals: dict[str, Interval]) -> str:
